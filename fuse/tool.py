@@ -1,0 +1,136 @@
+"""The order of work: check the inputs, plan, check the output, write beside it, read back, rename."""
+
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .checkpoint import read_weights
+from .compatibility import check_architectures, check_codec_fits, check_weights_complete
+from .configs import CONFIG_NAME, fused_files
+from .errors import FuseError
+from .json_file import read_json
+from .plan import MAX_SHARD_BYTES, plan_fusion
+from .staging import Interruption, leftovers, nearest_existing, staged_directory
+from .writer import verify_weights, write_file, write_weights
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class FuseReport:
+    """What was written."""
+
+    path: Path
+    n_tensors: int
+    n_shards: int
+    n_bytes: int  # of all shard files
+
+    def __str__(self) -> str:
+        return (
+            f"fused {self.n_tensors} tensors into {self.n_shards} shards ({self.n_bytes / 1e9:.2f} GB), "
+            f"read back and compared: {self.path}"
+        )
+
+
+def fuse(
+    model_path: str | PathLike[str],
+    codec_model_path: str | PathLike[str],
+    save_path: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    show_progress: bool | None = None,
+) -> FuseReport:
+    """Fuse a MOSS-TTSD language model and its codec into one checkpoint directory.
+
+    Never asks a question. `save_path` appears by one rename, when everything in it has been read back and compared;
+    a refused, failed or interrupted run leaves nothing, and the old directory where there was one. Memory stays at
+    tens of MB, whatever the size of the checkpoints.
+
+    Args:
+        model_path: directory of the published language model (`MossTTSDelayModel`) with its tokenizer.
+        codec_model_path: directory of the published codec (`MossAudioTokenizerModel`).
+        save_path: directory to make; its missing parents are made too.
+        overwrite: replace `save_path` where it exists.
+        max_shard_bytes: most bytes of tensors in one shard; a larger tensor gets a shard of its own.
+        show_progress: progress bars on stderr; None shows them where stderr is a terminal.
+    Raises:
+        FuseError: a refusal, in one sentence.
+    Source: the fuse script of MOSS-TTSD; the output is the same but for the Python file, which serving does not need.
+    """
+    try:
+        lm_dir = _input_directory("--model-path", model_path)
+        codec_dir = _input_directory("--codec-model-path", codec_model_path)
+        out = _output_path(save_path, [lm_dir, codec_dir], overwrite)
+
+        lm, codec = read_json(lm_dir / CONFIG_NAME), read_json(codec_dir / CONFIG_NAME)
+        check_architectures(lm, codec)
+        check_codec_fits(lm, codec)
+        files = fused_files(lm, codec)
+        lm_tensors, codec_tensors = read_weights(lm_dir), read_weights(codec_dir)
+        plan = plan_fusion(lm_tensors.values(), codec_tensors.values(), max_shard_bytes)
+        check_weights_complete(lm, codec, lm_tensors, codec_tensors)
+        _check_free_space(out, plan.n_bytes + len(plan.index_bytes()) + sum(map(len, files.values())))
+
+        with Interruption() as interruption, staged_directory(out, interruption, overwrite=overwrite) as staging:
+            with _progress("writing", plan.n_bytes, show_progress) as bar:
+                digests = write_weights(plan, staging, bar.update)
+            with _progress("reading back", plan.n_bytes, show_progress) as bar:
+                verify_weights(plan, staging, digests, bar.update)
+            for name, content in files.items():  # config.json is the last: what lacks it is not a checkpoint
+                write_file(staging / name, content)
+    except OSError as error:
+        raise FuseError(f"{error.strerror or error}: {error.filename or save_path}; nothing was kept") from error
+    return FuseReport(out, len(digests), len(plan.shards), plan.n_bytes)
+
+
+def _input_directory(option: str, path: str | PathLike[str]) -> Path:
+    directory = Path(path).expanduser()
+    if directory.is_dir() and str(path):
+        return directory.resolve()
+    if directory.exists():
+        raise FuseError(f"{option} must be a local checkpoint directory, found {str(path)!r}: pass its directory")
+    remedy = "check the path"
+    if HUB_ID.fullmatch(str(path)):
+        remedy = f"if it is a hub id, run `hf download {path} --local-dir DIR` first and pass DIR"
+    raise FuseError(f"{option} must be a local checkpoint directory, but {path} does not exist: {remedy}")
+
+
+def _output_path(path: str | PathLike[str], inputs: list[Path], overwrite: bool) -> Path:
+    if not str(path):
+        raise FuseError("--save-path is empty: name the directory to make")
+    out = Path(path).expanduser().resolve()
+    # Downloaded checkpoints may be links into a store elsewhere; what they point to must survive as well.
+    inputs = inputs + [file.resolve() for directory in inputs for file in directory.iterdir()]
+    for source in inputs:
+        if out.is_relative_to(source) or source.is_relative_to(out):
+            raise FuseError(f"--save-path {out} and the input {source} must not lie in each other: choose another path")
+    if out.exists():
+        if not out.is_dir():
+            raise FuseError(f"--save-path {out} exists and is not a directory: choose another path")
+        if not overwrite:
+            raise FuseError(f"--save-path {out} exists: pass --overwrite to replace it, or choose another path")
+        if out.is_mount() or Path.cwd().is_relative_to(out):
+            raise FuseError(f"--save-path {out} is a mount point or holds the current directory: choose one inside it")
+    return out
+
+
+def _check_free_space(out: Path, n_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(nearest_existing(out.parent)).free
+    if free_bytes < n_bytes:
+        stale = leftovers(out)
+        hint = f" or remove what killed runs left ({', '.join(stale)})" if stale else ""
+        raise FuseError(
+            f"{out.parent} has {free_bytes / 1e9:.3g} GB free, but {n_bytes / 1e9:.3g} GB are needed: "
+            f"free some space{hint}, or choose another disk"
+        )
+
+
+def _progress(what: str, n_bytes: int, show: bool | None) -> tqdm:
+    disable = None if show is None else not show  # None: tqdm's own word for "only on a terminal"
+    return tqdm(total=n_bytes, desc=what, unit="B", unit_scale=True, disable=disable, file=sys.stderr)

@@ -1,0 +1,1 @@
+"""HTTP beyond SGLang's own endpoints."""

@@ -1,0 +1,18 @@
+"""Ties the codec's thread and our output streamer to a scheduler that has just loaded our model."""
+
+from typing import Any
+
+from sglang_moss.codec_service import CodecService
+from sglang_moss.output import SpeechSender, SpeechStreamer
+
+
+def attach_codec(scheduler: Any) -> None:
+    """Start the codec service of `scheduler` and put a `SpeechStreamer` in the place of its output streamer."""
+    args = scheduler.server_args
+    model = scheduler.tp_worker.model_runner.model
+    codec = CodecService(model.codec, model.tokens, args.codec_address, args.codec_slots)
+    sender = SpeechSender(scheduler.ipc_channels.send_to_tokenizer.socket)
+    scheduler.output_streamer = SpeechStreamer.over(
+        scheduler.output_streamer, sender, codec, model.codec.config.sampling_rate
+    )
+    scheduler.idle_sleeper.poller.register(codec.woken)

@@ -1,0 +1,1 @@
+"""Waveforms: reading what clients send, preparing references, writing WAV."""

@@ -1,0 +1,66 @@
+"""Reference clips, from the bytes of a file to the waveform that the codec encodes.
+
+    file -> [L, channels] float64 -> resampled -> mono float32 -> loudness towards -20 dBFS -> codec
+
+The prompt audio of a continuation is the concatenation of the prepared clips, as it is: no second loudness pass.
+
+Source: MOSS-TTSD, served path of `/generate`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.signal import resample
+
+from sglang_moss.audio.loading import ReferenceLimits, load_audio
+from sglang_moss.errors import BadReference
+
+_TARGET_DBFS = -20.0
+_MAX_GAIN_DB = 3.0
+_SILENCE = 1e-9  # keeps the logarithm of silence finite
+
+
+def prepare_reference(data: bytes, sample_rate: int, limits: ReferenceLimits, position: int) -> np.ndarray:
+    """The waveform of one reference.
+
+    Args:
+        data: an audio file: WAV, FLAC, OGG or MP3.
+        sample_rate: the codec's, in Hz.
+        limits: what is refused.
+        position: of the clip among the references, from 0; the errors name it.
+    Returns:
+        [L] float32 at `sample_rate`, L >= 1. Less than one frame is legal: it has no codes.
+    Raises:
+        BadReference: see `load_audio`; or too short to leave a sample at `sample_rate`.
+    """
+    samples, rate = load_audio(data, limits, position)
+    if len(samples) * sample_rate < rate:
+        raise BadReference.at(position, f"{len(samples)} samples at {rate} Hz are less than one at {sample_rate} Hz")
+    return normalize_loudness(to_mono(samples, rate, sample_rate))
+
+
+def concatenate_references(waveforms: Sequence[np.ndarray]) -> np.ndarray:
+    """The prompt audio: [L] float32 of the prepared references, one after the other."""
+    return np.concatenate(waveforms)
+
+
+def to_mono(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """Resample by FFT to the next lower number of samples, in float64, then average the channels.
+
+    Args:
+        samples: [L, channels] float64 at `rate` Hz.
+    Returns:
+        [int(L * sample_rate / rate)] float32.
+    """
+    if rate != sample_rate:
+        # Channel by channel: the same numbers, in a fraction of the memory.
+        n_samples = len(samples) * sample_rate // rate
+        samples = np.stack([np.asarray(resample(channel, n_samples)) for channel in samples.T], axis=1)
+    return samples.mean(axis=1).astype(np.float32)
+
+
+def normalize_loudness(waveform: np.ndarray) -> np.ndarray:
+    """Move the level of [L] float32 samples towards -20 dBFS (rms), by at most 3 dB; float32 arithmetic throughout."""
+    rms = np.sqrt(np.mean(waveform**2))
+    gain_db = np.clip(_TARGET_DBFS - 20 * np.log10(rms + _SILENCE), -_MAX_GAIN_DB, _MAX_GAIN_DB)
+    return waveform * 10 ** (gain_db / 20)

@@ -1,0 +1,90 @@
+"""Waveforms as bytes: float samples to 16-bit PCM, PCM to a WAV, and a WAV to base64 while it is still growing.
+
+    byte     0                             44    45                    n      a WAV: 44 bytes of header, then PCM
+    base64   |<-- 60 characters, 45 bytes -->|<-- 4 characters for every 3 bytes -->|
+
+The header holds the number of samples, so it is known last; but base64 goes in groups of 3 bytes and 45 is one of
+their borders. All PCM after its first byte is therefore encoded as it comes.
+"""
+
+import base64
+import struct
+
+import numpy as np
+
+from sglang_moss.errors import MossError
+
+_BYTES_PER_SAMPLE = 2
+_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+_FULL_SCALE = 1 << 15
+
+
+def pcm16(waveform: np.ndarray) -> np.ndarray:
+    """16-bit samples of a waveform.
+
+    The rule: times 32768, rounded to the nearest integer, halves to the even one, then clipped to [-32768, 32767]. It
+    undoes exactly the division by 32768 that reading a 16-bit file means.
+
+    Args:
+        waveform: [L] float32 in [-1, 1]; what lies beyond is clipped.
+    Returns:
+        [L] little-endian int16.
+    Raises:
+        MossError: NaN or infinite samples, which are no sound.
+    """
+    if not np.isfinite(waveform).all():
+        raise MossError("the waveform holds NaN or infinite samples, so none of it is sent")
+    scaled = np.rint(waveform * np.float32(_FULL_SCALE))
+    return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2")
+
+
+def wav_bytes(pcm: np.ndarray, sample_rate: int) -> bytes:
+    """A WAV file (16-bit PCM, mono) of [L] int16 samples."""
+    data = pcm.astype("<i2").tobytes()
+    return wav_header(len(data), sample_rate) + data
+
+
+def wav_header(n_bytes: int, sample_rate: int) -> bytes:
+    """The 44 bytes in front of `n_bytes` of 16-bit mono PCM.
+
+    Raises:
+        MossError: more PCM than a WAV can count, 4 GiB (a day of sound at 24 kHz).
+    """
+    riff_bytes = _HEADER.size - 8 + n_bytes
+    if riff_bytes > 0xFFFFFFFF:
+        raise MossError(f"a WAV holds less than 4 GiB of sound, got {n_bytes} bytes")
+    pcm_format, n_channels = 1, 1
+    fmt = (16, pcm_format, n_channels, sample_rate, sample_rate * _BYTES_PER_SAMPLE, _BYTES_PER_SAMPLE, 16)
+    return _HEADER.pack(b"RIFF", riff_bytes, b"WAVE", b"fmt ", *fmt, b"data", n_bytes)
+
+
+class WavBase64:
+    """Base64 of a WAV whose PCM arrives piece by piece. Holds text only, and at most three bytes of PCM."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._n_bytes = 0
+        self._first = b""  # the first byte of PCM: it shares its group with the end of the header
+        self._rest = b""  # 0 to 2 bytes that wait for their group to fill
+        self._groups: list[str] = []
+
+    def append(self, pcm: bytes) -> None:
+        """Add 16-bit little-endian mono PCM; a sample may be cut between two pieces."""
+        self._n_bytes += len(pcm)
+        if not self._first:
+            self._first, pcm = pcm[:1], pcm[1:]
+        pending = self._rest + pcm
+        n_whole = len(pending) // 3 * 3
+        self._groups.append(base64.b64encode(pending[:n_whole]).decode())
+        self._rest = pending[n_whole:]
+
+    def finish(self) -> str:
+        """Base64 of the WAV of everything so far.
+
+        Raises:
+            MossError: the PCM ends in half a sample.
+        """
+        if self._n_bytes % _BYTES_PER_SAMPLE:
+            raise MossError(f"16-bit PCM has an even number of bytes, got {self._n_bytes}")
+        head = wav_header(self._n_bytes, self._sample_rate) + self._first
+        return "".join([base64.b64encode(head).decode(), *self._groups, base64.b64encode(self._rest).decode()])

@@ -1,0 +1,1 @@
+"""The MOSS audio tokenizer: 24 kHz waveforms to codes and back."""

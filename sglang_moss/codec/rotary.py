@@ -1,0 +1,27 @@
+"""Rotary position embedding: every pair of neighbouring channels turns by an angle that grows with the row's position.
+
+Source: MOSS-Audio-Tokenizer `MossAudioTokenizerRotaryEmbedding`, interleaved pairs.
+"""
+
+import torch
+from torch import Tensor
+
+
+def rotation(positions: Tensor, head_dim: int, max_period: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every pair's angle.
+
+    Args:
+        positions: [B, S] int64 absolute positions.
+    Returns:
+        Two [B, S, 1, head_dim / 2] float32. The angles are float64: an hour at 100 rows a second reaches position
+        360,000, where float32 angles are off by 0.02.
+    """
+    pair = torch.arange(0, head_dim, 2, dtype=torch.float64, device=positions.device)
+    angles = positions[:, :, None, None].double() * max_period ** (-pair / head_dim)
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs of x [B, S, H, head_dim] in float32; returns x's dtype."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)

@@ -1,0 +1,106 @@
+"""References to codes, in the HTTP process: asks the codec's thread in the scheduler process, and remembers.
+
+Codes are a function of the clip's bytes, so they are kept by content; clips that several requests ask for at the same
+time are encoded once.
+"""
+
+import asyncio
+import itertools
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import zmq
+import zmq.asyncio
+
+from sglang_moss.errors import MossError
+
+_ENCODE_TIMEOUT_S = 120
+
+
+class CodecClient:
+    """Encodes waveforms over the codec service's socket. Belongs to one event loop."""
+
+    def __init__(self, address: str, n_vq: int) -> None:
+        self._n_vq = n_vq
+        self._socket = zmq.asyncio.Context.instance().socket(zmq.DEALER)
+        self._socket.connect(address)
+        self._jobs = itertools.count()
+        self._pending: dict[bytes, asyncio.Future[list[np.ndarray]]] = {}
+        self._reader: asyncio.Task | None = None
+
+    async def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """[L] float32 waveforms at the codec's rate -> [T, n_vq] int32 codes of each.
+
+        Raises:
+            MossError: the codec failed, or did not answer in time.
+        """
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read_answers())
+        job = str(next(self._jobs)).encode()
+        answer = asyncio.get_running_loop().create_future()
+        self._pending[job] = answer
+        try:
+            await self._socket.send_multipart([job, *(w.astype(np.float32).tobytes() for w in waveforms)])
+            return await asyncio.wait_for(answer, _ENCODE_TIMEOUT_S)
+        except TimeoutError:
+            raise MossError(f"the codec did not encode a reference within {_ENCODE_TIMEOUT_S} s") from None
+        finally:
+            del self._pending[job]
+
+    async def _read_answers(self) -> None:
+        while True:
+            job, error, *payloads = await self._socket.recv_multipart()
+            answer = self._pending.get(job)
+            if answer is None or answer.done():
+                continue  # its request has gone
+            if error:
+                answer.set_exception(MossError(error.decode()))
+            else:
+                answer.set_result([self._codes(payload) for payload in payloads])
+
+    def _codes(self, payload: bytes) -> np.ndarray:
+        return np.frombuffer(payload, np.int16).reshape(-1, self._n_vq).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A value of the cache, and whether it had been there before it was asked for."""
+
+    codes: np.ndarray
+    was_cached: bool
+
+
+class CodeCache:
+    """Codes by content, least recently used first out, bounded by size. Belongs to one event loop."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
+        self._codes: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._running: dict[bytes, asyncio.Task[np.ndarray]] = {}
+
+    async def get(self, key: bytes, encode: Callable[[], Awaitable[np.ndarray]]) -> Cached:
+        """The codes under `key`; made by `encode` if they are not there, once for all who wait."""
+        if key in self._codes:
+            self._codes.move_to_end(key)
+            return Cached(self._codes[key], was_cached=True)
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._fill(key, encode))
+            self._running[key] = task
+        # Shielded: a client that goes away must not cancel the encoding that another one waits for.
+        return Cached(await asyncio.shield(task), was_cached=False)
+
+    async def _fill(self, key: bytes, encode: Callable[[], Awaitable[np.ndarray]]) -> np.ndarray:
+        try:
+            codes = await encode()
+        finally:
+            del self._running[key]
+        self._codes[key] = codes
+        self._n_bytes += codes.nbytes
+        while self._n_bytes > self._max_bytes:
+            _, evicted = self._codes.popitem(last=False)
+            self._n_bytes -= evicted.nbytes
+        return codes

@@ -1,0 +1,223 @@
+"""Every hook into SGLang, in one table: what, why, and when it may go.
+
+A body is thin: it calls a function of ours that is tested by itself. All of them do nothing for other models.
+"""
+
+import argparse
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+from sglang_moss import arrival
+from sglang_moss.server_args import MossServerArgs, add_flags, is_fused
+
+TESTED_SGLANG = "0.5.16"
+
+
+@dataclass(frozen=True)
+class Hook:
+    """One hook."""
+
+    target: str  # dotted path in SGLang
+    kind: HookType
+    body: Callable[..., Any]
+    why: str  # what breaks without it
+    remove_when: str  # the upstream change that makes it dead code
+
+
+def serves_speech(server_args: Any) -> bool:
+    return bool(getattr(server_args, "delay_pattern", False))
+
+
+def _add_cli_args(_result: None, parser: argparse.ArgumentParser) -> None:
+    add_flags(parser)
+
+
+def _from_cli_args(original: Callable[..., Any], cls: type, args: argparse.Namespace) -> Any:
+    ours = args.delay_pattern or is_fused(args.model_path)
+    return original(MossServerArgs if ours else cls, args)
+
+
+def _no_detokenizer(original: Callable[..., Any], cls: type, server_args: Any, *args: Any, **kwargs: Any) -> Any:
+    return ([], []) if serves_speech(server_args) else original(cls, server_args, *args, **kwargs)
+
+
+def _contains_mm_input(result: bool, request: Any) -> bool:
+    return result or _served_here()
+
+
+def _normalize(request: Any) -> None:
+    if _served_here():
+        arrival.prepare(request)
+
+
+async def _generate_request(
+    original: Callable[..., AsyncIterator[Any]], manager: Any, *args: Any, **kwargs: Any
+) -> AsyncIterator[Any]:
+    from sglang_moss.output import flatten_meta
+
+    async for answer in original(manager, *args, **kwargs):
+        if serves_speech(manager.server_args):
+            yield [flatten_meta(one) for one in answer] if isinstance(answer, list) else flatten_meta(answer)
+        else:
+            yield answer
+
+
+def _extend_image_inputs(_result: None, req: Any, multimodal_inputs: Any) -> None:
+    if _served_here():
+        from sglang_moss.speech import attach_progress
+
+        attach_progress(multimodal_inputs, req)
+
+
+def _init_output_streamer(_result: None, scheduler: Any) -> None:
+    if serves_speech(scheduler.server_args):
+        from sglang_moss.attachment import attach_codec
+
+        attach_codec(scheduler)
+
+
+def _collect_customized_info(
+    original: Callable[..., None], processor: Any, i: int, req: Any, logits_output: Any
+) -> None:
+    if not serves_speech(processor.server_args):
+        return original(processor, i, req, logits_output)
+    from sglang_moss.output import host_row
+    from sglang_moss.sampler import ROWS
+
+    if logits_output is not None and logits_output.customized_info is not None:
+        processor.output_streamer.row_accepted(req, host_row(logits_output.customized_info[ROWS], i))
+    return None
+
+
+def _process_input_requests(_result: None, scheduler: Any, *_args: Any) -> None:
+    if serves_speech(scheduler.server_args):
+        scheduler.output_streamer.tick()
+
+
+def _abort_request(_result: None, scheduler: Any, request: Any) -> None:
+    if serves_speech(scheduler.server_args):
+        scheduler.output_streamer.abort(request.rid, request.abort_all)
+
+
+def _free_slot(_pool: Any, req: Any) -> None:
+    progress = getattr(req, "speech", None)
+    if progress is not None and progress.on_slot_freed is not None:
+        progress.on_slot_freed(req)
+
+
+def _served_here() -> bool:
+    """Whether the engine of this process serves our model."""
+    from sglang.srt.runtime_context import get_server_args
+
+    return serves_speech(get_server_args())
+
+
+_SRT = "sglang.srt"
+HOOKS = (
+    Hook(
+        f"{_SRT}.server_args.ServerArgs.add_cli_args",
+        HookType.AFTER,
+        _add_cli_args,
+        why="--delay-pattern and its companions are unknown to `sglang serve`",
+        remove_when="plugins can register command line arguments",
+    ),
+    Hook(
+        f"{_SRT}.server_args.ServerArgs.from_cli_args",
+        HookType.AROUND,
+        _from_cli_args,
+        why="a flag that is no field of the arguments' class is dropped",
+        remove_when="`sglang serve` builds `Engine.server_args_class`",
+    ),
+    Hook(
+        f"{_SRT}.entrypoints.engine.Engine._launch_detokenizer_subprocesses",
+        HookType.AROUND,
+        _no_detokenizer,
+        why="an idle process of 1 GB that lengthens the start",
+        remove_when="the detokenizer can be switched off by an argument",
+    ),
+    Hook(
+        f"{_SRT}.managers.io_struct.GenerateReqInput.contains_mm_input",
+        HookType.AFTER,
+        _contains_mm_input,
+        why="a request without references would skip the processor, which builds its prompt",
+        remove_when="a processor can ask for every request",
+    ),
+    Hook(
+        f"{_SRT}.managers.io_struct.GenerateReqInput.normalize_batch_and_arguments",
+        HookType.BEFORE,
+        _normalize,
+        why="with n above 1 samples share a seed and lose references; lengths of batches go unchecked",
+        remove_when="SGLang expands audio_data and seeds with n",
+    ),
+    Hook(
+        f"{_SRT}.managers.tokenizer_manager.TokenizerManager.generate_request",
+        HookType.AROUND,
+        _generate_request,
+        why="`customized_info` reaches `meta_info` as a list per token only",
+        remove_when="an output message can carry `meta_info` of its own",
+    ),
+    Hook(
+        f"{_SRT}.managers.schedule_batch.Req.extend_image_inputs",
+        HookType.AFTER,
+        _extend_image_inputs,
+        why="the model cannot see which request a row belongs to, nor what it has produced",
+        remove_when="`ForwardBatch` carries the requests",
+    ),
+    Hook(
+        f"{_SRT}.managers.scheduler.Scheduler.init_output_streamer",
+        HookType.AFTER,
+        _init_output_streamer,
+        why="finished requests must wait for their audio, and leave past the detokenizer",
+        remove_when="the output streamer's class is an argument",
+    ),
+    Hook(
+        f"{_SRT}.managers.scheduler_components.batch_result_processor"
+        ".SchedulerBatchResultProcessor._maybe_collect_customized_info",
+        HookType.AROUND,
+        _collect_customized_info,
+        why="the one place that sees every accepted row exactly once",
+        remove_when="SGLang calls back for accepted tokens",
+    ),
+    Hook(
+        f"{_SRT}.managers.scheduler.Scheduler.process_input_requests",
+        HookType.AFTER,
+        _process_input_requests,
+        why="audio that has become whole leaves between steps, and while no step runs",
+        remove_when="the scheduler's loop has a place for plugins",
+    ),
+    Hook(
+        f"{_SRT}.managers.scheduler.Scheduler.abort_request",
+        HookType.AFTER,
+        _abort_request,
+        why="SGLang no longer knows a request that waits for its audio",
+        remove_when="held requests are the scheduler's own",
+    ),
+    Hook(
+        f"{_SRT}.mem_cache.memory_pool.ReqToTokenPool.free",
+        HookType.BEFORE,
+        _free_slot,
+        why="an aborted request may leave without passing the output streamer",
+        remove_when="every end of a request passes the output streamer",
+    ),
+)
+
+
+def install(hooks: tuple[Hook, ...]) -> None:
+    """Apply every hook.
+
+    Raises:
+        SystemExit: a target is absent, or was patched by somebody else before; SGLang alone would only log that.
+    """
+    taken = [hook.target for hook in hooks if hook.target in HookRegistry._patched]
+    for hook in hooks:
+        HookRegistry.register(hook.target, hook.body, hook.kind)
+    HookRegistry.apply_hooks()
+    absent = [hook.target for hook in hooks if hook.target not in HookRegistry._patched]
+    if taken or absent:
+        raise SystemExit(
+            f"sglang_moss: hooks do not fit this SGLang: patched before {taken}, not found {absent}; "
+            f"tested with {TESTED_SGLANG}"
+        )

@@ -1,0 +1,1 @@
+"""Models that SGLang's registry scans."""

@@ -1,0 +1,201 @@
+"""MOSS-TTSD with its codec, as SGLang runs it: a Qwen3 backbone, `n_vq` audio embeddings and heads, state per slot.
+
+    text id + n_vq codes -> sum of embeddings -> Qwen3 -> text head, audio heads -> next row
+
+SGLang sees one token a step, the text id. The codes live in `SlotState`, indexed by `req_pool_indices`, and every step of
+decoding happens in `forward` on tensors of fixed shape, so that it can be captured in a CUDA graph.
+
+Source: MOSS-TTS `MossTTSDelayModel`; weight names of the MOSS-TTSD fuse script.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from sglang.srt.layers.logits_processor import LogitsProcessorOutput
+from sglang.srt.model_executor.forward_batch_info import ForwardBatch
+from sglang.srt.models.qwen3 import Qwen3ForCausalLM
+from sglang.srt.runtime_context import get_server_args
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sglang_moss.codec.codec import Codec
+from sglang_moss.codec.config import CodecConfig
+from sglang_moss.config import MossTTSDConfig
+from sglang_moss.rows import draw_rows
+from sglang_moss.slots import SlotState
+from sglang_moss.speech import SpeechProgress, progress_of
+
+_CODEC_PREFIX = "codec_model."
+# SGLang packs these projections of the checkpoint into one parameter each.
+_PACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
+
+class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
+    """The name is the fused checkpoint's `architectures` entry."""
+
+    def __init__(self, config: MossTTSDConfig, quant_config: Any = None, prefix: str = "") -> None:
+        server_args = get_server_args()
+        if not getattr(server_args, "delay_pattern", False):
+            raise ValueError("this checkpoint is a fused MOSS-TTSD: start the server with --delay-pattern")
+        language_config = config.language_config
+        super().__init__(language_config, quant_config, prefix)
+        self.tokens = config.special_tokens()
+        self.n_codes = config.audio_vocab_size + 1
+        shape = (self.tokens.n_vq * self.n_codes, language_config.hidden_size)
+        self.code_embedding = nn.Parameter(
+            torch.empty(shape), requires_grad=False
+        )  # codebook k's rows from k * n_codes
+        self.audio_heads = nn.Parameter(torch.empty(shape), requires_grad=False)
+        self.codec = Codec(CodecConfig.from_dict(config.codec_config))
+        self.slots = SlotState(
+            n_slots=server_args.max_running_requests + 1,
+            audio_vocab_size=config.audio_vocab_size,
+            tokens=self.tokens,
+            device=self.code_embedding.device,
+        )
+
+    @torch.no_grad()
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        forward_batch: ForwardBatch,
+        *args: Any,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> LogitsProcessorOutput:
+        """One step; `next_token_logits` of the answer holds the drawn rows, [B, 1 + n_vq] int64 (see `sampler`)."""
+        slots = forward_batch.req_pool_indices.long()
+        if forward_batch.forward_mode.is_extend():
+            rows = self._prefill(input_ids, positions, forward_batch, slots)
+        else:
+            self.slots.advance(slots, input_ids)
+            embeds = self._embed(input_ids, self.slots.codes[slots])
+            hidden = self.model(input_ids, positions, forward_batch, embeds)
+            rows = self._draw(hidden, slots, forward_batch.seq_lens)
+        return LogitsProcessorOutput(next_token_logits=rows)
+
+    def _prefill(self, input_ids: Tensor, positions: Tensor, batch: ForwardBatch, slots: Tensor) -> Tensor:
+        """Rows of several requests, of which some end here: only those draw a row and (re)start their slot."""
+        chunks = [_PrefillChunk.of(batch, i) for i in range(len(slots))]
+        text_ids, codes = input_ids.clone(), torch.full_like(input_ids, self.tokens.pad_code)[:, None]
+        codes = codes.repeat(1, self.tokens.n_vq)
+        speech_at = torch.from_numpy(np.concatenate([chunk.speech_at() for chunk in chunks])).to(slots.device)
+        if len(speech_at):
+            rows = np.concatenate([chunk.rows() for chunk in chunks if chunk.progress is not None])
+            on_device = torch.from_numpy(rows).to(slots.device)
+            text_ids[speech_at], codes[speech_at] = on_device[:, 0].to(text_ids.dtype), on_device[:, 1:]
+        hidden = self.model(text_ids, positions, batch, self._embed(text_ids, codes))
+
+        drawn = torch.zeros(len(slots), 1 + self.tokens.n_vq, dtype=torch.int64, device=slots.device)
+        last = [i for i, chunk in enumerate(chunks) if chunk.is_last]
+        if last:
+            ends = torch.tensor([chunks[i].end_in_batch - 1 for i in last], device=slots.device)
+            at = torch.tensor(last, device=slots.device)
+            self.slots.start(slots[at], [chunks[i].progress for i in last])
+            drawn[at] = self._draw(hidden[ends], slots[at], batch.seq_lens[at])
+        return drawn
+
+    def _embed(self, text_ids: Tensor, codes: Tensor) -> Tensor:
+        """[N] text ids and [N, n_vq] codes -> [N, D]: the sum of their embeddings, in fp32, rounded once."""
+        offsets = torch.arange(self.tokens.n_vq, device=codes.device) * self.n_codes
+        text = self.model.embed_tokens(text_ids)
+        summed = self.code_embedding[codes + offsets].float().sum(dim=1)
+        return (text.float() + summed).to(text.dtype)
+
+    def _draw(self, hidden: Tensor, slots: Tensor, seq_lens: Tensor) -> Tensor:
+        """Rows after the hidden states [B, D] of the last rows; remembered in the slots."""
+        text_logits, audio_logits = self.logits(hidden)
+        rows = draw_rows(text_logits, audio_logits, self.slots, slots, seq_lens)
+        self.slots.write(slots, rows[:, 1:])
+        return rows
+
+    def logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, D] -> text [B, V] and audio [B, n_vq, audio_vocab_size + 1] logits, float32."""
+        text = functional.linear(hidden, self.lm_head.weight[: self.config.vocab_size]).float()
+        audio = functional.linear(hidden, self.audio_heads).float()
+        return text, audio.view(-1, self.tokens.n_vq, self.n_codes)
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Fill every parameter from a fused checkpoint, tensor by tensor.
+
+        Raises:
+            ValueError: a tensor is missing, unexpected or of another shape.
+        """
+        self.codec.load_weights(self._load_language_model(weights))
+
+    def _load_language_model(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """Load the language model's tensors; pass the codec's on, without their prefix."""
+        expected = set(self._language_model_names())
+        for name, tensor in weights:
+            if name.startswith(_CODEC_PREFIX):
+                yield name.removeprefix(_CODEC_PREFIX), tensor
+                continue
+            if name not in expected:
+                raise ValueError(f"tensor {name} is unexpected or doubled in the checkpoint; fuse it again")
+            expected.discard(name)
+            part, _, index = name.removesuffix(".weight").partition(".")
+            if part == "emb_ext":
+                self._codebook_rows(self.code_embedding, int(index), name, tensor).copy_(tensor)
+            elif part == "lm_heads" and index != "0":
+                self._codebook_rows(self.audio_heads, int(index) - 1, name, tensor).copy_(tensor)
+            else:
+                super().load_weights([("lm_head.weight" if part == "lm_heads" else name, tensor)])
+        if expected:
+            raise ValueError(f"{len(expected)} tensors are missing from the checkpoint, first {min(expected)}")
+
+    def _codebook_rows(self, packed: nn.Parameter, codebook: int, name: str, tensor: Tensor) -> Tensor:
+        rows = packed.data[codebook * self.n_codes : (codebook + 1) * self.n_codes]
+        if tensor.shape != rows.shape:
+            raise ValueError(f"tensor {name} has shape {list(tensor.shape)}, expected {list(rows.shape)}")
+        return rows
+
+    def _language_model_names(self) -> Iterator[str]:
+        """The checkpoint's names of everything but the codec."""
+        n_vq = self.tokens.n_vq
+        yield from (f"emb_ext.{k}.weight" for k in range(n_vq))
+        yield from (f"lm_heads.{k}.weight" for k in range(n_vq + 1))
+        for name, _ in self.model.named_parameters(prefix="model"):
+            if not name.endswith((".weight", ".bias")):
+                continue  # scales that a quantisation method derives
+            packed = next((p for p in _PACKED if f".{p}." in name), None)
+            yield from (name.replace(packed, part) for part in _PACKED[packed]) if packed else (name,)
+
+    def post_load_weights(self) -> None:
+        """Build what derives from weights; SGLang calls this for dummy weights, which skip `load_weights`."""
+        self.codec.post_load()
+
+
+class _PrefillChunk:
+    """One request's part of a prefill batch."""
+
+    def __init__(self, progress: SpeechProgress | None, first: int, length: int, start: int, is_last: bool) -> None:
+        self.progress = progress
+        self.first = first  # row of the request
+        self.length = length
+        self.start_in_batch = start
+        self.end_in_batch = start + length
+        self.is_last = is_last
+
+    @classmethod
+    def of(cls, batch: ForwardBatch, i: int) -> "_PrefillChunk":
+        lengths = batch.extend_seq_lens_cpu
+        item = batch.mm_inputs[i] if batch.mm_inputs is not None else None
+        req = getattr(item, "req", None)
+        # A request that SGLang aborted before its prefill, and a health check, come without an item.
+        is_last = req is None or req.extend_range.end == len(req.full_untruncated_fill_ids)
+        progress = None if req is None else progress_of(req)
+        return cls(progress, int(batch.extend_prefix_lens_cpu[i]), int(lengths[i]), int(sum(lengths[:i])), is_last)
+
+    def speech_at(self) -> np.ndarray:
+        """Positions in the batch of rows whose codes we know; none for a request without speech."""
+        length = 0 if self.progress is None else self.length
+        return np.arange(self.start_in_batch, self.start_in_batch + length)
+
+    def rows(self) -> np.ndarray:
+        assert self.progress is not None
+        return self.progress.all_rows(self.first, self.first + self.length)
+
+
+EntryClass = MossTTSDdelayWithCodec

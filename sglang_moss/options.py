@@ -1,0 +1,165 @@
+"""What a client may ask of one request: `sampling_params` and its `custom_params`, checked once, here.
+
+Source of the defaults: MOSS-TTSD's recommended sampling.
+"""
+
+import math
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sglang_moss.errors import BadSetting
+from sglang_moss.prompt import MODES
+
+SEED_LIMIT = 2**63
+
+# Settings of SGLang's that have no meaning for codes, with the value that switches each off.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "min_p": (0,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "min_new_tokens": (0,),
+    "stop": ("", []),
+    "stop_token_ids": ([],),
+    "stop_regex": ("", []),
+    "logit_bias": ({},),
+    "json_schema": (),
+    "regex": (),
+    "ebnf": (),
+    "structural_tag": (),
+}
+# Settings of text output: harmless and without effect here.
+_IGNORED = ("skip_special_tokens", "spaces_between_special_tokens", "no_stop_trim", "stream_interval")
+_OURS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "repetition_penalty",
+    "sampling_seed",
+    "max_new_tokens",
+    "ignore_eos",
+    "custom_params",
+)
+_CUSTOM = ("mode", "return_codes", "text_temperature", "text_top_p", "text_top_k")
+
+
+@dataclass(frozen=True)
+class ChannelSampling:
+    """How one kind of channel (text or audio) is drawn."""
+
+    temperature: float = 1.1  # 0: greedy
+    top_p: float = 0.9  # (0, 1]
+    top_k: int = 50  # -1: off
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """Everything in `sampling_params` that we honour, with defaults filled in."""
+
+    text: ChannelSampling
+    audio: ChannelSampling
+    repetition_penalty: float  # audio codebooks only; 1: off
+    seed: int  # [0, 2**63)
+    max_frames: int | None  # None: what the context still holds
+    ignore_eos: bool  # exactly `max_frames` frames
+    mode: str | None  # one of `prompt.MODES`; None: by whether references came
+    return_codes: bool
+
+    @classmethod
+    def parse(cls, sampling_params: dict[str, Any]) -> "RequestOptions":
+        """Read a request's `sampling_params`.
+
+        Raises:
+            BadSetting: a name we do not know, a value of the wrong type or out of range, or a setting of SGLang's that
+                this model cannot honour.
+        """
+        params = {name: value for name, value in sampling_params.items() if value is not None}
+        custom = _custom_params(params)
+        _refuse_unknown(params, custom)
+        audio = ChannelSampling(
+            temperature=_number(params, "temperature", ChannelSampling.temperature, low=0.0, high=100.0),
+            top_p=_number(params, "top_p", ChannelSampling.top_p, low=0.0, high=1.0, low_open=True),
+            top_k=_top_k(params, "top_k", ChannelSampling.top_k),
+        )
+        text = ChannelSampling(
+            temperature=_number(custom, "text_temperature", audio.temperature, low=0.0, high=100.0),
+            top_p=_number(custom, "text_top_p", audio.top_p, low=0.0, high=1.0, low_open=True),
+            top_k=_top_k(custom, "text_top_k", audio.top_k),
+        )
+        max_frames = _integer(params, "max_new_tokens", low=1)
+        ignore_eos = _flag(params, "ignore_eos")
+        if ignore_eos and max_frames is None:
+            raise BadSetting("ignore_eos needs max_new_tokens: without an end of its own the request needs a length")
+        mode = custom.get("mode")
+        if mode is not None and mode not in MODES:
+            raise BadSetting(f"custom_params.mode must be one of {', '.join(MODES)}, got {mode!r}")
+        seed = _integer(params, "sampling_seed", low=0, high=SEED_LIMIT - 1)
+        return cls(
+            text=text,
+            audio=audio,
+            repetition_penalty=_number(params, "repetition_penalty", 1.1, low=0.0, high=2.0, low_open=True),
+            seed=secrets.randbelow(SEED_LIMIT) if seed is None else seed,
+            max_frames=max_frames,
+            ignore_eos=ignore_eos,
+            mode=mode,
+            return_codes=_flag(custom, "return_codes"),
+        )
+
+
+def _custom_params(params: dict[str, Any]) -> dict[str, Any]:
+    custom = params.get("custom_params", {})
+    if not isinstance(custom, dict):
+        raise BadSetting(f"custom_params must be an object, got {type(custom).__name__}")
+    return {name: value for name, value in custom.items() if value is not None}
+
+
+def _refuse_unknown(params: dict[str, Any], custom: dict[str, Any]) -> None:
+    for name, value in params.items():
+        if name in _NEUTRAL:
+            if value not in _NEUTRAL[name]:
+                raise BadSetting(f"sampling_params.{name} is not supported by this model; leave it out")
+        elif name not in _OURS and name not in _IGNORED:
+            raise BadSetting(f"sampling_params has no {str(name)[:64]!r}; known are {', '.join(_OURS)}")
+    unknown = [str(name)[:64] for name in custom if name not in _CUSTOM]
+    if unknown:
+        raise BadSetting(f"custom_params has no {unknown[0]!r}; known are {', '.join(_CUSTOM)}")
+
+
+def _number(
+    params: dict[str, Any], name: str, default: float, *, low: float, high: float, low_open: bool = False
+) -> float:
+    value = params.get(name, default)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < low or value > high or (low_open and value == low):
+        raise BadSetting(
+            f"{name} must be a number in {'(' if low_open else '['}{low:g}, {high:g}], got {_shown(value)}"
+        )
+    return float(value)
+
+
+def _integer(params: dict[str, Any], name: str, *, low: int, high: int = 2**31 - 1) -> int | None:
+    value = params.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise BadSetting(f"{name} must be an integer in [{low}, {high}], got {_shown(value)}")
+    return value
+
+
+def _top_k(params: dict[str, Any], name: str, default: int) -> int:
+    value = params.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or (value != -1 and not 1 <= value < 2**31):
+        raise BadSetting(f"{name} must be -1 (off) or an integer of at least 1, got {_shown(value)}")
+    return value
+
+
+def _flag(params: dict[str, Any], name: str) -> bool:
+    value = params.get(name, False)
+    if not isinstance(value, bool):
+        raise BadSetting(f"{name} must be true or false, got {_shown(value)}")
+    return value
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:64]

@@ -1,0 +1,136 @@
+"""From finished rows to the HTTP process, in the scheduler process.
+
+A request that has ended is held until the codec has decoded its tail, then leaves on SGLang's own output message, sent
+straight to the HTTP process: `text` is the base64 WAV, and there is nothing for a detokenizer to do. Its KV cache and its
+slot are free by then, so holding it blocks nobody.
+"""
+
+from typing import Any
+
+from sglang.srt.managers.io_struct import BatchStrOutput, BatchTokenIDOutput
+from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req
+from sglang.srt.managers.scheduler_components.output_sender import SenderWrapper
+from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
+from torch import Tensor
+
+from sglang_moss.codec_service import CodecService
+from sglang_moss.speech import progress_of
+from sglang_moss.streams import Speech
+
+META = "speech"  # key of `customized_info` under which our part of `meta_info` travels
+
+
+class SpeechSender(SenderWrapper):
+    """Turns what SGLang would send to its detokenizer into the detokenizer's answer; drops what only that would read."""
+
+    def __init__(self, socket: Any) -> None:
+        super().__init__(socket)
+        self.wavs: dict[str, str] = {}  # by request id: the base64 WAV that leaves next
+
+    def send_output(self, output: Any, recv_obj: Any = None) -> None:
+        if not isinstance(output, BatchTokenIDOutput):
+            return
+        shared = set(BatchStrOutput.__struct_fields__) & set(BatchTokenIDOutput.__struct_fields__)
+        fields = {name: getattr(output, name) for name in shared}
+        fields["output_strs"] = [self.wavs.pop(rid, "") for rid in output.rids]
+        super().send_output(BatchStrOutput(**fields), recv_obj)
+
+
+class SpeechStreamer(SchedulerOutputStreamer):
+    """SGLang's output streamer, which lets requests with speech go once their audio is whole."""
+
+    __slots__ = ("_codec", "_held", "_opened", "_sample_rate", "_sender")
+
+    @classmethod
+    def over(cls, stock: SchedulerOutputStreamer, sender: SpeechSender, codec: CodecService, sample_rate: int) -> Any:
+        fields = {name: getattr(stock, name) for name in SchedulerOutputStreamer.__dataclass_fields__}
+        streamer = cls(**{**fields, "send_to_detokenizer": sender})
+        streamer._sender = sender
+        streamer._codec = codec
+        streamer._sample_rate = sample_rate
+        streamer._opened = set()  # requests that the codec knows
+        streamer._held = {}  # requests that have ended and wait for their audio
+        return streamer
+
+    def row_accepted(self, req: Req, row: Any) -> None:
+        """A row [1 + n_vq] became part of a request for good: called exactly once a row, also after a retraction."""
+        progress = progress_of(req)
+        if progress is None:
+            return
+        progress.rows.append(row)
+        if req.rid not in self._opened:
+            self._opened.add(req.rid)
+            self._codec.open(req.rid, progress)
+            progress.on_slot_freed = self.slot_freed
+        self._codec.rows_accepted(len(progress.rows))
+
+    def slot_freed(self, req: Req) -> None:
+        """A request leaves its slot: an aborted one will never ask for its audio."""
+        if req.rid in self._opened and isinstance(req.finished_reason or req.to_finish, FINISH_ABORT):
+            self._forget(req.rid)
+
+    def tick(self) -> None:
+        """Send every request whose audio has become whole."""
+        for rid, speech in self._codec.results():
+            req = self._held.pop(rid, None)
+            self._opened.discard(rid)
+            if req is not None:
+                self._send(req, speech)
+
+    def abort(self, rid: str | None, abort_all: bool) -> None:
+        """End held requests as SGLang ends running ones: by id or by its beginning."""
+        for held_rid in [r for r in self._held if abort_all or r.startswith(rid or "")]:
+            req = self._held.pop(held_rid)
+            self._forget(held_rid)
+            req.finished_reason = FINISH_ABORT("the request was aborted")
+            super()._stream_output_generation([req], return_logprob=False)
+
+    def _stream_output_generation(self, reqs: list[Req], return_logprob: bool, *args: Any, **kwargs: Any) -> None:
+        """SGLang's hook for every step's output: hold finished speech, say nothing of unfinished one."""
+        passed = []
+        for req in reqs:
+            if progress_of(req) is None or isinstance(req.finished_reason, FINISH_ABORT):
+                passed.append(req)
+            elif req.finished() and not req.finished_output and req.rid not in self._held:
+                self._held[req.rid] = req
+                self._codec.finish(req.rid)
+        super()._stream_output_generation(passed, return_logprob, *args, **kwargs)
+
+    def _send(self, req: Req, speech: Speech) -> None:
+        if speech.error is not None:
+            req.finished_reason = FINISH_ABORT(speech.error, speech.status, "NoAudio")
+        else:
+            self._sender.wavs[req.rid] = speech.wav_base64
+            req.customized_info = {META: [self._meta(req, speech)]}
+        super()._stream_output_generation([req], return_logprob=False)
+
+    def _meta(self, req: Req, speech: Speech) -> dict[str, Any]:
+        progress = progress_of(req)
+        assert progress is not None
+        meta = {
+            "audio_seconds": speech.n_samples / self._sample_rate,
+            "audio_frames": len(speech.codes),
+            "reference_cached": progress.request.reference_cached,
+            "sampling_seed": progress.request.options.seed,
+        }
+        if progress.request.options.return_codes:
+            meta["audio_codes"] = speech.codes.tolist()
+        return meta
+
+    def _forget(self, rid: str) -> None:
+        self._opened.discard(rid)
+        self._codec.drop(rid)
+
+
+def host_row(rows: Tensor, i: int) -> Any:
+    """Row i of the host copy [B, 1 + n_vq] that `sampler` made, as an array of its own."""
+    return rows[i].numpy().copy()
+
+
+def flatten_meta(answer: dict[str, Any]) -> dict[str, Any]:
+    """In the HTTP process: lift our part of `meta_info`, which SGLang keeps as a list per token, to its top level."""
+    meta = answer.get("meta_info")
+    if meta and META in meta:
+        parts = meta.pop(META)
+        meta.update(parts[-1] if parts else {})
+    return answer

@@ -1,0 +1,56 @@
+"""Entry point of SGLang's plugin group: registers our model and installs our hooks, or stops the process.
+
+SGLang loads plugins in the process of the command line, which becomes the HTTP process, and in every scheduler process.
+It logs a plugin's exception and serves on without it, so every failure here becomes `SystemExit`, which it does not catch.
+"""
+
+from importlib.metadata import version
+
+
+def register() -> None:
+    """Make SGLang able to serve MOSS-TTSD.
+
+    Raises:
+        SystemExit: a registration or a hook failed; the message says which, and for which SGLang this was tested.
+    """
+    from sglang_moss.hooks import HOOKS, TESTED_SGLANG, install
+
+    try:
+        _register_with_sglang()
+        install(HOOKS)
+    except Exception as error:
+        raise SystemExit(
+            f"sglang_moss: cannot register with SGLang {version('sglang')} (tested with {TESTED_SGLANG}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _register_with_sglang() -> None:
+    """SGLang's public registries: configuration, tokenizer, model, processor, prefix cache, sampler, arguments, warm-up."""
+    from sglang.srt.entrypoints.engine import Engine
+    from sglang.srt.entrypoints.warmup import warmup
+    from sglang.srt.layers.sampler import register_sampler_backend
+    from sglang.srt.managers.multimodal_processor import PROCESSOR_MAPPING
+    from sglang.srt.mem_cache.registry import register_radix_cache_backend
+    from sglang.srt.models.registry import ModelRegistry
+    from sglang.srt.multimodal.customized_mm_processor_utils import register_customized_processor
+    from transformers import AutoConfig
+
+    from sglang_moss.config import MODEL_TYPE, MossTTSDConfig
+    from sglang_moss.models.moss_ttsd import MossTTSDdelayWithCodec
+    from sglang_moss.processor import MossTTSDProcessor, TokenizerAsProcessor
+    from sglang_moss.radix import build_cache
+    from sglang_moss.sampler import build_sampler
+    from sglang_moss.server_args import RADIX_CACHE_BACKEND, WARMUP, MossServerArgs
+    from sglang_moss.warmup import speak_once
+
+    AutoConfig.register(MODEL_TYPE, MossTTSDConfig)
+    register_customized_processor(TokenizerAsProcessor)(MossTTSDConfig)
+    ModelRegistry.register("sglang_moss.models", strict=True)
+    PROCESSOR_MAPPING[MossTTSDdelayWithCodec] = MossTTSDProcessor
+    register_radix_cache_backend(RADIX_CACHE_BACKEND, build_cache)
+    # SGLang picks one of its own two names by platform; under both, ours steps aside for any other model.
+    for backend in ("flashinfer", "pytorch"):
+        register_sampler_backend(backend, build_sampler)
+    Engine.server_args_class = MossServerArgs
+    warmup(WARMUP)(speak_once)

@@ -1,0 +1,109 @@
+"""SGLang's multimodal processor for our model: checks a request, builds its prompt, packs it for the scheduler.
+
+Runs in the HTTP process for every request (`hooks` sees to that), before any model time is spent.
+"""
+
+from typing import Any
+
+from sglang.srt.managers.schedule_batch import MultimodalProcessorOutput
+from sglang.srt.multimodal.processors.base_processor import BaseMultimodalProcessor
+from sglang.srt.utils.hf_transformers_utils import get_tokenizer
+
+from sglang_moss.codec_client import CodecClient
+from sglang_moss.directives import check_script, read_script
+from sglang_moss.errors import BadRequest, PromptTooLong
+from sglang_moss.models.moss_ttsd import MossTTSDdelayWithCodec
+from sglang_moss.options import RequestOptions
+from sglang_moss.prompt import build_prompt, choose_mode, special_strings
+from sglang_moss.references import ReferenceEncoder
+from sglang_moss.server_args import MossServerArgs
+from sglang_moss.speech import SpeechRequest, envelope
+
+
+class TokenizerAsProcessor:
+    """What SGLang's processor registry wants of us: the checkpoint's own processor class needs remote code."""
+
+    @classmethod
+    def from_pretrained(cls, name: str, *args: Any, **kwargs: Any) -> Any:
+        return get_tokenizer(name, *args, **{k: v for k, v in kwargs.items() if k != "use_fast"})
+
+
+class MossTTSDProcessor(BaseMultimodalProcessor):
+    """From `GenerateReqInput` to a `SpeechRequest`."""
+
+    models = [MossTTSDdelayWithCodec]  # noqa: RUF012 (SGLang's way of registering)
+
+    def __init__(self, hf_config: Any, server_args: MossServerArgs, _processor: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(hf_config, server_args, _processor, *args, **kwargs)
+        self._tokens = hf_config.special_tokens()
+        self._sample_rate = hf_config.codec_config["sampling_rate"]
+        self._context_len = server_args.context_length or hf_config.language_config.max_position_embeddings
+        self._special_strings = special_strings(self._tokenizer)
+        self._references: ReferenceEncoder | None = None
+
+    async def process_mm_data_async(
+        self,
+        image_data: Any,
+        audio_data: Any,
+        input_text: Any,  # noqa: ARG002 (SGLang puts ids here where the text is empty)
+        request_obj: Any,
+        max_req_input_len: int,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> MultimodalProcessorOutput | None:
+        """Check and pack one request.
+
+        Raises:
+            BadRequest: what the client sent cannot be served; HTTP 400.
+            MossError: the codec failed; HTTP 500.
+        """
+        if request_obj.text is None:
+            return None  # SGLang's own health check; everything else without text was refused on arrival
+        if image_data or request_obj.video_data:
+            raise BadRequest("this model takes text and audio_data only; leave image_data and video_data out")
+        options = RequestOptions.parse(request_obj.sampling_params or {})
+        script = read_script(request_obj.text)
+        check_script(script, self._special_strings)
+        mode = choose_mode(options.mode, len(audio_data or ()))
+        codes = await self._encoder().encode(audio_data or (), mode)
+        references = None if audio_data is None or not (mode.clones or audio_data == []) else codes.clips
+        prompt = build_prompt(script, references, codes.prompt_audio, self._tokenizer, self._tokens, mode)
+        n_new = self._row_limit(options, len(prompt.rows), max_req_input_len)
+        request_obj.sampling_params = _scheduler_params(n_new)
+        request_obj.mm_hashes = None
+        return envelope(SpeechRequest(prompt, options, codes.all_cached), self._tokens.pad_code)
+
+    def _encoder(self) -> ReferenceEncoder:
+        """Made on first use: the socket belongs to the event loop, and one of the two processes never needs it."""
+        if self._references is None:
+            args = self.server_args
+            self._references = ReferenceEncoder(
+                CodecClient(args.codec_address, self._tokens.n_vq),
+                self._sample_rate,
+                args.reference_limits,
+                args.source_policy,
+                args.reference_cache_mb * 1_000_000,
+            )
+        return self._references
+
+    def _row_limit(self, options: RequestOptions, n_prompt: int, max_prompt: int) -> int | None:
+        """Rows that the request may generate: its frames, and the rows that flush them; None: what the context holds."""
+        n_flush = self._tokens.n_vq + 1
+        n_left = self._context_len - n_prompt - 1
+        if n_prompt > max_prompt or n_left <= n_flush:
+            raise PromptTooLong(
+                f"text and references take {n_prompt} of the context's {self._context_len} rows, which leaves no room "
+                "for audio; send less text or shorter references"
+            )
+        if options.max_frames is None:
+            return None
+        if options.ignore_eos and options.max_frames + n_flush > n_left:
+            raise PromptTooLong(
+                f"max_new_tokens = {options.max_frames} frames with ignore_eos need {options.max_frames + n_flush} rows, "
+                f"but the context has {n_left} left; ask for {n_left - n_flush} at most"
+            )
+        return min(options.max_frames + n_flush, n_left)
+
+
+def _scheduler_params(n_rows: int | None) -> dict[str, Any]:
+    """`sampling_params` as SGLang's scheduler shall see them: only a length, everything else is ours."""
+    return {"max_new_tokens": n_rows, "temperature": 0.0, "repetition_penalty": 1.0, "ignore_eos": False}

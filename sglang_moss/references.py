@@ -1,0 +1,100 @@
+"""References of one request: from what the client sent to the codes that its prompt needs.
+
+Each clip is encoded by itself for the user turn, and the concatenation of all clips once more for the opening of the
+assistant turn; both are kept by content, so that a voice that comes again costs a hash.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.audio.preparation import concatenate_references, prepare_reference
+from sglang_moss.audio.sources import SourcePolicy, read_source
+from sglang_moss.codec_client import Cached, CodeCache, CodecClient
+from sglang_moss.prompt import Mode
+
+_LOADERS = 2  # threads that decode and resample clips
+
+
+@dataclass(frozen=True)
+class ReferenceCodes:
+    """Codes of a request's references, [T, n_vq] int32 each."""
+
+    clips: list[np.ndarray]  # where the mode clones, else empty
+    prompt_audio: np.ndarray | None  # where the mode continues
+    all_cached: bool
+
+
+class ReferenceEncoder:
+    """Reads, prepares and encodes references. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        codec: CodecClient,
+        sample_rate: int,
+        limits: ReferenceLimits,
+        policy: SourcePolicy,
+        cache_bytes: int,
+    ) -> None:
+        self._codec = codec
+        self._sample_rate = sample_rate
+        self._limits = limits
+        self._policy = policy
+        self._cache = CodeCache(cache_bytes)
+        self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="moss-reference")
+
+    async def encode(self, sources: Sequence[object], mode: Mode) -> ReferenceCodes:
+        """The codes that a prompt in `mode` needs of `sources`, speaker 1 first.
+
+        Raises:
+            BadReference: a source that cannot be read or used; the message names its position.
+            MossError: the codec failed.
+        """
+        files = await asyncio.gather(*(read_source(s, self._policy, i) for i, s in enumerate(sources)))
+        clips = [_Clip(data, position, self._prepare) for position, data in enumerate(files)]
+        wanted: list[list[_Clip]] = [[clip] for clip in clips] if mode.clones else []
+        if mode.continues:
+            wanted.append(clips)
+        found = await asyncio.gather(*(self._codes(group) for group in wanted))
+        return ReferenceCodes(
+            clips=[cached.codes for cached in found[: len(clips)]] if mode.clones else [],
+            prompt_audio=found[-1].codes if mode.continues else None,
+            all_cached=bool(found) and all(cached.was_cached for cached in found),
+        )
+
+    async def _codes(self, clips: Sequence["_Clip"]) -> Cached:
+        """Codes of the concatenation of `clips`."""
+
+        async def encode() -> np.ndarray:
+            waveforms = await asyncio.gather(*(clip.waveform() for clip in clips))
+            [codes] = await self._codec.encode([concatenate_references(waveforms)])
+            return codes
+
+        return await self._cache.get(b"".join(clip.digest for clip in clips), encode)
+
+    async def _prepare(self, data: bytes, position: int) -> np.ndarray:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._loaders, prepare_reference, data, self._sample_rate, self._limits, position
+        )
+
+
+class _Clip:
+    """One reference of one request; decoded at most once, and only if its codes are not known yet."""
+
+    def __init__(self, data: bytes, position: int, prepare: Callable[[bytes, int], Awaitable[np.ndarray]]) -> None:
+        self.digest = hashlib.sha256(data).digest()
+        self._data = data
+        self._position = position
+        self._prepare = prepare
+        self._waveform: asyncio.Future[np.ndarray] | None = None
+
+    async def waveform(self) -> np.ndarray:
+        if self._waveform is None:
+            self._waveform = asyncio.ensure_future(self._prepare(self._data, self._position))
+        return await self._waveform

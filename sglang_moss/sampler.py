@@ -1,0 +1,39 @@
+"""The sampler that SGLang calls after our model: the model has drawn already, this hands the rows on.
+
+The model returns rows [B, 1 + n_vq] (text id, codes) in the place of logits. Column 0 goes back to SGLang as the next token
+id; whole rows are copied to the host, to be picked up by `output.collect_row` once SGLang has accepted the token.
+"""
+
+from typing import Any
+
+import torch
+from sglang.srt.layers.logits_processor import LogitsProcessorOutput
+from sglang.srt.layers.sampler import Sampler
+from sglang.srt.runtime_context import get_server_args
+from torch import Tensor
+
+ROWS = "speech_rows"
+
+
+class RowSampler(Sampler):
+    """Takes the drawn rows apart; no draw happens here."""
+
+    def forward(self, logits_output: LogitsProcessorOutput, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
+        rows = logits_output.next_token_logits
+        assert rows is not None
+        # Clones: a captured graph's output is overwritten by the next replay, while the copy stream still reads.
+        logits_output.customized_info = {ROWS: _to_host(rows)}
+        return rows[:, 0].clone()
+
+
+def build_sampler() -> Sampler:
+    """Factory for SGLang's registry of samplers: ours for our model, stock for any other."""
+    return RowSampler() if getattr(get_server_args(), "delay_pattern", False) else Sampler()
+
+
+def _to_host(rows: Tensor) -> Tensor:
+    """Copy to host memory; on a GPU without waiting, on the stream whose work SGLang waits for before it reads results."""
+    if not rows.is_cuda:
+        return rows.clone()
+    host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+    return host.copy_(rows.clone(), non_blocking=True)

@@ -1,0 +1,78 @@
+"""One speech request as it travels from the HTTP process to the scheduler and the model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sglang.srt.managers.schedule_batch import Modality, MultimodalDataItem, Req
+from sglang.srt.multimodal.processors.base_processor import MultimodalProcessorOutput
+
+from sglang_moss.options import RequestOptions
+from sglang_moss.prompt import SpeechPrompt
+from sglang_moss.radix import row_keys
+
+_FIELD = "speech"
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """What the scheduler process needs to know of a request; small arrays only, pickled once."""
+
+    prompt: SpeechPrompt
+    options: RequestOptions
+    reference_cached: bool  # every reference of this request had been encoded before
+
+    @property
+    def last_audio_row(self) -> int:
+        """`DelayState.last_audio_row` for a request whose length is fixed, 0 for one that ends by itself."""
+        if not self.options.ignore_eos or self.options.max_frames is None:
+            return 0
+        return len(self.prompt.prompt_codes) + self.options.max_frames
+
+
+@dataclass
+class SpeechProgress:
+    """What one request has produced, kept on SGLang's `Req` in the scheduler process."""
+
+    request: SpeechRequest
+    rows: list[np.ndarray] = field(default_factory=list)  # accepted rows, each [1 + n_vq] int64: text id, codes
+    on_slot_freed: Callable[[Req], None] | None = None  # set once the codec knows of this request
+
+    def all_rows(self, first: int = 0, end: int | None = None) -> np.ndarray:
+        """Rows [first, end) of the prompt and what has been accepted after it: [n, 1 + n_vq] int64."""
+        prompt = self.request.prompt.rows
+        n_prompt = len(prompt)
+        end = n_prompt + len(self.rows) if end is None else end
+        parts = [prompt[first:end], *self.rows[max(0, first - n_prompt) : max(0, end - n_prompt)]]
+        return np.vstack(parts).astype(np.int64)
+
+
+def envelope(request: SpeechRequest, pad_code: int) -> MultimodalProcessorOutput:
+    """Pack a request for the scheduler.
+
+    SGLang gets real text ids for its own bookkeeping and, as the radix cache's key, one integer a row that stands for
+    the row's text id and codes together.
+    """
+    rows = request.prompt.rows
+    item = MultimodalDataItem(modality=Modality.AUDIO, hash=0, pad_value=0, model_specific_data={_FIELD: request})
+    item.offsets = []
+    return MultimodalProcessorOutput(
+        mm_items=[item],
+        input_ids=rows[:, 0].tolist(),
+        padded_input_ids=row_keys(rows, pad_code),
+    )
+
+
+def attach_progress(multimodal_inputs: Any, req: Req) -> None:
+    """Give a request that has just reached the scheduler its `SpeechProgress`, also reachable from the model."""
+    for item in multimodal_inputs.mm_items if multimodal_inputs is not None else ():
+        request = item.model_specific_data.get(_FIELD)
+        if request is not None:
+            req.speech = SpeechProgress(request)
+            multimodal_inputs.req = req
+
+
+def progress_of(req: Req) -> SpeechProgress | None:
+    """The `SpeechProgress` of a request; None for one that carries no speech (a health check)."""
+    return getattr(req, "speech", None)
