@@ -226,10 +226,17 @@ def test_attention_in_blocks_equals_the_full_matrix(monkeypatch, block_rows, win
     torch.testing.assert_close(attend(q, k, v, blocks), torch.einsum("bhij,bjhd->bihd", weights, v), **TOLERANCE)
 
 
-def test_attention_memory_is_linear_in_length():
-    plans = {n: plan_blocks(n, 100, device=torch.device("meta"), dtype=torch.float32) for n in (10_000, 20_000)}
-    assert len(plans[20_000]) <= 2 * len(plans[10_000])
-    assert max(b.mask.numel() for b in plans[20_000]) == max(b.mask.numel() for b in plans[10_000])
+@pytest.mark.parametrize("n_history", [0, 99])
+def test_attention_masks_do_not_grow_with_length(n_history):
+    def mask_elements(n_rows: int) -> int:
+        missing = torch.zeros(3, dtype=torch.int64, device="meta")
+        blocks = plan_blocks(
+            n_rows, 100, device=missing.device, dtype=torch.float32, n_history=n_history, n_missing=missing
+        )
+        assert sum(b.queries.stop - b.queries.start for b in blocks) == n_rows
+        return sum(mask.numel() for mask in {id(b.mask): b.mask for b in blocks}.values())
+
+    assert mask_elements(20 * attention.MAX_BLOCK_ROWS) == mask_elements(10 * attention.MAX_BLOCK_ROWS)
 
 
 def test_rotation_keeps_its_precision_late_in_an_hour():

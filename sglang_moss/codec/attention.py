@@ -43,19 +43,20 @@ def plan_blocks(
         n_missing: [B] int64, how many of the oldest history rows were never written. None: none are missing.
     """
     blocks = []
-    bands: dict[tuple[int, int, int], Tensor] = {}
+    masks: dict[tuple[int, int, int], Tensor] = {}  # beyond the history all full blocks share one
     for start in range(0, n_rows, MAX_BLOCK_ROWS):
         stop = min(start + MAX_BLOCK_ROWS, n_rows)
         first_key = max(0, n_history + start - window + 1)
         n_keys = n_history + stop - first_key
         shape = (stop - start, n_keys, n_history + start - first_key)
-        if shape not in bands:
-            bands[shape] = _band(*shape, window, device)
-        visible = bands[shape][None, None]
         if n_missing is not None and first_key < n_history:
             key = torch.arange(first_key, first_key + n_keys, device=device)
-            visible = visible & (key >= n_missing[:, None])[:, None, None, :]
-        mask = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, float("-inf"))
+            written = (key >= n_missing[:, None])[:, None, None, :]
+            mask = _additive(_band(*shape, window, device) & written, dtype)
+        else:
+            if shape not in masks:
+                masks[shape] = _additive(_band(*shape, window, device)[None, None], dtype)
+            mask = masks[shape]
         blocks.append(QueryBlock(slice(start, stop), slice(first_key, first_key + n_keys), mask))
     return blocks
 
@@ -75,3 +76,7 @@ def _band(n_queries: int, n_keys: int, first_query: int, window: int, device: to
     query = torch.arange(first_query, first_query + n_queries, device=device)[:, None]
     distance = query - torch.arange(n_keys, device=device)
     return (distance >= 0) & (distance < window)
+
+
+def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))

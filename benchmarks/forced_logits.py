@@ -1,0 +1,89 @@
+"""Teacher-forced run of the served model: SGLang's model runner in this process, no scheduler, no server.
+
+    python -m sglang_moss.benchmarks.forced_logits FUSED ROWS.npz OUT.npz [--dtype bfloat16]
+
+ROWS.npz holds `input_ids` [S, 1 + n_vq]; OUT.npz gets `embeddings` and `hidden` [S, D], `text_logits` [S, V] and
+`audio_logits` [n_vq, S, audio_vocab_size], all float32.
+"""
+
+import argparse
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from sglang_moss.plugin import register
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model_path")
+    parser.add_argument("rows")
+    parser.add_argument("out")
+    parser.add_argument("--dtype", default="auto")
+    args = parser.parse_args()
+    register()
+    with np.load(args.rows) as arrays:
+        rows = arrays["input_ids"].astype(np.int32)
+    np.savez(args.out, **forced_logits(args.model_path, rows, args.dtype))
+
+
+def forced_logits(model_path: str, rows: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
+    """Run the rows [S, 1 + n_vq] as one prefill; what OUT.npz holds."""
+    from sglang.benchmark.one_batch import load_model
+    from sglang.srt.server_args import PortArgs, set_global_server_args_for_scheduler
+
+    from sglang_moss.server_args import MossServerArgs
+
+    server_args = MossServerArgs(
+        model_path=model_path, delay_pattern=True, dtype=dtype, disable_cuda_graph=True, max_running_requests=4
+    )
+    set_global_server_args_for_scheduler(server_args)
+    bench_runner, _tokenizer = load_model(server_args, PortArgs.init_new(server_args), gpu_id=0, tp_rank=0)
+    runner = bench_runner.torch_runner
+    model = runner.model
+    seen: dict[str, torch.Tensor] = {}
+
+    def keep(_module: Any, inputs: tuple, output: torch.Tensor) -> None:
+        seen["embeddings"], seen["hidden"] = inputs[3], output
+
+    handle = model.model.register_forward_hook(keep)
+    _prefill(runner, model, rows)
+    handle.remove()
+    text, audio = model.logits(seen["hidden"])
+    return {
+        "embeddings": seen["embeddings"].float().cpu().numpy(),
+        "hidden": seen["hidden"].float().cpu().numpy(),
+        "text_logits": text.cpu().numpy(),
+        "audio_logits": audio.transpose(0, 1)[..., : model.n_codes - 1].cpu().numpy(),
+    }
+
+
+def _prefill(runner: Any, model: Any, rows: np.ndarray) -> None:
+    """One request with these rows, through SGLang's own batch preparation."""
+    from sglang.benchmark.one_batch import extend
+    from sglang.srt.managers.schedule_batch import MultimodalInputs, Req
+    from sglang.srt.sampling.sampling_params import SamplingParams
+
+    from sglang_moss.benchmarks.rows_engine import prompt_of_rows
+    from sglang_moss.options import RequestOptions
+    from sglang_moss.speech import SpeechRequest, attach_progress, envelope
+
+    request = SpeechRequest(
+        prompt_of_rows(rows, model.tokens), RequestOptions.parse({"temperature": 0.0}), reference_cached=False
+    )
+    output = envelope(request, model.tokens.pad_code)
+    params = SamplingParams(temperature=0.0, max_new_tokens=1)
+    params.normalize(SimpleNamespace(encode=len, eos_token_id=None))
+    req = Req("0", "", output.padded_input_ids, params)
+    req.multimodal_inputs = MultimodalInputs.from_processor_output(output)
+    attach_progress(req.multimodal_inputs, req)
+    req.full_untruncated_fill_ids = req.origin_input_ids
+    req.set_extend_range(0, len(req.origin_input_ids))
+    req.logprob_start_len = -1
+    extend([req], runner)
+
+
+if __name__ == "__main__":
+    main()
