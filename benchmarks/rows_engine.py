@@ -1,6 +1,6 @@
-"""An engine that is fed prompt rows instead of text: for golden language-model cases and for exact lengths.
+"""SGLang's offline engine with our plugin, fed prompt rows or requests, many at once; on whatever device it finds.
 
-SGLang's offline engine with our plugin, on whatever device it finds; only the prompt builder is left out.
+Rows serve golden language-model cases; for them only the prompt builder is left out.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ class RowsEngine:
 
         self._engine = Engine(model_path=model_path, delay_pattern=True, **engine_args)
         processor = self._engine.tokenizer_manager.mm_processor
+        self._process_request = processor.process_mm_data_async
         processor.process_mm_data_async = self._process
         self._tokens: SpecialTokens = processor.hf_config.special_tokens()
         self._prompts: dict[str, SpeechPrompt] = {}
@@ -50,28 +51,34 @@ class RowsEngine:
         """Send all prompts at once; `settings` are `sampling_params`, with `max_new_tokens` counting rows."""
         names = [f"prompt {len(self._prompts) + i}" for i in range(len(prompts))]
         self._prompts |= dict(zip(names, prompts, strict=True))
-        jobs = [self._one(name, dict(s)) for name, s in zip(names, settings, strict=True)]
-        return self._engine.loop.run_until_complete(_gather(jobs))
+        return self.ask([{"text": n, "sampling_params": s} for n, s in zip(names, settings, strict=True)])
+
+    def ask(self, requests: Sequence[dict[str, Any]]) -> list[RowsAnswer]:
+        """Send requests at once: bodies of `/generate` with `text`, `sampling_params` and perhaps `audio_data`."""
+        return self._engine.loop.run_until_complete(_gather([self._one(request) for request in requests]))
 
     def flush_cache(self) -> None:
         """Forget every cached prefix."""
         self._engine.flush_cache()
 
-    async def _one(self, name: str, settings: dict[str, Any]) -> RowsAnswer:
-        settings["custom_params"] = {**settings.get("custom_params", {}), "return_codes": True}
+    async def _one(self, request: dict[str, Any]) -> RowsAnswer:
+        settings = request["sampling_params"]
+        settings = {**settings, "custom_params": {**settings.get("custom_params", {}), "return_codes": True}}
         try:
-            answer = await self._engine.async_generate(prompt=name, sampling_params=settings)
+            answer = await self._engine.async_generate(
+                prompt=request["text"], sampling_params=settings, audio_data=request.get("audio_data")
+            )
         except ValueError as error:
             return RowsAnswer([], np.empty((0, self._tokens.n_vq), int), "", {}, str(error))
         meta = answer["meta_info"]
         codes = np.array(meta.pop("audio_codes")).reshape(-1, self._tokens.n_vq)
         return RowsAnswer(answer["output_ids"], codes, answer["text"], meta, None)
 
-    async def _process(self, request_obj: Any, **_ignored: Any) -> Any:
-        """Stands in for `MossTTSDProcessor.process_mm_data_async`."""
+    async def _process(self, request_obj: Any, **arguments: Any) -> Any:
+        """Stands in for `MossTTSDProcessor.process_mm_data_async` where the prompt is one of ours."""
         prompt = self._prompts.get(request_obj.text)
         if prompt is None:
-            return None
+            return await self._process_request(request_obj=request_obj, **arguments)
         options = RequestOptions.parse(request_obj.sampling_params)
         request_obj.sampling_params = {"max_new_tokens": options.max_frames, "temperature": 0.0}
         return envelope(SpeechRequest(prompt, options, reference_cached=False), self._tokens.pad_code)

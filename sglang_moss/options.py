@@ -3,7 +3,6 @@
 Source of the defaults: MOSS-TTSD's recommended sampling.
 """
 
-import math
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +130,7 @@ def _number(
 ) -> float:
     value = params.get(name, default)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < low or value > high or (low_open and value == low):
+    if not is_number or not low <= value <= high or (low_open and value == low):
         raise BadSetting(
             f"{name} must be a number in {'(' if low_open else '['}{low:g}, {high:g}], got {_shown(value)}"
         )

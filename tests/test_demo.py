@@ -1,0 +1,47 @@
+"""The demo: its check of the audio, and the whole of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sglang_moss.clients.demo import DemoFailed, check_sound
+
+RATE = 24_000
+TONE = 0.1 * np.sin(np.arange(2 * RATE) / 10)
+
+
+def wav(path: Path, samples: np.ndarray) -> Path:
+    soundfile.write(path, samples, RATE)
+    return path
+
+
+def test_sound_of_the_right_length_passes(tmp_path: Path):
+    check_sound(wav(tmp_path / "a.wav", TONE), seconds=2.0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "seconds", "problem"),
+    [
+        (TONE, 2.08, r"lasts 2\.000 s, expected 2\.080 s"),
+        (TONE[:1], 2.0, r"lasts 0\.000 s"),
+        (np.zeros(2 * RATE), 2.0, "silent from 0 s"),
+        (np.concatenate([TONE[:RATE], np.zeros(RATE)]), 2.0, "silent from 1 s"),
+    ],
+)
+def test_silence_and_wrong_lengths_fail(tmp_path: Path, samples: np.ndarray, seconds: float, problem: str):
+    with pytest.raises(DemoFailed, match=problem):
+        check_sound(wav(tmp_path / "a.wav", samples), seconds)
+
+
+@pytest.mark.server
+def test_the_demo_ends_with_the_asked_length_of_sound(tmp_path: Path):
+    out = tmp_path / "demo.wav"
+    command = [sys.executable, "-m", "sglang_moss.clients.demo", "--output", str(out), "--seconds", "2.4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2.40 s of audio, 30 frames, in " in done.stdout
+    check_sound(out, 2.4)

@@ -1,0 +1,89 @@
+"""A request gives the same codes whatever path it takes through the engine: exactly, on the CPU in float32."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from golden_data import GOLDEN
+
+from sglang_moss.benchmarks.golden_cases import GoldenCases
+from sglang_moss.benchmarks.rows_engine import RowsAnswer, RowsEngine
+
+pytestmark = pytest.mark.server
+
+CASES = GoldenCases(GOLDEN)
+N_SEEDS = 3
+
+
+def sampled_requests() -> list[dict[str, Any]]:
+    """The golden `/generate` bodies, sampled: each prompt under several seeds, with settings that differ."""
+    requests = []
+    for i, key in enumerate(k for k in CASES.served_keys() if "over_10s" not in k):
+        for seed in range(N_SEEDS):
+            settings = {
+                "max_new_tokens": 30 + 5 * (i % 4),
+                "sampling_seed": 100 * i + seed,
+                "temperature": 0.9 + 0.2 * seed,
+                "repetition_penalty": 1.0 + 0.1 * (i % 3),
+                "ignore_eos": seed == 0,
+            }
+            requests.append({**CASES.served_request(key), "sampling_params": settings})
+    return requests
+
+
+def codes_of(answers: list[RowsAnswer]) -> list[list]:
+    """Codes, or the error, in a form that compares."""
+    return [answer.error or answer.codes.tolist() for answer in answers]
+
+
+REQUESTS = sampled_requests()
+
+
+@pytest.fixture(scope="module")
+def alone(fused_path: Path) -> list[list]:
+    """Every request by itself, one after the other."""
+    with RowsEngine(str(fused_path), max_running_requests=1, disable_radix_cache=True) as engine:
+        found = [engine.ask([request])[0] for request in REQUESTS]
+    spoken = [answer for answer in found if answer.error is None]
+    assert len(spoken) > 0.8 * len(found)
+    for request, answer in zip(REQUESTS, found, strict=True):
+        if request["sampling_params"]["ignore_eos"]:
+            assert len(answer.codes) == request["sampling_params"]["max_new_tokens"]
+    assert len({np.array(answer.codes).tobytes() for answer in spoken}) == len(spoken), "seeds must matter"
+    return codes_of(found)
+
+
+def test_all_at_once_and_then_again_from_the_cache_equals_alone(fused_path: Path, alone: list[list]):
+    with RowsEngine(str(fused_path)) as engine:
+        first = engine.ask(REQUESTS)
+        assert codes_of(first) == alone
+        again = engine.ask(REQUESTS)
+        assert codes_of(again) == alone
+        assert all(
+            a.meta["cached_tokens"] > 0 and a.meta["reference_cached"]
+            for a, r in zip(again, REQUESTS, strict=True)
+            if a.error is None and r.get("audio_data")
+        )
+        assert codes_of(engine.ask(REQUESTS[::-1])) == alone[::-1], "slots are reused by others"
+
+
+@pytest.mark.parametrize("chunk", [16, 37])
+def test_chunked_prefill_equals_alone(fused_path: Path, alone: list[list], chunk: int):
+    with RowsEngine(str(fused_path), chunked_prefill_size=chunk) as engine:
+        assert codes_of(engine.ask(REQUESTS)) == alone
+
+
+def test_without_the_overlap_schedule_equals_alone(fused_path: Path, alone: list[list]):
+    with RowsEngine(str(fused_path), disable_overlap_schedule=True) as engine:
+        assert codes_of(engine.ask(REQUESTS)) == alone
+
+
+def test_retracted_requests_equal_alone(fused_path: Path, alone: list[list], monkeypatch: pytest.MonkeyPatch):
+    """Retraction puts requests that share a prompt, but not their codes, back into the prefill queue together."""
+    monkeypatch.setenv("SGLANG_TEST_RETRACT", "1")
+    monkeypatch.setenv("SGLANG_TEST_RETRACT_INTERVAL", "2")
+    with RowsEngine(str(fused_path), chunked_prefill_size=64) as engine:
+        found = engine.ask(REQUESTS)
+        assert codes_of(found) == alone
+        assert sum(answer.meta.get("num_retractions", 0) for answer in found) > 10
