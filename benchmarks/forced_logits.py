@@ -7,6 +7,7 @@ ROWS.npz holds `input_ids` [S, 1 + n_vq]; OUT.npz gets `embeddings` and `hidden`
 """
 
 import argparse
+from array import array
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,8 @@ def main() -> None:
     register()
     with np.load(args.rows) as arrays:
         rows = arrays["input_ids"].astype(np.int32)
-    np.savez(args.out, **forced_logits(args.model_path, rows, args.dtype))
+    arrays: dict[str, Any] = forced_logits(args.model_path, rows, args.dtype)
+    np.savez(args.out, **arrays)
 
 
 def forced_logits(model_path: str, rows: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
@@ -40,6 +42,7 @@ def forced_logits(model_path: str, rows: np.ndarray, dtype: str) -> dict[str, np
         model_path=model_path, delay_pattern=True, dtype=dtype, disable_cuda_graph=True, max_running_requests=4
     )
     set_global_server_args_for_scheduler(server_args)
+    bench_runner: Any
     bench_runner, _tokenizer = load_model(server_args, PortArgs.init_new(server_args), gpu_id=0, tp_rank=0)
     runner = bench_runner.torch_runner
     model = runner.model
@@ -66,9 +69,10 @@ def _prefill(runner: Any, model: Any, rows: np.ndarray) -> None:
     from sglang.srt.managers.schedule_batch import MultimodalInputs, Req
     from sglang.srt.sampling.sampling_params import SamplingParams
 
-    from sglang_moss.benchmarks.rows_engine import prompt_of_rows
     from sglang_moss.options import RequestOptions
     from sglang_moss.speech import SpeechRequest, attach_progress, envelope
+
+    from .rows_engine import prompt_of_rows
 
     request = SpeechRequest(
         prompt_of_rows(rows, model.tokens), RequestOptions.parse({"temperature": 0.0}), reference_cached=False
@@ -76,7 +80,8 @@ def _prefill(runner: Any, model: Any, rows: np.ndarray) -> None:
     output = envelope(request, model.tokens.pad_code)
     params = SamplingParams(temperature=0.0, max_new_tokens=1)
     params.normalize(SimpleNamespace(encode=len, eos_token_id=None))
-    req = Req("0", "", output.padded_input_ids, params)
+    assert output.padded_input_ids is not None
+    req = Req("0", "", array("q", output.padded_input_ids), params)
     req.multimodal_inputs = MultimodalInputs.from_processor_output(output)
     attach_progress(req.multimodal_inputs, req)
     req.full_untruncated_fill_ids = req.origin_input_ids

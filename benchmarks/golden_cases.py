@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from sglang_moss.benchmarks.rows_engine import prompt_of_rows
 from sglang_moss.config import SpecialTokens, special_tokens
 from sglang_moss.frames import FrameReader
 from sglang_moss.prompt import SpeechPrompt
+
+from .rows_engine import prompt_of_rows
 
 _GREEDY = {"temperature": 0.0, "top_k": -1, "top_p": 1.0}
 
@@ -67,6 +68,20 @@ class GoldenCases:
 
     def served_keys(self) -> list[str]:
         return [case["key"] for case in self.table("e2e/e2e")["served"]]
+
+    def comparable_keys(self) -> list[str]:
+        """Served cases whose codes ours must equal: those with audio, and without a row that our masks forbid.
+
+        The served path of the reference masks less than its Hugging Face path, which ours follows: no delay slot in the
+        first row, no <|im_end|> in the first n_vq + 1.
+        """
+        arrays, keys = self.arrays("e2e/e2e"), []
+        for key in self.served_keys():
+            text_ids = arrays[f"{key}.output_rows"][:, 0]
+            ends_early = (text_ids[: self.tokens.n_vq + 1] == self.tokens.im_end).any()
+            if f"{key}.generated_codes" in arrays and text_ids[0] != self.tokens.delay_slot and not ends_early:
+                keys.append(key)
+        return keys
 
     def served_request(self, key: str) -> dict[str, Any]:
         """A `/generate` body; the reference did not apply a repetition penalty on this path."""

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the server is stopped", file=sys.stderr)
+        print("interrupted: nothing is left running", file=sys.stderr)
         return 130
     return 0
 
@@ -78,8 +78,9 @@ def run(output: Path, seconds: float) -> None:
         with LocalServer(checkpoint, log=log, env=_SERVER_ENV) as server:
             print(f"    ready at {server.url} after {time.monotonic() - started:.0f} s")
             print(f"3/4 asking for {seconds:g} s of a dialogue with two reference clips", flush=True)
-            _speak(server.url, output, seconds)
+            result = _speak(server.url, output, seconds)
             print("4/4 stopping the server", flush=True)
+    print(result)
 
 
 def check_sound(path: Path, seconds: float) -> None:
@@ -98,7 +99,8 @@ def check_sound(path: Path, seconds: float) -> None:
             raise DemoFailed(f"{path} is silent from {start / rate:g} s on: rms {rms:.2g}, expected {_LEAST_RMS:g}")
 
 
-def _speak(url: str, output: Path, seconds: float) -> None:
+def _speak(url: str, output: Path, seconds: float) -> str:
+    """Write and check the speech; returns a line about it."""
     audio = GOLDEN / "cases" / "audio"
     references = [Reference(audio / name, transcript) for name, transcript in TRANSCRIPTS.items()]
     started = time.monotonic()
@@ -107,7 +109,7 @@ def _speak(url: str, output: Path, seconds: float) -> None:
     took_s = time.monotonic() - started
     output.write_bytes(speech.wav)
     check_sound(output, seconds)
-    print(f"    {speech.seconds:.2f} s of audio, {speech.frames} frames, in {took_s:.2f} s: {output}")
+    return f"{speech.seconds:.2f} s of audio, {speech.frames} frames, in {took_s:.2f} s: {output}"
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> None:

@@ -3,22 +3,23 @@
     HTTP process      --waveforms-->  ROUTER socket  --codes-->  HTTP process           (`codec_client`)
     scheduler thread  --commands-->   this thread    --speech--> scheduler thread       (`output`)
 
-One thread owns the codec, its decoder state and its CUDA stream. The scheduler never waits for it: commands go through a
-queue, rows are read off the requests where the scheduler appends them, results come back through another queue, and each
-side wakes the other with an empty message on an in-process socket.
+One thread owns the codec, its decoder state and its CUDA stream. The scheduler never waits for it: commands go through
+a queue, rows are read off the requests where the scheduler appends them, results come back through another queue, and
+each side wakes the other with an empty message on an in-process socket.
 """
 
 import logging
 import os
 import threading
 from collections import deque
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import torch
 import zmq
 
 from sglang_moss.codec.codec import Codec
+from sglang_moss.codec.state import DecoderState
 from sglang_moss.config import SpecialTokens
 from sglang_moss.speech import SpeechProgress
 from sglang_moss.streams import DECODE_AHEAD_FRAMES, Speech, StreamDecoder
@@ -33,7 +34,7 @@ _MAX_ENCODE_SECONDS = 120  # waveforms in one padded pass
 class CodecService:
     """Handle of the codec's thread; every method is called from the scheduler's thread."""
 
-    def __init__(self, codec: Codec, tokens: SpecialTokens, address: str, n_slots: int) -> None:
+    def __init__(self, codec: Codec, state: DecoderState, tokens: SpecialTokens, address: str) -> None:
         self._context = zmq.Context()
         self._wake_worker = self._context.socket(zmq.PUSH)
         self._wake_worker.bind(_TO_WORKER)
@@ -41,7 +42,7 @@ class CodecService:
         self.woken.bind(_TO_SCHEDULER)
         self._commands: deque[tuple] = deque()
         self._results: deque[tuple[str, Speech]] = deque()
-        worker = _Worker(self._context, codec, tokens, address, n_slots, self._commands, self._results)
+        worker = _Worker(self._context, codec, state, tokens, address, self._commands, self._results)
         threading.Thread(target=worker.run, name="moss-codec", daemon=True).start()
 
     def open(self, rid: str, progress: SpeechProgress) -> None:
@@ -71,10 +72,8 @@ class CodecService:
         self._wake()
 
     def _wake(self) -> None:
-        try:
+        with suppress(zmq.Again):  # so many wake-ups wait already that one more says nothing
             self._wake_worker.send(b"", zmq.NOBLOCK)
-        except zmq.Again:
-            pass  # so many wake-ups wait already that one more says nothing
 
 
 class _Worker:
@@ -84,9 +83,9 @@ class _Worker:
         self,
         context: zmq.Context,
         codec: Codec,
+        state: DecoderState,
         tokens: SpecialTokens,
         address: str,
-        n_slots: int,
         commands: deque[tuple],
         results: deque[tuple[str, Speech]],
     ) -> None:
@@ -96,7 +95,7 @@ class _Worker:
         self._address = address
         self._commands = commands
         self._results = results
-        self._decoder = StreamDecoder(codec, tokens, n_slots)
+        self._decoder = StreamDecoder(codec, state, tokens)
 
     def run(self) -> None:
         try:

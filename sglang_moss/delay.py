@@ -12,8 +12,8 @@ One row is a text id and `n_vq` codes. Text ids drive the state; for n_vq = 3 an
 The first delay slot is drawn, the other n_vq - 1 and the end that follows are forced. Everything here works on tensors
 with one entry per request; `advance` and `replay` also take plain integers.
 
-Source: MOSS-TTS `MossTTSDelayModel.generate` (masks of the first step and of the early end of turn), MOSS-TTSD served path
-(the request ends at <audio_end>).
+Source: MOSS-TTS `MossTTSDelayModel.generate` (masks of the first step and of the early end of turn), MOSS-TTSD served
+path (the request ends at <audio_end>).
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def advance(audio_rows: Count, flush_rows: Count, text_id: Count, tokens: Specia
 
 
 def replay(text_ids: np.ndarray, tokens: SpecialTokens) -> tuple[int, int]:
-    """(audio_rows, flush_rows) after the rows `text_ids` [S] of a prompt and what followed; equals folding `advance`."""
+    """(audio_rows, flush_rows) after the rows with `text_ids` [S]; equals folding `advance` over them."""
     in_audio = np.isin(text_ids, (tokens.gen_slot, tokens.delay_slot))
     run = _trailing(in_audio)
     opened = run < len(text_ids) and text_ids[-run - 1] == tokens.audio_start

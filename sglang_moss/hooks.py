@@ -44,7 +44,7 @@ def _no_detokenizer(original: Callable[..., Any], cls: type, server_args: Any, *
     return ([], []) if serves_speech(server_args) else original(cls, server_args, *args, **kwargs)
 
 
-def _contains_mm_input(result: bool, request: Any) -> bool:
+def _contains_mm_input(result: bool, _request: Any) -> bool:
     return result or _served_here()
 
 

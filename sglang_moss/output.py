@@ -1,8 +1,8 @@
 """From finished rows to the HTTP process, in the scheduler process.
 
 A request that has ended is held until the codec has decoded its tail, then leaves on SGLang's own output message, sent
-straight to the HTTP process: `text` is the base64 WAV, and there is nothing for a detokenizer to do. Its KV cache and its
-slot are free by then, so holding it blocks nobody.
+straight to the HTTP process: `text` is the base64 WAV, and there is nothing for a detokenizer to do. Its KV cache and
+its slot are free by then, so holding it blocks nobody.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ META = "speech"  # key of `customized_info` under which our part of `meta_info` 
 
 
 class SpeechSender(SenderWrapper):
-    """Turns what SGLang would send to its detokenizer into the detokenizer's answer; drops what only that would read."""
+    """Turns messages for SGLang's detokenizer into the detokenizer's answers; drops those that only it would read."""
 
     def __init__(self, socket: Any) -> None:
         super().__init__(socket)
@@ -32,7 +32,7 @@ class SpeechSender(SenderWrapper):
             return
         shared = set(BatchStrOutput.__struct_fields__) & set(BatchTokenIDOutput.__struct_fields__)
         fields = {name: getattr(output, name) for name in shared}
-        fields["output_strs"] = [self.wavs.pop(rid, "") for rid in output.rids]
+        fields["output_strs"] = [self.wavs.pop(rid, "") for rid in output.rids or ()]
         super().send_output(BatchStrOutput(**fields), recv_obj)
 
 

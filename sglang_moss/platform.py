@@ -5,7 +5,6 @@ itself only where no accelerator is found, so installing the package changes not
 """
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,7 +30,7 @@ class NativeCpuPlatform(CpuDeviceMixin, SRTPlatform):
     device_name = "cpu"
     device_type = "cpu"
 
-    def get_device(self, local_rank: int | None = None) -> Any:
+    def get_device(self, local_rank: int | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """SGLang asks without a rank for the name of the default device, and with one for the device."""
         return "cpu" if local_rank is None else torch.device("cpu")
 
@@ -46,7 +45,7 @@ class NativeCpuPlatform(CpuDeviceMixin, SRTPlatform):
 
         return MHATokenToKVPool
 
-    def get_paged_allocator_cls(self) -> Callable[..., Any]:
+    def get_paged_allocator_cls(self) -> Any:
         from sglang.srt.mem_cache.allocator import TokenToKVPoolAllocator
 
         def build(size: int, page_size: int, **kwargs: Any) -> TokenToKVPoolAllocator:

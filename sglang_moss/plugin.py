@@ -1,10 +1,12 @@
 """Entry point of SGLang's plugin group: registers our model and installs our hooks, or stops the process.
 
 SGLang loads plugins in the process of the command line, which becomes the HTTP process, and in every scheduler process.
-It logs a plugin's exception and serves on without it, so every failure here becomes `SystemExit`, which it does not catch.
+It logs a plugin's exception and serves on without it, so every failure here becomes `SystemExit`, which it does not
+catch.
 """
 
 from importlib.metadata import version
+from typing import Any
 
 
 def register() -> None:
@@ -26,7 +28,7 @@ def register() -> None:
 
 
 def _register_with_sglang() -> None:
-    """SGLang's public registries: configuration, tokenizer, model, processor, prefix cache, sampler, arguments, warm-up."""
+    """SGLang's public registries, from the configuration to the warm-up."""
     from sglang.srt.entrypoints.engine import Engine
     from sglang.srt.entrypoints.warmup import warmup
     from sglang.srt.layers.sampler import register_sampler_backend
@@ -45,12 +47,14 @@ def _register_with_sglang() -> None:
     from sglang_moss.warmup import speak_once
 
     AutoConfig.register(MODEL_TYPE, MossTTSDConfig)
-    register_customized_processor(TokenizerAsProcessor)(MossTTSDConfig)
+    customized: Any = register_customized_processor  # annotated for SGLang's own classes; needs `from_pretrained` only
+    customized(TokenizerAsProcessor)(MossTTSDConfig)
     ModelRegistry.register("sglang_moss.models", strict=True)
     PROCESSOR_MAPPING[MossTTSDdelayWithCodec] = MossTTSDProcessor
     register_radix_cache_backend(RADIX_CACHE_BACKEND, build_cache)
     # SGLang picks one of its own two names by platform; under both, ours steps aside for any other model.
     for backend in ("flashinfer", "pytorch"):
         register_sampler_backend(backend, build_sampler)
-    Engine.server_args_class = MossServerArgs
+    engine: Any = Engine  # its field is annotated as an instance, and used as a class
+    engine.server_args_class = MossServerArgs
     warmup(WARMUP)(speak_once)

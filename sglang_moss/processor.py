@@ -41,7 +41,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         self._special_strings = special_strings(self._tokenizer)
         self._references: ReferenceEncoder | None = None
 
-    async def process_mm_data_async(
+    async def process_mm_data_async(  # pyright: ignore[reportIncompatibleMethodOverride] (as SGLang's own call it)
         self,
         image_data: Any,
         audio_data: Any,
@@ -73,7 +73,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         return envelope(SpeechRequest(prompt, options, codes.all_cached), self._tokens.pad_code)
 
     def _encoder(self) -> ReferenceEncoder:
-        """Made on first use: the socket belongs to the event loop, and one of the two processes never needs it."""
+        """Made on first use: its socket belongs to the event loop, and one of the two processes never needs it."""
         if self._references is None:
             args = self.server_args
             self._references = ReferenceEncoder(
@@ -86,7 +86,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         return self._references
 
     def _row_limit(self, options: RequestOptions, n_prompt: int, max_prompt: int) -> int | None:
-        """Rows that the request may generate: its frames, and the rows that flush them; None: what the context holds."""
+        """Rows that a request may generate: its frames and the rows that flush them; None: what the context holds."""
         n_flush = self._tokens.n_vq + 1
         n_left = self._context_len - n_prompt - 1
         if n_prompt > max_prompt or n_left <= n_flush:
@@ -98,7 +98,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             return None
         if options.ignore_eos and options.max_frames + n_flush > n_left:
             raise PromptTooLong(
-                f"max_new_tokens = {options.max_frames} frames with ignore_eos need {options.max_frames + n_flush} rows, "
+                f"max_new_tokens = {options.max_frames} with ignore_eos needs {options.max_frames + n_flush} rows, "
                 f"but the context has {n_left} left; ask for {n_left - n_flush} at most"
             )
         return min(options.max_frames + n_flush, n_left)

@@ -1,9 +1,9 @@
 """Prefix cache for rows: prompts are shared, generated rows never are.
 
-SGLang keys its radix tree by token ids. Ours are one integer a row: a text id where the row carries no codes, else a hash
-of the text id and the codes, so that two prompts share a prefix exactly where their rows are equal. Generated rows reach
-SGLang as their text id alone and look alike in every request, so they must neither enter the tree nor be looked up in it;
-stock SGLang does both (on finish, and when a retracted request is prefilled again).
+SGLang keys its radix tree by token ids. Ours are one integer a row: a text id where the row carries no codes, else a
+hash of the text id and the codes, so that two prompts share a prefix exactly where their rows are equal. Generated rows
+reach SGLang as their text id alone and look alike in every request, so they must neither enter the tree nor be looked
+up in it; stock SGLang does both (on finish, and when a retracted request is prefilled again).
 """
 
 from array import array

@@ -1,7 +1,7 @@
 """The sampler that SGLang calls after our model: the model has drawn already, this hands the rows on.
 
-The model returns rows [B, 1 + n_vq] (text id, codes) in the place of logits. Column 0 goes back to SGLang as the next token
-id; whole rows are copied to the host, to be picked up by `output.collect_row` once SGLang has accepted the token.
+The model returns rows [B, 1 + n_vq] (text id, codes) in the place of logits. Column 0 goes back to SGLang as the next
+token id; whole rows are copied to the host, to be picked up (`output.host_row`) once SGLang has accepted the token.
 """
 
 from typing import Any
@@ -22,7 +22,8 @@ class RowSampler(Sampler):
         rows = logits_output.next_token_logits
         assert rows is not None
         # Clones: a captured graph's output is overwritten by the next replay, while the copy stream still reads.
-        logits_output.customized_info = {ROWS: _to_host(rows)}
+        carried: Any = {ROWS: _to_host(rows)}  # indexed by request, like the lists SGLang expects here
+        logits_output.customized_info = carried
         return rows[:, 0].clone()
 
 
@@ -32,7 +33,7 @@ def build_sampler() -> Sampler:
 
 
 def _to_host(rows: Tensor) -> Tensor:
-    """Copy to host memory; on a GPU without waiting, on the stream whose work SGLang waits for before it reads results."""
+    """Copy to the host; on a GPU without waiting, on the stream whose work SGLang waits for before it reads results."""
     if not rows.is_cuda:
         return rows.clone()
     host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)

@@ -1,7 +1,7 @@
 """The sampling rule of every channel, and draws that depend on nothing but (seed, row, channel).
 
-Order of operations: temperature, repetition penalty, top-k, top-p on what is left. Everything is a tensor with one entry
-per line of logits, so any mix of settings runs in one batch and one captured graph.
+Order of operations: temperature, repetition penalty, top-k, top-p on what is left. Everything is a tensor with one
+entry per line of logits, so any mix of settings runs in one batch and one captured graph.
 
 Source: MOSS-TTS `inference_utils.sample_token` and its filters (Hugging Face path).
 """
@@ -68,7 +68,7 @@ def uniform(seed: Tensor, row: Tensor, channel: Tensor) -> Tensor:
 
 
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
-    """[N] int64: the token of each line of `probs` [N, V] at which the running sum, in token order, passes `uniforms` [N]."""
+    """[N] int64: of each line of `probs` [N, V], the token at which the running sum passes `uniforms` [N]."""
     running = probs.cumsum(dim=-1)
     target = uniforms * running[:, -1]
     return (running <= target[:, None]).sum(dim=-1).clamp(max=probs.shape[-1] - 1)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sglang.srt.arg_groups.arg_utils import A, add_cli_args_from_dataclass
+from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass
 from sglang.srt.server_args import ServerArgs
 
 from sglang_moss.audio.loading import ReferenceLimits
@@ -56,14 +56,16 @@ class MossServerArgs(ServerArgs):
         SystemExit: `delay_pattern` and the model do not belong together, or an argument does not go with it.
     """
 
-    delay_pattern: A[bool, "Serve a fused MOSS-TTSD checkpoint."] = False
-    codec_slots: A[int, "Streams that the codec decodes at a time; others wait for a slot."] = 16
-    reference_max_seconds: A[float, "Longest reference clip, in seconds."] = ReferenceLimits.max_seconds
-    reference_max_bytes: A[int, "Largest file of a reference clip, in bytes."] = ReferenceLimits.max_bytes
-    reference_cache_mb: A[int, "Host memory for codes of known references, in MB."] = 256
-    reference_root: A[str | None, "Folder whose files clients may name as references; none by default."] = None
-    disable_reference_urls: A[bool, "Refuse http(s) URLs as references."] = False
-    allow_private_reference_urls: A[bool, "Fetch references from private and loopback addresses too."] = False
+    delay_pattern: A[bool, Arg(help="Serve a fused MOSS-TTSD checkpoint.")] = False
+    codec_slots: A[int, Arg(help="Streams that the codec decodes at a time; others wait for a slot.")] = 16
+    reference_max_seconds: A[float, Arg(help="Longest reference clip, in seconds.")] = ReferenceLimits.max_seconds
+    reference_max_bytes: A[int, Arg(help="Largest file of a reference clip, in bytes.")] = ReferenceLimits.max_bytes
+    reference_cache_mb: A[int, Arg(help="Host memory for codes of known references, in MB.")] = 256
+    reference_root: A[str | None, Arg(help="Folder whose files clients may name as references; none by default.")] = (
+        None
+    )
+    disable_reference_urls: A[bool, Arg(help="Refuse http(s) URLs as references.")] = False
+    allow_private_reference_urls: A[bool, Arg(help="Fetch references from private and loopback addresses too.")] = False
     codec_address: str | None = None  # where the codec listens; made up at start
 
     def __post_init__(self) -> None:
@@ -111,6 +113,8 @@ class MossServerArgs(ServerArgs):
     def _set_defaults(self) -> None:
         if self.max_running_requests is None:
             self.max_running_requests = _DEFAULT_MAX_RUNNING_REQUESTS
+        if self.max_total_tokens is None:  # more could never be used; a tiny model on a large card would ask for it
+            self.max_total_tokens = (self.max_running_requests + 1) * _context_len(self.model_path)
         if self.codec_address is None:
             self.codec_address = (
                 f"ipc://{Path(tempfile.gettempdir()) / f'sglang-moss-{os.getpid()}-{uuid.uuid4().hex}'}"
@@ -128,6 +132,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     stock = {field.name for field in dataclasses.fields(ServerArgs)}
     ours = [field.name for field in dataclasses.fields(MossServerArgs) if field.name not in stock]
     add_cli_args_from_dataclass(parser, MossServerArgs, fields=ours)
+
+
+def _context_len(model_path: str) -> int:
+    config = json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
+    return config["language_config"]["max_position_embeddings"]
 
 
 def is_fused(model_path: str) -> bool:

@@ -1,7 +1,7 @@
 """Audio state of every request slot: tensors with one row per `req_pool_idx`, read and written inside the forward pass.
 
-Slot 0 is SGLang's padding slot: entries of a captured batch that stand for nobody point at it. Every index derived from a
-slot's state stays in range whatever the slot holds, so that writes of padding entries are harmless.
+Slot 0 is SGLang's padding slot: entries of a captured batch that stand for nobody point at it. Every index derived from
+a slot's state stays in range whatever the slot holds, so that writes of padding entries are harmless.
 """
 
 import numpy as np

@@ -55,18 +55,21 @@ def envelope(request: SpeechRequest, pad_code: int) -> MultimodalProcessorOutput
     the row's text id and codes together.
     """
     rows = request.prompt.rows
+    keys: Any = row_keys(rows, pad_code)  # an array, as SGLang keeps ids itself
     item = MultimodalDataItem(modality=Modality.AUDIO, hash=0, pad_value=0, model_specific_data={_FIELD: request})
     item.offsets = []
     return MultimodalProcessorOutput(
         mm_items=[item],
         input_ids=rows[:, 0].tolist(),
-        padded_input_ids=row_keys(rows, pad_code),
+        padded_input_ids=keys,
     )
 
 
-def attach_progress(multimodal_inputs: Any, req: Req) -> None:
+def attach_progress(multimodal_inputs: Any, req: Any) -> None:
     """Give a request that has just reached the scheduler its `SpeechProgress`, also reachable from the model."""
-    for item in multimodal_inputs.mm_items if multimodal_inputs is not None else ():
+    if multimodal_inputs is None:
+        return
+    for item in multimodal_inputs.mm_items:
         request = item.model_specific_data.get(_FIELD)
         if request is not None:
             req.speech = SpeechProgress(request)

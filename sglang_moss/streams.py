@@ -15,6 +15,7 @@ import torch
 
 from sglang_moss.audio.wav import WavBase64, pcm16
 from sglang_moss.codec.codec import Codec
+from sglang_moss.codec.state import DecoderState
 from sglang_moss.config import SpecialTokens
 from sglang_moss.delay import replay
 from sglang_moss.frames import FrameReader
@@ -102,11 +103,11 @@ class SpeechStream:
 class StreamDecoder:
     """All live streams over one codec. Not thread-safe: one thread owns it."""
 
-    def __init__(self, codec: Codec, tokens: SpecialTokens, n_slots: int) -> None:
+    def __init__(self, codec: Codec, state: DecoderState, tokens: SpecialTokens) -> None:
         self._codec = codec
         self._tokens = tokens
-        self._state = codec.new_state(n_slots)
-        self._free_slots = list(range(n_slots))
+        self._state = state
+        self._free_slots = list(range(state.n_slots))
         self._streams: dict[str, SpeechStream] = {}
 
     def open(self, rid: str, progress: SpeechProgress) -> None:

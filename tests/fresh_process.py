@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-# Processes fork from a server that has imported SGLang once and changed nothing of it: the import takes most of the time.
+# Processes fork from a server that has imported SGLang and changed nothing of it: importing takes most of the time.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["sglang_moss.hooks", "sglang_moss.models.moss_ttsd", "sglang_moss.processor"])
 

@@ -55,7 +55,7 @@ def speech_request(
 
 
 def spoken_rows(progress: SpeechProgress, frames: np.ndarray, tokens: SpecialTokens) -> list[np.ndarray]:
-    """The rows that speak [T, n_vq] frames, T >= 1, as the continuation of a request's prompt, with the end of the audio."""
+    """The rows that speak [T, n_vq] frames, T >= 1, after a request's prompt, and the end of the audio."""
     prompt_codes = progress.request.prompt.prompt_codes
     delayed = apply_delay(np.concatenate([prompt_codes, frames]).astype(np.int64), tokens.pad_code)[len(prompt_codes) :]
     text_ids = np.full(len(delayed), tokens.gen_slot)

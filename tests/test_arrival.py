@@ -14,9 +14,9 @@ from sglang_moss.options import RequestOptions
 RID = "a-client-s-own-request-id"
 
 
-def arrive(**fields: Any) -> list[GenerateReqInput]:
+def arrive(**fields: Any) -> list[Any]:
     """The single requests that SGLang makes of a body once `prepare` has seen it."""
-    request = GenerateReqInput(**fields)
+    request: Any = GenerateReqInput(**fields)
     prepare(request)
     request.normalize_batch_and_arguments()
     singles = [request] if request.is_single else [request[i] for i in range(request.batch_size)]
@@ -24,7 +24,7 @@ def arrive(**fields: Any) -> list[GenerateReqInput]:
     return singles
 
 
-def seeds_of(singles: list[GenerateReqInput]) -> list[int]:
+def seeds_of(singles: list[Any]) -> list[int]:
     return [RequestOptions.parse(single.sampling_params).seed for single in singles]
 
 
@@ -186,9 +186,10 @@ def test_a_list_of_ids_fits_one_sample_a_text_alone(text, n):
 
 
 def test_the_servers_own_health_check_is_left_alone():
-    request = GenerateReqInput(rid=f"{HEALTH_CHECK_RID}_0f", input_ids=[0], sampling_params={"max_new_tokens": 1})
+    one_token = {"max_new_tokens": 1, "temperature": 0.0}
+    request = GenerateReqInput(rid=f"{HEALTH_CHECK_RID}_0f", input_ids=[0], sampling_params=one_token)
     prepare(request)
-    assert (request.text, request.input_ids, request.sampling_params) == (None, [0], {"max_new_tokens": 1})
+    assert (request.text, request.input_ids, request.sampling_params) == (None, [0], one_token)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +197,7 @@ def test_the_servers_own_health_check_is_left_alone():
     [
         {"text": "hi", "return_logprob": True},
         {"text": "hi", "custom_logit_processor": "x"},
+        {"text": "hi"},
         {"input_ids": [0], "return_logprob": True},
         {"input_ids": [0] * 9, "sampling_params": {"max_new_tokens": 10_000}},
     ],

@@ -25,8 +25,7 @@ TOKENS = SpecialTokens(
     pad_code=IDS["audio_pad_code"],
     n_vq=IDS["n_vq"],
 )
-# The reference's Hugging Face path goes on after <audio_end> and starts over when a prompt ends in delay slots; ours ends
-# the request there, and no prompt of ours ends so.
+# The reference's Hugging Face path starts outside audio when a prompt ends in delay slots; no prompt of ours ends so.
 COMPARED = [t for t in TRACES["traces"] if t["name"] != "prompt_ends_in_delay"]
 
 

@@ -57,7 +57,17 @@ def test_defaults_are_the_recommended_sampling():
 
 
 def test_every_null_means_the_default():
-    names = ["temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "ignore_eos", "n", "stop", "regex"]
+    names = [
+        "temperature",
+        "top_p",
+        "top_k",
+        "repetition_penalty",
+        "max_new_tokens",
+        "ignore_eos",
+        "n",
+        "stop",
+        "regex",
+    ]
     custom = ["mode", "return_codes", "text_temperature", "text_top_p", "text_top_k"]
     nulls = dict.fromkeys(names) | {"custom_params": dict.fromkeys(custom), "sampling_seed": 5}
     assert parse(nulls) == parse({"custom_params": None, "sampling_seed": 5}) == parse({"sampling_seed": 5})
@@ -89,6 +99,14 @@ def test_settings_without_effect_are_let_through():
     assert parse(WITHOUT_EFFECT | {"sampling_seed": 5}) == parse({"sampling_seed": 5})
 
 
+@pytest.mark.parametrize("temperature", [0, 1e-300, 1e-45, 9.9e-7])
+def test_a_temperature_that_float32_cannot_divide_by_is_greedy(temperature):
+    options = parse({"temperature": temperature})
+    assert options.text.temperature == options.audio.temperature == 0.0
+    custom = parse({"temperature": 1e-6, "custom_params": {"text_temperature": temperature}})
+    assert (custom.text.temperature, custom.audio.temperature) == (0.0, 1e-6)
+
+
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_a_setting_that_cannot_be_honoured_is_refused_by_name(name):
     with pytest.raises(BadSetting, match=rf"sampling_params\.{name} is not supported"):
@@ -108,7 +126,7 @@ def test_an_unknown_name_is_refused_and_cut_short(place):
     [
         *(("temperature", value) for value in [-0.1, 100.1, *NOT_NUMBERS]),
         *(("top_p", value) for value in [0, -0.1, 1.01, *NOT_NUMBERS]),
-        *(("repetition_penalty", value) for value in [0.0, -1, 2.1, *NOT_NUMBERS]),
+        *(("repetition_penalty", value) for value in [0.0, 1e-45, 1e-3, -1, 2.1, *NOT_NUMBERS]),
         *(("top_k", value) for value in [0, -2, 2**31, HUGE, *NOT_INTEGERS]),
         *(("sampling_seed", value) for value in [-1, 2**63, HUGE, *NOT_INTEGERS]),
         *(("max_new_tokens", value) for value in [0, -1, 2**31, HUGE, *NOT_INTEGERS]),
@@ -174,7 +192,6 @@ custom_names = st.sampled_from(["mode", "return_codes", "text_temperature", "tex
 def test_any_json_gives_options_or_a_refusal(params, custom):
     try:
         options = parse(params | {"custom_params": custom})
-    except BadRequest as refusal:
-        assert refusal.status == 400
-    else:
-        assert options.max_frames is None or options.max_frames >= 1
+    except BadRequest:
+        return
+    assert options.max_frames is None or options.max_frames >= 1

@@ -2,8 +2,8 @@
 
     text id + n_vq codes -> sum of embeddings -> Qwen3 -> text head, audio heads -> next row
 
-SGLang sees one token a step, the text id. The codes live in `SlotState`, indexed by `req_pool_indices`, and every step of
-decoding happens in `forward` on tensors of fixed shape, so that it can be captured in a CUDA graph.
+SGLang sees one token a step, the text id. The codes live in `SlotState`, indexed by `req_pool_indices`, and every step
+of decoding happens in `forward` on tensors of fixed shape, so that it can be captured in a CUDA graph.
 
 Source: MOSS-TTS `MossTTSDelayModel`; weight names of the MOSS-TTSD fuse script.
 """
@@ -36,7 +36,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
     """The name is the fused checkpoint's `architectures` entry."""
 
     def __init__(self, config: MossTTSDConfig, quant_config: Any = None, prefix: str = "") -> None:
-        server_args = get_server_args()
+        server_args: Any = get_server_args()
         if not getattr(server_args, "delay_pattern", False):
             raise ValueError("this checkpoint is a fused MOSS-TTSD: start the server with --delay-pattern")
         language_config = config.language_config
@@ -49,6 +49,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         )  # codebook k's rows from k * n_codes
         self.audio_heads = nn.Parameter(torch.empty(shape), requires_grad=False)
         self.codec = Codec(CodecConfig.from_dict(config.codec_config))
+        # Allocated here, before SGLang gives what is left of the memory to its KV cache.
+        self.decoder_state = self.codec.new_state(server_args.codec_slots)
         self.slots = SlotState(
             n_slots=server_args.max_running_requests + 1,
             audio_vocab_size=config.audio_vocab_size,
@@ -57,7 +59,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         )
 
     @torch.no_grad()
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (SGLang calls it by the first three)
         self,
         input_ids: Tensor,
         positions: Tensor,
@@ -113,7 +115,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
 
     def logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """[B, D] -> text [B, V] and audio [B, n_vq, audio_vocab_size + 1] logits, float32."""
-        text = functional.linear(hidden, self.lm_head.weight[: self.config.vocab_size]).float()
+        text_head: Any = self.lm_head.weight
+        text = functional.linear(hidden, text_head[: self.config.vocab_size]).float()
         audio = functional.linear(hidden, self.audio_heads).float()
         return text, audio.view(-1, self.tokens.n_vq, self.n_codes)
 
@@ -180,13 +183,15 @@ class _PrefillChunk:
 
     @classmethod
     def of(cls, batch: ForwardBatch, i: int) -> "_PrefillChunk":
-        lengths = batch.extend_seq_lens_cpu
+        lengths, prefixes = batch.extend_seq_lens_cpu, batch.extend_prefix_lens_cpu
+        assert lengths is not None, "SGLang fills it for every prefill"
+        assert prefixes is not None, "SGLang fills it for every prefill"
         item = batch.mm_inputs[i] if batch.mm_inputs is not None else None
         req = getattr(item, "req", None)
         # A request that SGLang aborted before its prefill, and a health check, come without an item.
         is_last = req is None or req.extend_range.end == len(req.full_untruncated_fill_ids)
         progress = None if req is None else progress_of(req)
-        return cls(progress, int(batch.extend_prefix_lens_cpu[i]), int(lengths[i]), int(sum(lengths[:i])), is_last)
+        return cls(progress, int(prefixes[i]), int(lengths[i]), int(sum(lengths[:i])), is_last)
 
     def speech_at(self) -> np.ndarray:
         """Positions in the batch of rows whose codes we know; none for a request without speech."""

@@ -1,0 +1,63 @@
+# Everything runs in .venv, which `make setup` makes; no other Python environment is used, whichever is active.
+
+PYTHON ?= python3
+PORT ?= 30000
+MODEL ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH UV_PYTHON UV_SYSTEM_PYTHON
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # else pyright asks the network for its latest version
+
+.PHONY: help setup demo serve test lint types format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(INSTALLED) ## make .venv with the project in it, from $(PYTHON): PYTHON=python3.12 chooses another one
+
+demo: $(INSTALLED) ## fuse tiny random weights, serve them, speak, write outputs/demo.wav
+	@$(BIN)/python -m sglang_moss.clients.demo
+
+serve: $(INSTALLED) ## serve a fused checkpoint: MODEL=path [PORT=30000]
+	@[[ -n "$(MODEL)" ]] || { echo "error: name a fused checkpoint: make serve MODEL=path" >&2; exit 1; }
+	@exec $(BIN)/sglang serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)"
+
+test: lint types ## lint, check types, run every test
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(INSTALLED) ## ruff: mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove .venv, builds, caches and the demo's output
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis outputs/demo.*
+
+# uv installs; where there is none it comes into .venv first, by pip, which a bare Debian has in one of two forms.
+$(INSTALLED): pyproject.toml constraints.txt overrides.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+		echo "error: Python 3.11, 3.12 or 3.13 is needed, found: $$("$(PYTHON)" --version 2>&1);" \
+			"name one with PYTHON=python3.12" >&2; exit 1; }
+	@[[ -x $(BIN)/python ]] || "$(PYTHON)" -m venv --without-pip $(VENV)
+	@if uv --version > /dev/null 2>&1; then uv=uv; else \
+		uv=$(BIN)/uv; \
+		[[ -x $$uv ]] || "$(PYTHON)" -m pip --python $(BIN)/python install --quiet uv \
+			|| { $(BIN)/python -m ensurepip && $(BIN)/python -m pip install --quiet uv; } \
+			|| { echo "error: install uv, or pip for $(PYTHON) (Debian: apt-get install python3-pip)" >&2; exit 1; }; \
+	fi; \
+	$$uv pip install --python $(BIN)/python --constraint constraints.txt --override overrides.txt --editable '.[dev]'
+	@touch $@
