@@ -14,14 +14,15 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH UV_PYTHON UV_SYSTEM_PYTHON
-export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1 # else pyright asks the network for its latest version
+# Else pyright asks the network for its latest version.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .PHONY: help setup demo serve test lint types format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(INSTALLED) ## make .venv with the project in it, from $(PYTHON): PYTHON=python3.12 chooses another one
+setup: $(INSTALLED) ## make .venv with the project in it; PYTHON=python3.12 chooses the Python
 
 demo: $(INSTALLED) ## fuse tiny random weights, serve them, speak, write outputs/demo.wav
 	@$(BIN)/python -m sglang_moss.clients.demo

@@ -1,4 +1,4 @@
-"""Teacher-forced run of the served model: SGLang's model runner in this process, no scheduler, no server.
+"""Teacher-forced runs of the served model: SGLang's model runner in this process, no scheduler, no server.
 
     python -m sglang_moss.benchmarks.forced_logits FUSED ROWS.npz OUT.npz [--dtype bfloat16]
 
@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from sglang_moss.options import RequestOptions
 from sglang_moss.plugin import register
+from sglang_moss.server_args import MossServerArgs
+from sglang_moss.speech import SpeechRequest, attach_progress, envelope
+
+from .rows_engine import prompt_of_rows
 
 
 def main() -> None:
@@ -24,70 +29,69 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--dtype", default="auto")
     args = parser.parse_args()
-    register()
     with np.load(args.rows) as arrays:
         rows = arrays["input_ids"].astype(np.int32)
-    arrays: dict[str, Any] = forced_logits(args.model_path, rows, args.dtype)
-    np.savez(args.out, **arrays)
+    found: dict[str, Any] = ForcedModel(args.model_path, args.dtype).run(rows)
+    np.savez(args.out, **found)
 
 
-def forced_logits(model_path: str, rows: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
-    """Run the rows [S, 1 + n_vq] as one prefill; what OUT.npz holds."""
-    from sglang.benchmark.one_batch import load_model
-    from sglang.srt.server_args import PortArgs, set_global_server_args_for_scheduler
+class ForcedModel:
+    """The model, loaded by SGLang in this process; one to a process."""
 
-    from sglang_moss.server_args import MossServerArgs
+    def __init__(self, model_path: str, dtype: str) -> None:
+        register()
+        from sglang.benchmark.one_batch import load_model
+        from sglang.srt.server_args import PortArgs, set_global_server_args_for_scheduler
 
-    server_args = MossServerArgs(
-        model_path=model_path, delay_pattern=True, dtype=dtype, disable_cuda_graph=True, max_running_requests=4
-    )
-    set_global_server_args_for_scheduler(server_args)
-    bench_runner: Any
-    bench_runner, _tokenizer = load_model(server_args, PortArgs.init_new(server_args), gpu_id=0, tp_rank=0)
-    runner = bench_runner.torch_runner
-    model = runner.model
-    seen: dict[str, torch.Tensor] = {}
+        server_args = MossServerArgs(
+            model_path=model_path, delay_pattern=True, dtype=dtype, disable_cuda_graph=True, max_running_requests=4
+        )
+        set_global_server_args_for_scheduler(server_args)
+        bench_runner: Any
+        bench_runner, _tokenizer = load_model(server_args, PortArgs.init_new(server_args), gpu_id=0, tp_rank=0)
+        self._runner = bench_runner.torch_runner
+        self._model = self._runner.model
 
-    def keep(_module: Any, inputs: tuple, output: torch.Tensor) -> None:
-        seen["embeddings"], seen["hidden"] = inputs[3], output
+    def run(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the rows [S, 1 + n_vq] as one prefill; what OUT.npz holds."""
+        seen: dict[str, torch.Tensor] = {}
 
-    handle = model.model.register_forward_hook(keep)
-    _prefill(runner, model, rows)
-    handle.remove()
-    text, audio = model.logits(seen["hidden"])
-    return {
-        "embeddings": seen["embeddings"].float().cpu().numpy(),
-        "hidden": seen["hidden"].float().cpu().numpy(),
-        "text_logits": text.cpu().numpy(),
-        "audio_logits": audio.transpose(0, 1)[..., : model.n_codes - 1].cpu().numpy(),
-    }
+        def keep(_module: Any, inputs: tuple, output: torch.Tensor) -> None:
+            seen["embeddings"], seen["hidden"] = inputs[3], output
 
+        handle = self._model.model.register_forward_hook(keep)
+        self._prefill(rows)
+        handle.remove()
+        text, audio = self._model.logits(seen["hidden"])
+        return {
+            "embeddings": seen["embeddings"].float().cpu().numpy(),
+            "hidden": seen["hidden"].float().cpu().numpy(),
+            "text_logits": text.cpu().numpy(),
+            "audio_logits": audio.transpose(0, 1)[..., : self._model.n_codes - 1].cpu().numpy(),
+        }
 
-def _prefill(runner: Any, model: Any, rows: np.ndarray) -> None:
-    """One request with these rows, through SGLang's own batch preparation."""
-    from sglang.benchmark.one_batch import extend
-    from sglang.srt.managers.schedule_batch import MultimodalInputs, Req
-    from sglang.srt.sampling.sampling_params import SamplingParams
+    def _prefill(self, rows: np.ndarray) -> None:
+        """One request with these rows, through SGLang's own batch preparation, on empty pools."""
+        from sglang.benchmark.one_batch import extend
+        from sglang.srt.managers.schedule_batch import MultimodalInputs, Req
+        from sglang.srt.sampling.sampling_params import SamplingParams
 
-    from sglang_moss.options import RequestOptions
-    from sglang_moss.speech import SpeechRequest, attach_progress, envelope
-
-    from .rows_engine import prompt_of_rows
-
-    request = SpeechRequest(
-        prompt_of_rows(rows, model.tokens), RequestOptions.parse({"temperature": 0.0}), reference_cached=False
-    )
-    output = envelope(request, model.tokens.pad_code)
-    params = SamplingParams(temperature=0.0, max_new_tokens=1)
-    params.normalize(SimpleNamespace(encode=len, eos_token_id=None))
-    assert output.padded_input_ids is not None
-    req = Req("0", "", array("q", output.padded_input_ids), params)
-    req.multimodal_inputs = MultimodalInputs.from_processor_output(output)
-    attach_progress(req.multimodal_inputs, req)
-    req.full_untruncated_fill_ids = req.origin_input_ids
-    req.set_extend_range(0, len(req.origin_input_ids))
-    req.logprob_start_len = -1
-    extend([req], runner)
+        tokens = self._model.tokens
+        prompt = prompt_of_rows(rows, tokens)
+        request = SpeechRequest(prompt, RequestOptions.parse({"temperature": 0.0}), reference_cached=False)
+        output = envelope(request, tokens.pad_code)
+        assert output.padded_input_ids is not None
+        params = SamplingParams(temperature=0.0, max_new_tokens=1)
+        params.normalize(SimpleNamespace(encode=len, eos_token_id=None))
+        req = Req("0", "", array("q", output.padded_input_ids), params)
+        req.multimodal_inputs = MultimodalInputs.from_processor_output(output)
+        attach_progress(req.multimodal_inputs, req)
+        req.full_untruncated_fill_ids = req.origin_input_ids
+        req.set_extend_range(0, len(req.origin_input_ids))
+        req.logprob_start_len = -1
+        self._runner.req_to_token_pool.clear()
+        self._runner.token_to_kv_pool_allocator.clear()
+        extend([req], self._runner)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,14 @@ class GreedyCase:
     key: str
     prompt: SpeechPrompt
     settings: dict[str, Any]  # `max_new_tokens` counts rows
-    text_ids: list[int]
+    all_rows: np.ndarray  # [S, 1 + n_vq]: the prompt's rows and the generated ones
+    text_ids: list[int]  # of the generated rows
     frames: np.ndarray  # [T, n_vq]; T = 0: nothing to decode
     margin: float  # how far the closest decision was from a tie
+
+    @property
+    def has_penalty(self) -> bool:
+        return self.settings["repetition_penalty"] != 1.0
 
 
 class GoldenCases:
@@ -61,6 +66,7 @@ class GoldenCases:
                 "repetition_penalty": case.get("audio_repetition_penalty", 1.0),
                 "max_new_tokens": case["max_new_tokens"],
             },
+            all_rows=np.concatenate([arrays[f"{case['key']}.input_ids"], rows]),
             text_ids=rows[:, 0].tolist(),
             frames=FrameReader(self.tokens, continues_prompt=case["start_length"] > 0).read(list(rows)),
             margin=case["min_decision_margin"],

@@ -19,8 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sglang_moss.clients.local_server import LocalServer
-
+from ..clients.local_server import LocalServer
 from .golden_cases import GoldenCases
 from .waveforms import pcm_of_wav
 

@@ -4,7 +4,6 @@ SGLang shares one sampling dictionary, one seed and the first reference between 
 becomes an entry of a batch here, before SGLang looks at it.
 """
 
-import secrets
 from typing import Any
 
 from sglang_moss.errors import BadRequest, BadSetting
@@ -38,36 +37,55 @@ def prepare(request: Any) -> None:
     Raises:
         BadRequest: HTTP 400.
     """
-    rid = request.rid
-    if isinstance(rid, str) and rid.startswith(HEALTH_CHECK_RID):
-        return
+    is_health_check = _is_health_check(request)
     for name in _REFUSED:
-        if getattr(request, name, None):
+        if getattr(request, name, None) and not (is_health_check and name == "input_ids"):
             raise BadRequest(f"{name} is not supported by this model; leave it out")
-    if request.text is None:
-        raise BadRequest("text is missing")
-    if rid is not None and any(len(r) < _MIN_RID_CHARS for r in ([rid] if isinstance(rid, str) else rid)):
-        # SGLang aborts every request whose id begins with that of a client that has gone.
-        raise BadRequest(f"rid needs at least {_MIN_RID_CHARS} characters, or leave it out")
+    if is_health_check:
+        request.sampling_params = {"max_new_tokens": 1, "temperature": 0.0}
+        return
     is_batch = isinstance(request.text, list)
     texts = request.text if is_batch else [request.text]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise BadRequest("text must be a string, or a list of one or more strings")
     references = _references(request.audio_data, len(texts), is_batch)
     settings = _settings(request.sampling_params, len(texts))
-    counts = {s.get("n") or 1 for s in settings}
-    if len(counts) > 1:
-        raise BadSetting("n must be the same for every text of a batch")
-    n = counts.pop() if counts else 1
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1 or n * len(texts) > _MAX_SAMPLES:
-        raise BadSetting(f"n must be at least 1, and texts times n at most {_MAX_SAMPLES}, got {n!r:.32}")
+    n = _n_samples(settings)
+    _check_ids(request.rid, may_be_list=is_batch and n == 1)
     if not is_batch and n == 1:
         request.audio_data = references[0]
-        request.sampling_params = settings[0]
+        request.sampling_params = {**settings[0], "n": 1}
         return
     request.text = [text for text in texts for _ in range(n)]
     request.audio_data = [r for r in references for _ in range(n)]
     request.sampling_params = [sample for s in settings for sample in _samples(s, n)]
-    if isinstance(rid, list) and n > 1:
-        raise BadRequest("rid may not be a list together with n above 1")
+
+
+def _is_health_check(request: Any) -> bool:
+    """Whether this is the request that SGLang's health endpoint makes, or one that differs in nothing that matters."""
+    named = isinstance(request.rid, str) and request.rid.startswith(HEALTH_CHECK_RID)
+    return named and request.text is None and request.input_ids == [0]
+
+
+def _check_ids(rid: str | list[str] | None, may_be_list: bool) -> None:
+    if isinstance(rid, list) and not may_be_list:
+        raise BadRequest("rid may be a list only where text is one and n is 1")
+    for one in rid if isinstance(rid, list) else [] if rid is None else [rid]:
+        if len(one) < _MIN_RID_CHARS:
+            # SGLang aborts every request whose id begins with that of a client that has gone.
+            raise BadRequest(f"rid needs at least {_MIN_RID_CHARS} characters, or leave it out")
+        if one.startswith(HEALTH_CHECK_RID):  # SGLang drops these while it is busy
+            raise BadRequest(f"rid may not begin with {HEALTH_CHECK_RID}")
+
+
+def _n_samples(settings: list[dict[str, Any]]) -> int:
+    counts = [1 if s.get("n") is None else s["n"] for s in settings]
+    for n in counts:
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1 or n * len(settings) > _MAX_SAMPLES:
+            raise BadSetting(f"n must be at least 1, and texts times n at most {_MAX_SAMPLES}, got {n!r:.32}")
+    if len(set(counts)) > 1:
+        raise BadSetting("n must be the same for every text of a batch")
+    return counts[0]
 
 
 def _references(audio_data: Any, n_texts: int, is_batch: bool) -> list[list | None]:
@@ -99,8 +117,8 @@ def _settings(sampling_params: Any, n_texts: int) -> list[dict[str, Any]]:
 def _samples(settings: dict[str, Any], n: int) -> list[dict[str, Any]]:
     """n copies that differ in their seed: the given one and those that follow it, or random ones."""
     seed = settings.get("sampling_seed")
-    if n == 1 or not isinstance(seed, int):
-        seeds = [seed if n == 1 else secrets.randbelow(SEED_LIMIT) for _ in range(n)]
-    else:
+    if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < SEED_LIMIT:
         seeds = [(seed + i) % SEED_LIMIT for i in range(n)]
+    else:
+        seeds = [seed] * n  # none: each draws its own; bad: each is refused
     return [{**settings, "n": 1, "sampling_seed": s} for s in seeds]

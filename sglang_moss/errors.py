@@ -37,10 +37,14 @@ class BadText(BadRequest):
 class BadReference(BadRequest):
     """A reference cannot be fetched, read or used."""
 
+    problem: str | None = None  # what is wrong with the clip, whatever its position
+
     @classmethod
     def at(cls, position: int, problem: str) -> "BadReference":
         """The error for the reference at `position`, counted from 0; the message counts from 1, like speaker tags."""
-        return cls(f"reference {position + 1}: {problem}")
+        error = cls(f"reference {position + 1}: {problem}")
+        error.problem = problem
+        return error
 
 
 class BadSetting(BadRequest):

@@ -10,10 +10,8 @@ from typing import Any
 
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-from sglang_moss import arrival
+from sglang_moss import TESTED_SGLANG, arrival
 from sglang_moss.server_args import MossServerArgs, add_flags, is_fused
-
-TESTED_SGLANG = "0.5.16"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sglang_moss.errors import BadSetting
 from sglang_moss.prompt import MODES
 
 SEED_LIMIT = 2**63
+_GREEDY_BELOW = 1e-6  # as in the served path; logits over much less overflow float32
 
 # Settings of SGLang's that have no meaning for codes, with the value that switches each off.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -77,12 +78,12 @@ class RequestOptions:
         custom = _custom_params(params)
         _refuse_unknown(params, custom)
         audio = ChannelSampling(
-            temperature=_number(params, "temperature", ChannelSampling.temperature, low=0.0, high=100.0),
+            temperature=_temperature(params, "temperature", ChannelSampling.temperature),
             top_p=_number(params, "top_p", ChannelSampling.top_p, low=0.0, high=1.0, low_open=True),
             top_k=_top_k(params, "top_k", ChannelSampling.top_k),
         )
         text = ChannelSampling(
-            temperature=_number(custom, "text_temperature", audio.temperature, low=0.0, high=100.0),
+            temperature=_temperature(custom, "text_temperature", audio.temperature),
             top_p=_number(custom, "text_top_p", audio.top_p, low=0.0, high=1.0, low_open=True),
             top_k=_top_k(custom, "text_top_k", audio.top_k),
         )
@@ -97,7 +98,7 @@ class RequestOptions:
         return cls(
             text=text,
             audio=audio,
-            repetition_penalty=_number(params, "repetition_penalty", 1.1, low=0.0, high=2.0, low_open=True),
+            repetition_penalty=_number(params, "repetition_penalty", 1.1, low=0.01, high=2.0),
             seed=secrets.randbelow(SEED_LIMIT) if seed is None else seed,
             max_frames=max_frames,
             ignore_eos=ignore_eos,
@@ -123,6 +124,11 @@ def _refuse_unknown(params: dict[str, Any], custom: dict[str, Any]) -> None:
     unknown = [str(name)[:64] for name in custom if name not in _CUSTOM]
     if unknown:
         raise BadSetting(f"custom_params has no {unknown[0]!r}; known are {', '.join(_CUSTOM)}")
+
+
+def _temperature(params: dict[str, Any], name: str, default: float) -> float:
+    value = _number(params, name, default, low=0.0, high=100.0)
+    return value if value >= _GREEDY_BELOW else 0.0
 
 
 def _number(

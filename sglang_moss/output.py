@@ -39,7 +39,7 @@ class SpeechSender(SenderWrapper):
 class SpeechStreamer(SchedulerOutputStreamer):
     """SGLang's output streamer, which lets requests with speech go once their audio is whole."""
 
-    __slots__ = ("_codec", "_held", "_opened", "_sample_rate", "_sender")
+    __slots__ = ("_codec", "_early", "_held", "_opened", "_sample_rate", "_sender")
 
     @classmethod
     def over(cls, stock: SchedulerOutputStreamer, sender: SpeechSender, codec: CodecService, sample_rate: int) -> Any:
@@ -50,13 +50,14 @@ class SpeechStreamer(SchedulerOutputStreamer):
         streamer._sample_rate = sample_rate
         streamer._opened = set()  # requests that the codec knows
         streamer._held = {}  # requests that have ended and wait for their audio
+        streamer._early = {}  # what the codec said of requests that still run: it failed
         return streamer
 
     def row_accepted(self, req: Req, row: Any) -> None:
         """A row [1 + n_vq] became part of a request for good: called exactly once a row, also after a retraction."""
         progress = progress_of(req)
-        if progress is None:
-            return
+        if progress is None or isinstance(req.finished_reason, FINISH_ABORT):
+            return  # SGLang accepts one more row after an abort, when the slot is free and the codec has forgotten it
         progress.rows.append(row)
         if req.rid not in self._opened:
             self._opened.add(req.rid)
@@ -72,10 +73,11 @@ class SpeechStreamer(SchedulerOutputStreamer):
     def tick(self) -> None:
         """Send every request whose audio has become whole."""
         for rid, speech in self._codec.results():
-            req = self._held.pop(rid, None)
-            self._opened.discard(rid)
-            if req is not None:
-                self._send(req, speech)
+            if rid in self._held:
+                self._opened.discard(rid)
+                self._send(self._held.pop(rid), speech)
+            elif rid in self._opened:
+                self._early[rid] = speech
 
     def abort(self, rid: str | None, abort_all: bool) -> None:
         """End held requests as SGLang ends running ones: by id or by its beginning."""
@@ -92,9 +94,17 @@ class SpeechStreamer(SchedulerOutputStreamer):
             if progress_of(req) is None or isinstance(req.finished_reason, FINISH_ABORT):
                 passed.append(req)
             elif req.finished() and not req.finished_output and req.rid not in self._held:
-                self._held[req.rid] = req
-                self._codec.finish(req.rid)
+                self._end(req)
         super()._stream_output_generation(passed, return_logprob, *args, **kwargs)
+
+    def _end(self, req: Req) -> None:
+        speech = self._early.pop(req.rid, None)
+        if speech is not None:
+            self._opened.discard(req.rid)
+            self._send(req, speech)
+        else:
+            self._held[req.rid] = req
+            self._codec.finish(req.rid)
 
     def _send(self, req: Req, speech: Speech) -> None:
         if speech.error is not None:
@@ -119,6 +129,7 @@ class SpeechStreamer(SchedulerOutputStreamer):
 
     def _forget(self, rid: str) -> None:
         self._opened.discard(rid)
+        self._early.pop(rid, None)
         self._codec.drop(rid)
 
 

@@ -8,6 +8,8 @@ catch.
 from importlib.metadata import version
 from typing import Any
 
+from sglang_moss import TESTED_SGLANG
+
 
 def register() -> None:
     """Make SGLang able to serve MOSS-TTSD.
@@ -15,9 +17,9 @@ def register() -> None:
     Raises:
         SystemExit: a registration or a hook failed; the message says which, and for which SGLang this was tested.
     """
-    from sglang_moss.hooks import HOOKS, TESTED_SGLANG, install
-
     try:
+        from sglang_moss.hooks import HOOKS, install
+
         _register_with_sglang()
         install(HOOKS)
     except Exception as error:

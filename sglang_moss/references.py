@@ -16,6 +16,7 @@ from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
 from sglang_moss.audio.sources import SourcePolicy, read_source
 from sglang_moss.codec_client import Cached, CodeCache, CodecClient
+from sglang_moss.errors import BadReference
 from sglang_moss.prompt import Mode
 
 _LOADERS = 2  # threads that decode and resample clips
@@ -75,7 +76,13 @@ class ReferenceEncoder:
             [codes] = await self._codec.encode([concatenate_references(waveforms)])
             return codes
 
-        return await self._cache.get(b"".join(clip.digest for clip in clips), encode)
+        try:
+            return await self._cache.get(b"".join(clip.digest for clip in clips), encode)
+        except BadReference as error:
+            if len(clips) > 1 or error.problem is None:
+                raise
+            # Another request may have asked for the same clip first, at another position.
+            raise BadReference.at(clips[0].position, error.problem) from None
 
     async def _prepare(self, data: bytes, position: int) -> np.ndarray:
         loop = asyncio.get_running_loop()
@@ -90,11 +97,11 @@ class _Clip:
     def __init__(self, data: bytes, position: int, prepare: Callable[[bytes, int], Awaitable[np.ndarray]]) -> None:
         self.digest = hashlib.sha256(data).digest()
         self._data = data
-        self._position = position
+        self.position = position
         self._prepare = prepare
         self._waveform: asyncio.Future[np.ndarray] | None = None
 
     async def waveform(self) -> np.ndarray:
         if self._waveform is None:
-            self._waveform = asyncio.ensure_future(self._prepare(self._data, self._position))
+            self._waveform = asyncio.ensure_future(self._prepare(self._data, self.position))
         return await self._waveform

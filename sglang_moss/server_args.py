@@ -24,6 +24,7 @@ from sglang_moss.config import ARCHITECTURE
 WARMUP = "sglang_moss"
 RADIX_CACHE_BACKEND = "sglang_moss"
 _DEFAULT_MAX_RUNNING_REQUESTS = 64
+_SECRETS = ("api_key", "admin_api_key", "ssl_keyfile_password")
 
 # Features of SGLang that assume one token a row, a shared prefix of generated rows, or client code in the sampler.
 _UNSUPPORTED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -81,14 +82,17 @@ class MossServerArgs(ServerArgs):
             self._refuse_unsupported()
             self._set_defaults()
         super().__post_init__()
+        if self.delay_pattern and self.max_total_tokens is None:
+            # More could never be used; a tiny model on a large card would ask for it.
+            max_total_tokens = (self.max_running_requests + 1) * self._context_len()
+            self.override("sglang_moss", max_total_tokens=max_total_tokens)
 
     def __repr__(self) -> str:
         """For SGLang's start-up log, which would print keys in clear."""
-        shown = (
-            f"{f.name}={'***' if 'api_key' in f.name and getattr(self, f.name) else repr(getattr(self, f.name))}"
-            for f in dataclasses.fields(self)
-        )
-        return f"{type(self).__name__}({', '.join(shown)})"
+        shown = {field.name: repr(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        for name in _SECRETS:
+            shown[name] = "***" if getattr(self, name) else shown[name]
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown.items())})"
 
     @property
     def reference_limits(self) -> ReferenceLimits:
@@ -110,11 +114,13 @@ class MossServerArgs(ServerArgs):
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
 
+    def _context_len(self) -> int:
+        config = json.loads((Path(self.model_path) / "config.json").read_text(encoding="utf-8"))
+        return self.context_length or config["language_config"]["max_position_embeddings"]
+
     def _set_defaults(self) -> None:
         if self.max_running_requests is None:
             self.max_running_requests = _DEFAULT_MAX_RUNNING_REQUESTS
-        if self.max_total_tokens is None:  # more could never be used; a tiny model on a large card would ask for it
-            self.max_total_tokens = (self.max_running_requests + 1) * _context_len(self.model_path)
         if self.codec_address is None:
             self.codec_address = (
                 f"ipc://{Path(tempfile.gettempdir()) / f'sglang-moss-{os.getpid()}-{uuid.uuid4().hex}'}"
@@ -134,15 +140,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_cli_args_from_dataclass(parser, MossServerArgs, fields=ours)
 
 
-def _context_len(model_path: str) -> int:
-    config = json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
-    return config["language_config"]["max_position_embeddings"]
-
-
 def is_fused(model_path: str) -> bool:
     """Whether a directory holds a fused checkpoint; False for anything that is not a directory with a config."""
     try:
         config = json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
         return ARCHITECTURE in (config.get("architectures") or ())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return False

@@ -114,7 +114,9 @@ class StreamDecoder:
         self._streams[rid] = SpeechStream(progress, self._tokens, self._codec.config.sampling_rate)
 
     def finish(self, rid: str) -> None:
-        self._streams[rid].finished = True
+        stream = self._streams.get(rid)
+        if stream is not None:  # else it failed, and its error is on its way
+            stream.finished = True
 
     def drop(self, rid: str) -> None:
         """Forget a stream whose client has gone; unknown ones are no error."""
@@ -129,10 +131,10 @@ class StreamDecoder:
         batch = self._next_batch()
         if batch:
             self._decode(batch, done)
-        for rid, stream in list(self._streams.items()):
-            if stream.is_done:
-                self._close(rid, stream.result(), done)
-        return bool(batch)
+        closed = [rid for rid, stream in self._streams.items() if stream.is_done]
+        for rid in closed:
+            self._close(rid, self._streams[rid].result(), done)
+        return bool(batch or closed)  # a slot that was closed may be what another stream waits for
 
     def _next_batch(self) -> dict[str, SpeechStream]:
         """Streams for one step, first come first served; one that failed in company goes by itself."""

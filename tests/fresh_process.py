@@ -7,7 +7,17 @@ from typing import Any
 
 # Processes fork from a server that has imported SGLang and changed nothing of it: importing takes most of the time.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["sglang_moss.hooks", "sglang_moss.models.moss_ttsd", "sglang_moss.processor"])
+_CONTEXT.set_forkserver_preload(
+    [
+        "sglang.srt.entrypoints.engine",
+        "sglang.srt.entrypoints.warmup",
+        "sglang.srt.managers.multimodal_processor",
+        "sglang.srt.models.registry",
+        "sglang_moss.hooks",
+        "sglang_moss.models.moss_ttsd",
+        "sglang_moss.processor",
+    ]
+)
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,0 +1,213 @@
+"""Hooks on the installed SGLang: each finds a target that fits its body, or else stops the process."""
+
+import asyncio
+import importlib.metadata
+import inspect
+import pkgutil
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fresh_process import in_fresh_process
+from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+from sglang.srt.server_args import ServerArgs
+
+from sglang_moss import hooks, plugin
+from sglang_moss.hooks import HOOKS, TESTED_SGLANG, Hook, install
+from sglang_moss.server_args import MossServerArgs
+
+BODIES = {hook.body.__name__: hook.body for hook in HOOKS}
+OTHER_MODEL = SimpleNamespace(delay_pattern=False)
+OURS = SimpleNamespace(delay_pattern=True)
+ABSENT = Hook("sglang.srt.server_args.ServerArgs.no_such_method", HookType.AFTER, print, why="a", remove_when="b")
+
+
+# What SGLang passes to each target; the bodies rely on these, in this order.
+PARAMETERS = {
+    "ServerArgs.add_cli_args": ["parser"],
+    "ServerArgs.from_cli_args": ["cls", "args"],
+    "Engine._launch_detokenizer_subprocesses": ["cls", "server_args", "port_args", "run_detokenizer_process_func"],
+    "GenerateReqInput.contains_mm_input": ["self"],
+    "GenerateReqInput.normalize_batch_and_arguments": ["self"],
+    "TokenizerManager.generate_request": ["self", "obj", "request"],
+    "Req.extend_image_inputs": ["self", "image_inputs"],
+    "Scheduler.init_output_streamer": ["self"],
+    "SchedulerBatchResultProcessor._maybe_collect_customized_info": ["self", "i", "req", "logits_output"],
+    "Scheduler.process_input_requests": ["self", "recv_reqs"],
+    "Scheduler.abort_request": ["self", "recv_req"],
+    "ReqToTokenPool.free": ["self", "req"],
+}
+
+
+def name_of(hook: Hook) -> str:
+    return ".".join(hook.target.split(".")[-2:])
+
+
+def signatures() -> dict[str, tuple[list[str], bool, bool]]:
+    """Parameters of every target as SGLang looks it up, and whether it is a coroutine and an asynchronous generator."""
+    found = {}
+    for hook in HOOKS:
+        owner_path, _, attribute = hook.target.rpartition(".")
+        raw = vars(pkgutil.resolve_name(owner_path))[attribute]  # not inherited: a patch must reach every user
+        function = getattr(raw, "__func__", raw)
+        parameters = list(inspect.signature(function).parameters)
+        asynchronous = inspect.iscoroutinefunction(function), inspect.isasyncgenfunction(function)
+        found[name_of(hook)] = parameters, *asynchronous
+    return found
+
+
+def test_the_tested_sglang_is_the_installed_one():
+    assert importlib.metadata.version("sglang") == TESTED_SGLANG
+
+
+def test_every_hook_says_why_it_exists_and_when_it_may_go():
+    assert len({hook.target for hook in HOOKS}) == len(HOOKS)
+    assert len(BODIES) == len(HOOKS)
+    for hook in HOOKS:
+        assert len(hook.why.split()) > 3, hook.target
+        assert len(hook.remove_when.split()) > 3, hook.target
+        assert hook.kind in (HookType.BEFORE, HookType.AFTER, HookType.AROUND)
+
+
+def test_every_target_exists_and_takes_what_its_body_expects():
+    found = in_fresh_process(signatures)
+    assert {name: parameters for name, (parameters, *_) in found.items()} == PARAMETERS
+    for hook in HOOKS:
+        parameters, is_coroutine, is_generator = found[name_of(hook)]
+        leading = [] if hook.kind is HookType.BEFORE else ["the original, or its result"]
+        inspect.signature(hook.body).bind(*leading, *parameters)
+        assert not is_coroutine
+        assert is_generator == inspect.isasyncgenfunction(hook.body), hook.target
+
+
+def installed_targets(more: tuple[Hook, ...] = ()) -> set[str]:
+    install(HOOKS + more)
+    return set(HookRegistry._patched)
+
+
+def install_twice() -> None:
+    install(HOOKS)
+    install(HOOKS[:1])
+
+
+def patched_by_another_plugin(index: int) -> None:
+    HookRegistry.register(HOOKS[index].target, lambda *_args, **_kwargs: None, HookType.AFTER)
+    HookRegistry.apply_hooks()
+    install(HOOKS)
+
+
+def test_every_hook_is_installed():
+    assert in_fresh_process(installed_targets) == {hook.target for hook in HOOKS}
+
+
+def test_an_absent_target_stops_the_process_and_is_named():
+    with pytest.raises(SystemExit, match=rf"not found \['{ABSENT.target}'\]; tested with {TESTED_SGLANG}"):
+        in_fresh_process(installed_targets, (ABSENT,))
+
+
+@pytest.mark.parametrize("index", [0, len(HOOKS) - 1])
+def test_a_target_that_was_patched_before_stops_the_process_and_is_named(index):
+    with pytest.raises(SystemExit, match=rf"patched before \['{HOOKS[index].target}'\], not found \[\]"):
+        in_fresh_process(patched_by_another_plugin, index)
+    with pytest.raises(SystemExit, match="patched before"):
+        in_fresh_process(install_twice)
+
+
+def register() -> tuple[set[str], bool]:
+    from sglang.srt.entrypoints.engine import Engine
+
+    plugin.register()
+    return set(HookRegistry._patched), Engine.server_args_class is MossServerArgs
+
+
+def register_where_our_cache_is_taken() -> None:
+    from sglang.srt.mem_cache.registry import register_radix_cache_backend
+
+    from sglang_moss.radix import build_cache
+
+    register_radix_cache_backend("sglang_moss", build_cache)
+    plugin.register()
+
+
+def register_where_something_cannot_be_imported(module: str) -> None:
+    sys.modules[module] = None  # type: ignore[assignment]
+    plugin.register()
+
+
+def test_registering_installs_everything():
+    assert in_fresh_process(register) == ({hook.target for hook in HOOKS}, True)
+
+
+def test_a_registration_that_fails_stops_the_process_and_says_what_failed():
+    with pytest.raises(SystemExit, match=r"cannot register with SGLang .*'sglang_moss' is already registered"):
+        in_fresh_process(register_where_our_cache_is_taken)
+
+
+@pytest.mark.parametrize("module", ["sglang_moss.hooks", "sglang_moss.processor", "sglang.srt.entrypoints.warmup"])
+def test_a_module_that_cannot_be_imported_stops_the_process(module):
+    with pytest.raises(SystemExit, match=rf"cannot register with SGLang .*{module}"):
+        in_fresh_process(register_where_something_cannot_be_imported, module)
+
+
+def test_other_models_keep_their_detokenizer_and_their_results():
+    launched = BODIES["_no_detokenizer"](lambda *args, **kwargs: (args, kwargs), type, OTHER_MODEL, 1, extra=2)
+    assert launched == ((type, OTHER_MODEL, 1), {"extra": 2})
+    assert BODIES["_no_detokenizer"](None, type, OURS) == ([], [])
+    collected = BODIES["_collect_customized_info"](
+        lambda *args: args, SimpleNamespace(server_args=OTHER_MODEL), 3, "req", "output"
+    )
+    assert collected[1:] == (3, "req", "output")
+
+
+@pytest.mark.parametrize("body", ["_init_output_streamer", "_process_input_requests"])
+def test_the_scheduler_of_another_model_is_left_alone(body):
+    assert BODIES[body](None, SimpleNamespace(server_args=OTHER_MODEL)) is None
+    assert BODIES["_abort_request"](None, SimpleNamespace(server_args=OTHER_MODEL), None) is None
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_requests_are_touched_only_where_our_model_is_served(monkeypatch, ours):
+    monkeypatch.setattr(hooks, "_served_here", lambda: ours)
+    prepared: list[Any] = []
+    monkeypatch.setattr(hooks.arrival, "prepare", prepared.append)
+    BODIES["_normalize"]("request")
+    assert prepared == ["request"] * ours
+    assert BODIES["_contains_mm_input"](False, "request") is ours
+    assert BODIES["_contains_mm_input"](True, "request") is True
+
+
+@pytest.mark.parametrize("server_args", [OURS, OTHER_MODEL])
+def test_answers_pass_one_by_one_and_in_batches(server_args):
+    answers = [{"meta_info": {"speech": [{"seed": 1}]}}, [{"meta_info": {"speech": []}}, {"text": "x"}]]
+
+    async def stock(_manager, *_args, **_kwargs):
+        for answer in answers:
+            yield answer
+
+    async def passed() -> list[Any]:
+        manager = SimpleNamespace(server_args=server_args)
+        return [answer async for answer in BODIES["_generate_request"](stock, manager, "body")]
+
+    expected = [{"meta_info": {"seed": 1}}, [{"meta_info": {}}, {"text": "x"}]] if server_args is OURS else answers
+    assert asyncio.run(passed()) == expected
+
+
+def test_a_freed_slot_is_told_to_requests_with_speech_alone():
+    freed: list[Any] = []
+    waits, speaks = SimpleNamespace(on_slot_freed=None), SimpleNamespace(on_slot_freed=freed.append)
+    requests = [SimpleNamespace(), SimpleNamespace(speech=waits), SimpleNamespace(speech=speaks)]
+    for req in requests:
+        assert BODIES["_free_slot"](None, req) is None
+    assert freed == requests[2:]
+
+
+def test_the_command_line_builds_our_arguments_for_our_flag_or_model(tmp_path):
+    args = SimpleNamespace(delay_pattern=False, model_path=str(tmp_path))
+    build = BODIES["_from_cli_args"]
+    assert build(lambda cls, _args: cls, ServerArgs, args) is ServerArgs
+    args.delay_pattern = True
+    assert build(lambda cls, _args: cls, ServerArgs, args) is MossServerArgs
+    args.delay_pattern = False
+    (tmp_path / "config.json").write_text('{"architectures": ["MossTTSDdelayWithCodec"]}')
+    assert build(lambda cls, _args: cls, ServerArgs, args) is MossServerArgs
