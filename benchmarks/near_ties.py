@@ -3,15 +3,13 @@
     python -m sglang_moss.benchmarks.near_ties FUSED --write margins.npz                       float32, on a CPU
     python -m sglang_moss.benchmarks.near_ties FUSED --margins margins.npz --dtype bfloat16    on a GPU
 
-Every greedy generation of the golden data is run again, teacher-forced on the reference's own rows. For each decision (a
-text id, or a code of an open codebook) the margin is the distance in logits between the two best candidates in float32. A
-half-precision run that only rounds differs from the reference where the margin is about as small as its error, and
-nowhere else.
+Every greedy generation of the golden data is run again, teacher-forced on the reference's own rows. For each decision
+(a text id, or a code of an open codebook) the margin is the distance in logits between the two best candidates in
+float32. A half-precision run that only rounds differs from the reference where the margin is about as small as its
+error, and nowhere else.
 """
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from sglang_moss.delay import DelayState, allowed_text, open_codebooks, replay
 
 from .forced_logits import ForcedModel
 from .golden_cases import GoldenCases, GreedyCase
+from .record import record
 
 
 def main() -> None:
@@ -43,10 +42,7 @@ def main() -> None:
     if args.margins:
         with np.load(args.margins) as margins:
             line = compare(found, cases, dict(margins))
-        print(json.dumps(line))
-        common = {"benchmark": "near_ties", "dtype": args.dtype, "command": " ".join(["python -m", *sys.argv])}
-        with args.out.open("a") as out:
-            out.write(json.dumps({**common, **line}) + "\n")
+        record(args.out, [line])
 
 
 def decide(model: ForcedModel, case: GreedyCase, tokens: SpecialTokens) -> tuple[np.ndarray, np.ndarray]:

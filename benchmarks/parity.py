@@ -7,7 +7,6 @@ runs part from it where two candidates nearly tie. The lines say by how much and
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .golden_cases import GoldenCases
+from .record import record
 from .rows_engine import RowsAnswer, RowsEngine
 from .waveforms import pcm_of_wav
 
@@ -32,30 +32,38 @@ def main() -> None:
     parser.add_argument("model_path")
     parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--deterministic", action="store_true", help="SGLang's batch-invariant kernels; equality only")
     parser.add_argument("--out", type=Path, default=Path("parity.jsonl"))
     args = parser.parse_args()
-    common = {"benchmark": "parity", "dtype": args.dtype, "command": " ".join(["python -m", *sys.argv])}
-    with args.out.open("a") as out:
-        for line in parity(args.model_path, GoldenCases(args.golden), args.golden, args.dtype):
-            print(json.dumps(line), flush=True)
-            out.write(json.dumps({**common, **line}) + "\n")
+    cases = GoldenCases(args.golden)
+    if args.deterministic:
+        lines = equalities(args.model_path, cases, dtype=args.dtype, enable_deterministic_inference=True)
+    else:
+        lines = parity(args.model_path, cases, args.golden, args.dtype)
+    record(args.out, lines)
 
 
 def parity(model_path: str, cases: GoldenCases, golden: Path, dtype: str) -> Iterator[dict[str, Any]]:
     """One line a check."""
     yield from forced(model_path, golden, dtype)
-    requests = sampled(cases)
     with RowsEngine(model_path, dtype=dtype) as engine:
         yield from greedy(engine, cases)
         yield from served(engine, cases)
+    yield from equalities(model_path, cases, dtype=dtype)
+
+
+def equalities(model_path: str, cases: GoldenCases, **engine_args: Any) -> Iterator[dict[str, Any]]:
+    """The same sampled requests by every path through the engine."""
+    requests = sampled(cases)
+    with RowsEngine(model_path, **engine_args) as engine:
         alone = [engine.ask([request])[0] for request in requests]
         engine.flush_cache()
         yield equality("batched = alone", alone, engine.ask(requests))
         yield equality("cached = alone", alone, engine.ask(requests))
         yield equality("alone again = alone", alone, [engine.ask([request])[0] for request in requests])
-    with environment(_RETRACT), RowsEngine(model_path, dtype=dtype) as engine:
+    with environment(_RETRACT), RowsEngine(model_path, **engine_args) as engine:
         yield equality("retracted = alone", alone, engine.ask(requests))
-    with RowsEngine(model_path, dtype=dtype, disable_cuda_graph=True) as engine:
+    with RowsEngine(model_path, disable_cuda_graph=True, **engine_args) as engine:
         yield equality("no graphs = alone", alone, engine.ask(requests))
 
 

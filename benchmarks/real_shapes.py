@@ -21,6 +21,7 @@ from typing import Any
 
 from ..clients.local_server import LocalServer
 from .golden_cases import GoldenCases
+from .record import record
 from .waveforms import pcm_of_wav
 
 _LANGUAGE = {
@@ -49,12 +50,7 @@ def main() -> None:
     cases = GoldenCases(args.golden)
     with tempfile.TemporaryDirectory() as folder:
         model = write_checkpoint(Path(folder) / "model", args.golden)
-        lines = measure(model, cases, args.concurrency, args.dtype, args.out.with_suffix(".log"))
-    with args.out.open("a") as out:
-        for line in lines:
-            print(json.dumps(line), flush=True)
-            command = " ".join(["python -m", *sys.argv])
-            out.write(json.dumps({"benchmark": "real_shapes", "command": command, **line}) + "\n")
+        record(args.out, measure(model, cases, args.concurrency, args.dtype, args.out.with_suffix(".log")))
 
 
 def measure(model: Path, cases: GoldenCases, concurrency: list[int], dtype: str, log: Path) -> list[dict[str, Any]]:

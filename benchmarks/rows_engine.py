@@ -4,6 +4,7 @@ Rows serve golden language-model cases; for them only the prompt builder is left
 """
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -34,6 +35,7 @@ class RowsEngine:
     def __init__(self, model_path: str, **engine_args: Any) -> None:
         from sglang import Engine
 
+        self._before = _process_settings()
         self._engine = Engine(model_path=model_path, delay_pattern=True, **engine_args)
         processor = self._engine.tokenizer_manager.mm_processor
         self._process_request = processor.process_mm_data_async
@@ -46,6 +48,7 @@ class RowsEngine:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._engine.shutdown()
+        _restore(self._before)
 
     def generate(self, prompts: Sequence[SpeechPrompt], settings: Sequence[dict[str, Any]]) -> list[RowsAnswer]:
         """Send all prompts at once; `settings` are `sampling_params`, with `max_new_tokens` counting rows."""
@@ -82,6 +85,19 @@ class RowsEngine:
         options = RequestOptions.parse(request_obj.sampling_params)
         request_obj.sampling_params = {"max_new_tokens": options.max_frames, "temperature": 0.0}
         return envelope(SpeechRequest(prompt, options, reference_cached=False), self._tokens.pad_code)
+
+
+def _process_settings() -> tuple[Any, dict[int, Any]]:
+    """What SGLang's engine changes for the whole process."""
+    signals = (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD)
+    return asyncio.get_event_loop_policy(), {number: signal.getsignal(number) for number in signals}
+
+
+def _restore(settings: tuple[Any, dict[int, Any]]) -> None:
+    policy, handlers = settings
+    asyncio.set_event_loop_policy(policy)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 async def _gather(jobs: list[Any]) -> list[RowsAnswer]:

@@ -97,12 +97,12 @@ class LocalServer:
         self.stop()
 
     def stop(self) -> None:
-        """End the server and its children: SIGTERM to their group, SIGKILL to what is left after it. Harmless twice."""
+        """End the server: SIGTERM to its leader, which ends its children; SIGKILL to what is left. Harmless twice."""
         process, self._process = self._process, None
         if process is None:
             return
         try:
-            os.killpg(process.pid, signal.SIGTERM)
+            os.kill(process.pid, signal.SIGTERM)
             deadline = time.monotonic() + self._stop_timeout_s
             while not _has_ended(process) and time.monotonic() < deadline:
                 time.sleep(_POLL_S / 4)

@@ -84,7 +84,8 @@ class MossServerArgs(ServerArgs):
         super().__post_init__()
         if self.delay_pattern and self.max_total_tokens is None:
             # More could never be used; a tiny model on a large card would ask for it.
-            max_total_tokens = (self.max_running_requests + 1) * self._context_len()
+            n_requests = self.max_running_requests or _DEFAULT_MAX_RUNNING_REQUESTS
+            max_total_tokens = (n_requests + 1) * self._context_len()
             self.override("sglang_moss", max_total_tokens=max_total_tokens)
 
     def __repr__(self) -> str:
