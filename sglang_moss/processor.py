@@ -19,6 +19,9 @@ from sglang_moss.references import ReferenceEncoder
 from sglang_moss.server_args import MossServerArgs
 from sglang_moss.speech import SpeechRequest, envelope
 
+# A request may fill the context, or the KV cache if that is smaller, but for a row; SGLang keeps 5 of it from prompts.
+_SCHEDULER_RESERVE = 4
+
 
 class TokenizerAsProcessor:
     """What SGLang's processor registry wants of us: the checkpoint's own processor class needs remote code."""
@@ -37,7 +40,6 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         super().__init__(hf_config, server_args, _processor, *args, **kwargs)
         self._tokens = hf_config.special_tokens()
         self._sample_rate = hf_config.codec_config["sampling_rate"]
-        self._context_len = server_args.context_length or hf_config.language_config.max_position_embeddings
         self._special_strings = special_strings(self._tokenizer)
         self._references: ReferenceEncoder | None = None
 
@@ -88,11 +90,11 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
     def _row_limit(self, options: RequestOptions, n_prompt: int, max_prompt: int) -> int | None:
         """Rows that a request may generate: its frames and the rows that flush them; None: what the context holds."""
         n_flush = self._tokens.n_vq + 1
-        n_left = self._context_len - n_prompt - 1
-        if n_prompt > max_prompt or n_left <= n_flush:
+        n_left = max_prompt + _SCHEDULER_RESERVE - n_prompt
+        if n_prompt >= max_prompt or n_left <= n_flush:
             raise PromptTooLong(
-                f"text and references take {n_prompt} of the context's {self._context_len} rows, which leaves no room "
-                "for audio; send less text or shorter references"
+                f"text and references take {n_prompt} of {max_prompt} rows of context, which leaves no room for audio; "
+                "send less text or shorter references"
             )
         if options.max_frames is None:
             return None

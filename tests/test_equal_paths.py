@@ -87,3 +87,19 @@ def test_retracted_requests_equal_alone(fused_path: Path, alone: list[list], mon
         found = engine.ask(REQUESTS)
         assert codes_of(found) == alone
         assert sum(answer.meta.get("num_retractions", 0) for answer in found) > 10
+
+
+def test_the_context_is_used_to_its_last_row(fused_path: Path):
+    """A request of fixed length may fill the context; one frame more is refused, and the message names the limit."""
+    with RowsEngine(str(fused_path), context_length=256) as engine:
+
+        def ask(n_frames: int) -> RowsAnswer:
+            settings = {"max_new_tokens": n_frames, "ignore_eos": True, "sampling_seed": 1}
+            return engine.ask([{"text": "[S1] Hello.", "sampling_params": settings}])[0]
+
+        refused = ask(1000).error
+        assert refused is not None
+        limit = int(refused.removesuffix(" at most").rsplit(" ", 1)[1])
+        assert 100 < limit < 256
+        assert len(ask(limit).codes) == limit
+        assert ask(limit + 1).error is not None
