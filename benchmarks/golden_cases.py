@@ -35,11 +35,11 @@ class GreedyCase:
 
 
 class GoldenCases:
-    """Reads the golden folder."""
+    """Reads the golden folder; the cases belong to one of its language models."""
 
-    def __init__(self, golden: Path) -> None:
+    def __init__(self, golden: Path, language_model: str = "ttsd") -> None:
         self._cases = golden / "cases"
-        self.tokens: SpecialTokens = special_tokens(json.loads((golden / "ttsd" / "config.json").read_text()))
+        self.tokens: SpecialTokens = special_tokens(json.loads((golden / language_model / "config.json").read_text()))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         with np.load(self._cases / f"{name}.npz") as arrays:
@@ -53,6 +53,11 @@ class GoldenCases:
         generate, repetition = self.arrays("lm/generate"), self.arrays("lm/repetition")
         cases = [self._greedy(case, generate) for case in self.table("lm/generate")["cases"]]
         return cases + [self._greedy(case, repetition) for case in self.table("lm/repetition")]
+
+    def greedy_nvq32(self) -> list[GreedyCase]:
+        """Every case of `lm/nvq32`, for the language model `ttsd_nvq32`."""
+        arrays = self.arrays("lm/nvq32")
+        return [self._greedy(case, arrays) for case in self.table("lm/nvq32")]
 
     def _greedy(self, case: dict[str, Any], arrays: dict[str, np.ndarray]) -> GreedyCase:
         rows = arrays[f"{case['key']}.rows"][case["start_length"] :]

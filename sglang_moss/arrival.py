@@ -4,30 +4,34 @@ SGLang shares one sampling dictionary, one seed and the first reference between 
 becomes an entry of a batch here, before SGLang looks at it.
 """
 
+import dataclasses
 from typing import Any
 
-from sglang_moss.errors import BadRequest, BadSetting
+from sglang_moss.errors import BadRequest, BadSetting, BadText
 from sglang_moss.options import SEED_LIMIT
 
 HEALTH_CHECK_RID = "HEALTH_CHECK"
 _MIN_RID_CHARS = 16
 _MAX_SAMPLES = 64  # texts times n
-# Fields of SGLang's request that have no meaning here, or would reach past our checks.
-_REFUSED = (
-    "input_ids",
-    "input_embeds",
-    "image_data",
-    "video_data",
-    "return_logprob",
-    "return_hidden_states",
-    "session_params",
-    "session_id",
-    "lora_path",
-    "custom_logit_processor",
-    "positional_embed_overrides",
-    "http_worker_ipc",
-    "bootstrap_host",
-    "routed_dp_rank",
+_MAX_RID_CHARS = 128
+_MAX_TEXT_CHARS = 400_000  # all texts times n; a context of 40,960 rows holds about 200,000 letters of English
+# The fields of SGLang's request that we honour. The others have no meaning here, or would reach past our checks.
+_TAKEN = frozenset(
+    (
+        "rid",
+        "text",
+        "audio_data",
+        "sampling_params",
+        "stream",
+        "priority",
+        "extra_key",
+        "routing_key",
+        "no_logs",
+        "log_metrics",
+        "custom_labels",
+        "received_time",
+        "external_trace_header",
+    )
 )
 
 
@@ -38,9 +42,13 @@ def prepare(request: Any) -> None:
         BadRequest: HTTP 400.
     """
     is_health_check = _is_health_check(request)
-    for name in _REFUSED:
-        if getattr(request, name, None) and not (is_health_check and name == "input_ids"):
-            raise BadRequest(f"{name} is not supported by this model; leave it out")
+    for field in dataclasses.fields(request):
+        value, unset = getattr(request, field.name), _default(field)
+        if field.name in _TAKEN or value == unset or (is_health_check and field.name == "input_ids"):
+            continue
+        if value:
+            raise BadRequest(f"{field.name} is not supported by this model; leave it out, and use /generate")
+        setattr(request, field.name, unset)  # an empty list or the like
     if is_health_check:
         request.sampling_params = {"max_new_tokens": 1, "temperature": 0.0}
         return
@@ -48,9 +56,12 @@ def prepare(request: Any) -> None:
     texts = request.text if is_batch else [request.text]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise BadRequest("text must be a string, or a list of one or more strings")
+    if not isinstance(request.extra_key, str | None):
+        raise BadRequest("extra_key must be one string")
     references = _references(request.audio_data, len(texts), is_batch)
     settings = _settings(request.sampling_params, len(texts))
     n = _n_samples(settings)
+    _check_texts(texts, n)
     _check_ids(request.rid, may_be_list=is_batch and n == 1)
     if not is_batch and n == 1:
         request.audio_data = references[0]
@@ -67,10 +78,29 @@ def _is_health_check(request: Any) -> bool:
     return named and request.text is None and request.input_ids == [0]
 
 
+def _default(field: dataclasses.Field) -> Any:
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _check_texts(texts: list[str], n: int) -> None:
+    """Refuse what SGLang's tokenizer would choke on before our processor sees it."""
+    if n * sum(map(len, texts)) > _MAX_TEXT_CHARS:
+        raise BadText(
+            f"text: at most {_MAX_TEXT_CHARS} characters fit one call and its context; send less, or in parts"
+        )
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError:
+        raise BadText("text: expected Unicode, got half of a surrogate pair") from None
+
+
 def _check_ids(rid: str | list[str] | None, may_be_list: bool) -> None:
     if isinstance(rid, list) and not may_be_list:
         raise BadRequest("rid may be a list only where text is one and n is 1")
     for one in rid if isinstance(rid, list) else [] if rid is None else [rid]:
+        if not (one.isascii() and one.isprintable()) or len(one) > _MAX_RID_CHARS:
+            raise BadRequest(f"rid must be printable ASCII of at most {_MAX_RID_CHARS} characters")
         if len(one) < _MIN_RID_CHARS:
             # SGLang aborts every request whose id begins with that of a client that has gone.
             raise BadRequest(f"rid needs at least {_MIN_RID_CHARS} characters, or leave it out")

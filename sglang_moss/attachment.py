@@ -1,9 +1,10 @@
 """Ties the codec's thread and our output streamer to a scheduler that has just loaded our model."""
 
+import dataclasses
 from typing import Any
 
 from sglang_moss.codec_service import CodecService
-from sglang_moss.output import SpeechSender, SpeechStreamer
+from sglang_moss.output import AbortWatcher, SpeechSender, SpeechStreamer
 
 
 def attach_codec(scheduler: Any) -> None:
@@ -14,5 +15,8 @@ def attach_codec(scheduler: Any) -> None:
     sender = SpeechSender(scheduler.ipc_channels.send_to_tokenizer.socket)
     scheduler.output_streamer = SpeechStreamer.over(
         scheduler.output_streamer, sender, codec, model.codec.config.sampling_rate
+    )
+    scheduler.ipc_channels = dataclasses.replace(
+        scheduler.ipc_channels, send_to_tokenizer=AbortWatcher(sender.socket, scheduler.output_streamer.forget)
     )
     scheduler.idle_sleeper.poller.register(codec.woken)

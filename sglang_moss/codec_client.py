@@ -17,6 +17,7 @@ import zmq.asyncio
 from sglang_moss.errors import MossError
 
 _ENCODE_TIMEOUT_S = 120
+ENTRY_BYTES = 512  # of key and bookkeeping; a clip below one frame has no codes at all
 
 
 class CodecClient:
@@ -55,10 +56,12 @@ class CodecClient:
             answer = self._pending.get(job)
             if answer is None or answer.done():
                 continue  # its request has gone
-            if error:
-                answer.set_exception(MossError(error.decode()))
-            else:
+            try:
+                if error:
+                    raise MossError(error.decode())
                 answer.set_result([self._codes(payload) for payload in payloads])
+            except Exception as failure:  # whatever it is, it is that request's, and the next answer must be read
+                answer.set_exception(failure)
 
     def _codes(self, payload: bytes) -> np.ndarray:
         return np.frombuffer(payload, np.int16).reshape(-1, self._n_vq).astype(np.int32)
@@ -99,8 +102,8 @@ class CodeCache:
         finally:
             del self._running[key]
         self._codes[key] = codes
-        self._n_bytes += codes.nbytes
+        self._n_bytes += codes.nbytes + ENTRY_BYTES
         while self._n_bytes > self._max_bytes:
             _, evicted = self._codes.popitem(last=False)
-            self._n_bytes -= evicted.nbytes
+            self._n_bytes -= evicted.nbytes + ENTRY_BYTES
         return codes

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _TO_WORKER = "inproc://sglang-moss-codec"
 _TO_SCHEDULER = "inproc://sglang-moss-speech"
-_MAX_ENCODE_SECONDS = 120  # waveforms in one padded pass
+_MAX_ENCODE_SECONDS = 120  # of audio in one padded pass, padding included
 
 
 class CodecService:
@@ -76,6 +76,9 @@ class CodecService:
             self._wake_worker.send(b"", zmq.NOBLOCK)
 
 
+_EncodeRequest = tuple[bytes, bytes, list[torch.Tensor]]  # client, id, waveforms
+
+
 class _Worker:
     """What runs in the codec's thread."""
 
@@ -96,6 +99,7 @@ class _Worker:
         self._commands = commands
         self._results = results
         self._decoder = StreamDecoder(codec, state, tokens)
+        self._waiting: deque[_EncodeRequest] = deque()
 
     def run(self) -> None:
         try:
@@ -121,8 +125,8 @@ class _Worker:
                 while self._woken.poll(0):
                     self._woken.recv()
                 self._obey()
-                self._encode_waiting()
-                busy = self._decoder.step(self._deliver)
+                busy = self._encode_next()
+                busy |= self._decoder.step(self._deliver)
 
     def _on_own_stream(self) -> torch.cuda.StreamContext | nullcontext:
         device = self._codec.device
@@ -141,22 +145,29 @@ class _Worker:
         self._results.append((rid, speech))
         self._wake_scheduler.send(b"")
 
-    def _encode_waiting(self) -> None:
-        """Answer every encode request that has come: [client, id, waveform...] -> [client, id, "", codes...]."""
-        requests = []
+    def _encode_next(self) -> bool:
+        """Encode some of what waits, [client, id, waveform...] -> [client, id, "", codes...]; False: nothing waited.
+
+        One padded pass, so that streams are not kept waiting by a flood of references.
+        """
         while self._encode_requests.poll(0):
             client, job, *payloads = self._encode_requests.recv_multipart()
-            requests.append((client, job, [torch.frombuffer(bytearray(p), dtype=torch.float32) for p in payloads]))
-        for batch in self._batches(requests):
-            try:
-                codes = iter(self._encode([waveform for *_, waveforms in batch for waveform in waveforms]))
-                answers = [[next(codes) for _ in waveforms] for *_, waveforms in batch]
-                for (client, job, _), answer in zip(batch, answers, strict=True):
-                    self._encode_requests.send_multipart([client, job, b"", *answer])
-            except Exception:
-                logger.exception("encoding %d requests failed", len(batch))
-                for client, job, waveforms in batch:
-                    self._encode_alone(client, job, waveforms)
+            waveforms = [torch.from_numpy(np.frombuffer(bytearray(p), np.float32)) for p in payloads]
+            self._waiting.append((client, job, waveforms))
+        batch = self._next_batch()
+        if not batch:
+            return False
+        try:
+            codes = iter(self._encode([waveform for *_, waveforms in batch for waveform in waveforms]))
+            answers = [[next(codes) for _ in waveforms] for *_, waveforms in batch]
+        except Exception:
+            logger.exception("encoding %d requests failed", len(batch))
+            for client, job, waveforms in batch:
+                self._encode_alone(client, job, waveforms)
+        else:
+            for (client, job, _), answer in zip(batch, answers, strict=True):
+                self._encode_requests.send_multipart([client, job, b"", *answer])
+        return True
 
     def _encode_alone(self, client: bytes, job: bytes, waveforms: list[torch.Tensor]) -> None:
         """Second try for a request whose company failed: a fault must not cost another request's work."""
@@ -172,16 +183,16 @@ class _Worker:
         codes = self._codec.encode([waveform.to(self._codec.device) for waveform in waveforms])
         return [c[:, : self._tokens.n_vq].cpu().numpy().astype(np.int16).tobytes() for c in codes]
 
-    def _batches(self, requests: list[tuple]) -> list[list[tuple]]:
-        """Requests in the order they came, as many together as fit one padded pass."""
+    def _next_batch(self) -> list[_EncodeRequest]:
+        """Requests in the order they came, as many as fit one padded pass, but at least one if any waits."""
         limit = _MAX_ENCODE_SECONDS * self._codec.config.sampling_rate
-        batches: list[list[tuple]] = []
+        batch: list[_EncodeRequest] = []
         n_waveforms = longest = 0
-        for request in requests:
-            n_waveforms += len(request[2])
-            longest = max([longest, *(len(w) for w in request[2])])
-            if not batches or n_waveforms * longest > limit:
-                batches.append([])
-                n_waveforms, longest = len(request[2]), max([0, *(len(w) for w in request[2])])
-            batches[-1].append(request)
-        return batches
+        while self._waiting:
+            waveforms = self._waiting[0][2]
+            n_waveforms += len(waveforms)
+            longest = max([longest, *(len(w) for w in waveforms)])
+            if batch and n_waveforms * longest > limit:
+                break
+            batch.append(self._waiting.popleft())
+        return batch

@@ -11,7 +11,7 @@ from typing import Any
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sglang_moss import TESTED_SGLANG, arrival
-from sglang_moss.server_args import MossServerArgs, add_flags, is_fused
+from sglang_moss.server_args import MossServerArgs, add_flags, is_fused, serves_speech
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,6 @@ class Hook:
     body: Callable[..., Any]
     why: str  # what breaks without it
     remove_when: str  # the upstream change that makes it dead code
-
-
-def serves_speech(server_args: Any) -> bool:
-    return bool(getattr(server_args, "delay_pattern", False))
 
 
 def _add_cli_args(_result: None, parser: argparse.ArgumentParser) -> None:
@@ -54,13 +50,14 @@ def _normalize(request: Any) -> None:
 async def _generate_request(
     original: Callable[..., AsyncIterator[Any]], manager: Any, *args: Any, **kwargs: Any
 ) -> AsyncIterator[Any]:
-    from sglang_moss.output import flatten_meta
-
-    async for answer in original(manager, *args, **kwargs):
-        if serves_speech(manager.server_args):
-            yield [flatten_meta(one) for one in answer] if isinstance(answer, list) else flatten_meta(answer)
-        else:
+    if not serves_speech(manager.server_args):
+        async for answer in original(manager, *args, **kwargs):
             yield answer
+        return
+    from sglang_moss.answers import speech_answers
+
+    async for answer in speech_answers(original, manager, *args, **kwargs):
+        yield answer
 
 
 def _extend_image_inputs(_result: None, req: Any, multimodal_inputs: Any) -> None:
@@ -98,6 +95,12 @@ def _process_input_requests(_result: None, scheduler: Any, *_args: Any) -> None:
 def _abort_request(_result: None, scheduler: Any, request: Any) -> None:
     if serves_speech(scheduler.server_args):
         scheduler.output_streamer.abort(request.rid, request.abort_all)
+
+
+def _refuse_update(original: Callable[..., Any], worker: Any, *args: Any, **kwargs: Any) -> Any:
+    if serves_speech(worker.server_args):
+        return False, "weights of a speech model cannot be updated while it serves; start a server with the new ones"
+    return original(worker, *args, **kwargs)
 
 
 def _free_slot(_pool: Any, req: Any) -> None:
@@ -154,8 +157,9 @@ HOOKS = (
         f"{_SRT}.managers.tokenizer_manager.TokenizerManager.generate_request",
         HookType.AROUND,
         _generate_request,
-        why="`customized_info` reaches `meta_info` as a list per token only",
-        remove_when="an output message can carry `meta_info` of its own",
+        why="`customized_info` reaches `meta_info` as a list per token only; a failed batch leaves its other entries "
+        "running; our own errors lose their sentence",
+        remove_when="an output message can carry `meta_info` of its own, and SGLang aborts the rest of a failed batch",
     ),
     Hook(
         f"{_SRT}.managers.schedule_batch.Req.extend_image_inputs",
@@ -199,6 +203,16 @@ HOOKS = (
         _free_slot,
         why="an aborted request may leave without passing the output streamer",
         remove_when="every end of a request passes the output streamer",
+    ),
+    *(
+        Hook(
+            f"{_SRT}.managers.tp_worker.BaseTpWorker.update_weights_from_{source}",
+            HookType.AROUND,
+            _refuse_update,
+            why="new weights under the codec's thread; a checkpoint of another shape ends the scheduler",
+            remove_when="the codec can be paused for an update",
+        )
+        for source in ("disk", "distributed", "tensor", "ipc")
     ),
 )
 

@@ -5,9 +5,10 @@ straight to the HTTP process: `text` is the base64 WAV, and there is nothing for
 its slot are free by then, so holding it blocks nobody.
 """
 
+from collections.abc import Callable
 from typing import Any
 
-from sglang.srt.managers.io_struct import BatchStrOutput, BatchTokenIDOutput
+from sglang.srt.managers.io_struct import AbortReq, BatchStrOutput, BatchTokenIDOutput
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req
 from sglang.srt.managers.scheduler_components.output_sender import SenderWrapper
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
@@ -36,6 +37,19 @@ class SpeechSender(SenderWrapper):
         super().send_output(BatchStrOutput(**fields), recv_obj)
 
 
+class AbortWatcher(SenderWrapper):
+    """The scheduler's sender to the HTTP process; sees requests that are aborted while they wait for a slot."""
+
+    def __init__(self, socket: Any, on_abort: Callable[[str], None]) -> None:
+        super().__init__(socket)
+        self._on_abort = on_abort
+
+    def send_output(self, output: Any, recv_obj: Any = None) -> None:
+        if isinstance(output, AbortReq) and output.rid is not None:
+            self._on_abort(output.rid)
+        super().send_output(output, recv_obj)
+
+
 class SpeechStreamer(SchedulerOutputStreamer):
     """SGLang's output streamer, which lets requests with speech go once their audio is whole."""
 
@@ -43,14 +57,15 @@ class SpeechStreamer(SchedulerOutputStreamer):
 
     @classmethod
     def over(cls, stock: SchedulerOutputStreamer, sender: SpeechSender, codec: CodecService, sample_rate: int) -> Any:
+        """A streamer with the fields of `stock` that sends through `sender`."""
         fields = {name: getattr(stock, name) for name in SchedulerOutputStreamer.__dataclass_fields__}
         streamer = cls(**{**fields, "send_to_detokenizer": sender})
         streamer._sender = sender
         streamer._codec = codec
         streamer._sample_rate = sample_rate
-        streamer._opened = set()  # requests that the codec knows
-        streamer._held = {}  # requests that have ended and wait for their audio
-        streamer._early = {}  # what the codec said of requests that still run: it failed
+        streamer._opened = {}  # by request id, the progress of requests that the codec knows
+        streamer._held = {}  # by request id, requests that have ended and wait for their audio
+        streamer._early = {}  # by request id, what the codec said of requests that still run: it failed
         return streamer
 
     def row_accepted(self, req: Req, row: Any) -> None:
@@ -60,32 +75,40 @@ class SpeechStreamer(SchedulerOutputStreamer):
             return  # SGLang accepts one more row after an abort, when the slot is free and the codec has forgotten it
         progress.rows.append(row)
         if req.rid not in self._opened:
-            self._opened.add(req.rid)
+            self._opened[req.rid] = progress
             self._codec.open(req.rid, progress)
             progress.on_slot_freed = self.slot_freed
         self._codec.rows_accepted(len(progress.rows))
 
     def slot_freed(self, req: Req) -> None:
         """A request leaves its slot: an aborted one will never ask for its audio."""
-        if req.rid in self._opened and isinstance(req.finished_reason or req.to_finish, FINISH_ABORT):
-            self._forget(req.rid)
+        if isinstance(req.finished_reason or req.to_finish, FINISH_ABORT):
+            self.forget(req.rid)
 
     def tick(self) -> None:
         """Send every request whose audio has become whole."""
         for rid, speech in self._codec.results():
+            if rid not in self._opened or self._opened[rid] is not speech.progress:
+                continue  # aborted meanwhile; its id may belong to another request by now
             if rid in self._held:
-                self._opened.discard(rid)
+                del self._opened[rid]
                 self._send(self._held.pop(rid), speech)
-            elif rid in self._opened:
+            else:
                 self._early[rid] = speech
 
     def abort(self, rid: str | None, abort_all: bool) -> None:
         """End held requests as SGLang ends running ones: by id or by its beginning."""
         for held_rid in [r for r in self._held if abort_all or r.startswith(rid or "")]:
             req = self._held.pop(held_rid)
-            self._forget(held_rid)
+            self.forget(held_rid)
             req.finished_reason = FINISH_ABORT("the request was aborted")
             super()._stream_output_generation([req], return_logprob=False)
+
+    def forget(self, rid: str) -> None:
+        """Drop what the codec does for a request; unknown ids are no error."""
+        self._early.pop(rid, None)
+        if self._opened.pop(rid, None) is not None:
+            self._codec.drop(rid)
 
     def _stream_output_generation(self, reqs: list[Req], return_logprob: bool, *args: Any, **kwargs: Any) -> None:
         """SGLang's hook for every step's output: hold finished speech, say nothing of unfinished one."""
@@ -100,7 +123,7 @@ class SpeechStreamer(SchedulerOutputStreamer):
     def _end(self, req: Req) -> None:
         speech = self._early.pop(req.rid, None)
         if speech is not None:
-            self._opened.discard(req.rid)
+            self._opened.pop(req.rid, None)
             self._send(req, speech)
         else:
             self._held[req.rid] = req
@@ -108,7 +131,7 @@ class SpeechStreamer(SchedulerOutputStreamer):
 
     def _send(self, req: Req, speech: Speech) -> None:
         if speech.error is not None:
-            req.finished_reason = FINISH_ABORT(speech.error, speech.status, "NoAudio")
+            req.finished_reason = FINISH_ABORT(speech.error, speech.status)
         else:
             self._sender.wavs[req.rid] = speech.wav_base64
             req.customized_info = {META: [self._meta(req, speech)]}
@@ -127,21 +150,7 @@ class SpeechStreamer(SchedulerOutputStreamer):
             meta["audio_codes"] = speech.codes.tolist()
         return meta
 
-    def _forget(self, rid: str) -> None:
-        self._opened.discard(rid)
-        self._early.pop(rid, None)
-        self._codec.drop(rid)
-
 
 def host_row(rows: Tensor, i: int) -> Any:
     """Row i of the host copy [B, 1 + n_vq] that `sampler` made, as an array of its own."""
     return rows[i].numpy().copy()
-
-
-def flatten_meta(answer: dict[str, Any]) -> dict[str, Any]:
-    """In the HTTP process: lift our part of `meta_info`, which SGLang keeps as a list per token, to its top level."""
-    meta = answer.get("meta_info")
-    if meta and META in meta:
-        parts = meta.pop(META)
-        meta.update(parts[-1] if parts else {})
-    return answer

@@ -28,7 +28,8 @@ class TokenizerAsProcessor:
 
     @classmethod
     def from_pretrained(cls, name: str, *args: Any, **kwargs: Any) -> Any:
-        return get_tokenizer(name, *args, **{k: v for k, v in kwargs.items() if k != "use_fast"})
+        settings = {k: v for k, v in kwargs.items() if k != "use_fast"} | {"trust_remote_code": False}
+        return get_tokenizer(name, *args, **settings)
 
 
 class MossTTSDProcessor(BaseMultimodalProcessor):

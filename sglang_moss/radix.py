@@ -17,8 +17,6 @@ from sglang.srt.mem_cache.chunk_cache import ChunkCache
 from sglang.srt.mem_cache.radix_cache import RadixCache
 from sglang.srt.mem_cache.registry import TreeCacheBuildContext
 
-BACKEND = "sglang_moss"
-
 _ROW_WITH_CODES = 1 << 62  # above every vocabulary, below int64's sign
 _HASH_MASK = _ROW_WITH_CODES - 1
 

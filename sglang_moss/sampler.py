@@ -12,6 +12,8 @@ from sglang.srt.layers.sampler import Sampler
 from sglang.srt.runtime_context import get_server_args
 from torch import Tensor
 
+from sglang_moss.server_args import serves_speech
+
 ROWS = "speech_rows"
 
 
@@ -29,7 +31,7 @@ class RowSampler(Sampler):
 
 def build_sampler() -> Sampler:
     """Factory for SGLang's registry of samplers: ours for our model, stock for any other."""
-    return RowSampler() if getattr(get_server_args(), "delay_pattern", False) else Sampler()
+    return RowSampler() if serves_speech(get_server_args()) else Sampler()
 
 
 def _to_host(rows: Tensor) -> Tensor:

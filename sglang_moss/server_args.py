@@ -43,6 +43,8 @@ _UNSUPPORTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "enable_tokenizer_batch_encode": (bool, "--enable-tokenizer-batch-encode"),
     "enable_custom_logit_processor": (bool, "--enable-custom-logit-processor"),
     "enable_return_hidden_states": (bool, "--enable-return-hidden-states"),
+    "enable_memory_saver": (bool, "--enable-memory-saver"),
+    "preferred_sampling_params": (bool, "--preferred-sampling-params"),
     "skip_tokenizer_init": (bool, "--skip-tokenizer-init"),
     "is_embedding": (bool, "--is-embedding"),
     "radix_cache_backend": (lambda name: name not in (None, RADIX_CACHE_BACKEND), "--radix-cache-backend"),
@@ -112,6 +114,8 @@ class MossServerArgs(ServerArgs):
         for name, (is_set, flag) in _UNSUPPORTED.items():
             if is_set(getattr(self, name)):
                 raise SystemExit(f"sglang_moss: {flag} does not go with --delay-pattern; leave it out")
+        if self.codec_slots < 2 or self.reference_cache_mb < 0:
+            raise SystemExit("sglang_moss: --codec-slots is at least 2 and --reference-cache-mb at least 0")
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
 
@@ -132,6 +136,11 @@ class MossServerArgs(ServerArgs):
         self.radix_cache_backend = RADIX_CACHE_BACKEND
         self.incremental_streaming_output = True  # an event carries what is new
         self.sleep_on_idle = True  # a spinning scheduler would take the interpreter away from the codec's thread
+
+
+def serves_speech(server_args: Any) -> bool:
+    """Whether these arguments are those of a server of our model."""
+    return bool(getattr(server_args, "delay_pattern", False))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -49,8 +49,7 @@ class SlotState:
         states = [_SlotStart.of(progress, self) for progress in progresses]
 
         def put(target: Tensor, values: list) -> None:
-            stacked = torch.as_tensor(np.array(values), dtype=target.dtype)
-            target.index_copy_(0, slots, stacked.to(device, non_blocking=True))
+            target.index_copy_(0, slots, to_device(np.array(values), device).to(target.dtype))
 
         put(self.prompt_len, [s.prompt_len for s in states])
         put(self.audio_rows, [s.audio_rows for s in states])
@@ -88,6 +87,12 @@ class SlotState:
         self.seen.index_copy_(0, slots, history)
 
 
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A copy of `array`; to a GPU from pinned memory, so that the host does not wait for the work queued there."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 class _SlotStart:
     """Host values of one slot before its next row."""
 
@@ -99,9 +104,9 @@ class _SlotStart:
         self.seen = seen
 
     @classmethod
-    def of(cls, progress: SpeechProgress | None, slots: SlotState) -> "_SlotStart":
-        tokens = slots.tokens
-        seen = np.zeros(slots.seen.shape[1:], dtype=bool)
+    def of(cls, progress: SpeechProgress | None, state: SlotState) -> "_SlotStart":
+        tokens = state.tokens
+        seen = np.zeros(state.seen.shape[1:], dtype=bool)
         if progress is None:
             return cls(np.full(tokens.n_vq, tokens.pad_code), seen)
         request, options = progress.request, progress.request.options

@@ -1,13 +1,13 @@
 """Speech streams: from the accepted rows of many requests to their WAVs, decoded while the rows still come.
 
 A stream holds a slot of the codec's decoder state from its first frames to its end; streams beyond the number of slots
-wait for one, and lose nothing by it, since their rows stay on the host. One step decodes a stretch of every stream that
-has enough frames, as one ragged batch.
+wait for one, and lose nothing but time by it, since their rows stay on the host. One step decodes a stretch of every
+stream that has enough frames, as one ragged batch.
 """
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 import numpy as np
@@ -37,6 +37,7 @@ class Speech:
     codes: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int64))  # [frames, n_vq]
     error: str | None = None
     status: HTTPStatus = HTTPStatus.OK
+    progress: SpeechProgress | None = None  # of the request; its id may belong to another one by now
 
 
 class SpeechStream:
@@ -44,6 +45,7 @@ class SpeechStream:
 
     def __init__(self, progress: SpeechProgress, tokens: SpecialTokens, sample_rate: int) -> None:
         self.progress = progress
+        self._tokens = tokens
         self.sample_rate = sample_rate
         self.slot: int | None = None
         self.finished = False  # no more rows will come
@@ -95,7 +97,7 @@ class SpeechStream:
 
     def result(self) -> Speech:
         if self.n_samples == 0:
-            return Speech(error=_no_audio(self.progress), status=HTTPStatus.BAD_REQUEST)
+            return Speech(error=_no_audio(self.progress, self._tokens), status=HTTPStatus.BAD_REQUEST)
         codes = self.frames[self.n_prompt_frames :]
         return Speech(wav_base64=self._wav.finish(), n_samples=self.n_samples, codes=codes)
 
@@ -148,7 +150,9 @@ class StreamDecoder:
         return batch
 
     def _take_slot(self, stream: SpeechStream) -> bool:
-        if not self._free_slots:
+        # Streams that have ended come first: they drain at the codec's speed, running ones at the language model's.
+        n_reserved = 0 if stream.finished else (self._state.n_slots + 2) // 4
+        if len(self._free_slots) <= n_reserved:
             return False
         stream.slot = self._free_slots.pop()
         self._state.reset([stream.slot])
@@ -187,8 +191,9 @@ class StreamDecoder:
         return [(host[b, : count * frame_samples], count) for b, count in enumerate(counts)]
 
     def _close(self, rid: str, speech: Speech, done: Callable[[str, Speech], None]) -> None:
-        self._release(self._streams.pop(rid))
-        done(rid, speech)
+        stream = self._streams.pop(rid)
+        self._release(stream)
+        done(rid, replace(speech, progress=stream.progress))
 
     def _release(self, stream: SpeechStream) -> None:
         if stream.slot is not None:
@@ -196,10 +201,11 @@ class StreamDecoder:
             stream.slot = None
 
 
-def _no_audio(progress: SpeechProgress) -> str:
+def _no_audio(progress: SpeechProgress, tokens: SpecialTokens) -> str:
     """Why a request has nothing to play."""
     n_rows = len(progress.rows)
-    limit = progress.request.options.max_frames
-    if limit is not None and n_rows > limit:
-        return f"no audio: max_new_tokens = {limit} frames were spent before the first frame was whole; raise it"
-    return f"no audio: the model ended its turn after {n_rows} rows without speaking; send another text or seed"
+    if n_rows and progress.rows[-1][0] in (tokens.audio_end, tokens.im_end):
+        return (
+            f"no audio: the model ended its turn after {n_rows} rows, without a whole frame; send another text or seed"
+        )
+    return f"no audio: the length was spent after {n_rows} rows, before a frame was whole; raise max_new_tokens"

@@ -1,11 +1,24 @@
 """Fixtures shared by the tests that run a model: one fused tiny checkpoint for all of them."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from golden_data import GOLDEN
 
 from sglang_moss.fuse import fuse
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_as_in_a_terminal() -> Iterator[None]:
+    """A run in the background starts with some signals ignored, and so would every process that a test starts."""
+    ignored = [s for s in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

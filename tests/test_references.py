@@ -11,13 +11,14 @@ from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
 from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.audio.wav import wav_bytes
-from sglang_moss.codec_client import CodeCache
+from sglang_moss.codec_client import ENTRY_BYTES, CodeCache
 from sglang_moss.errors import BadReference, MossError
 from sglang_moss.prompt import choose_mode
 from sglang_moss.references import ReferenceEncoder
 
 RATE = 8000
-CODES = np.arange(6, dtype=np.int32).reshape(3, 2)  # 24 bytes
+CODES = np.arange(6, dtype=np.int32).reshape(3, 2)
+E = CODES.nbytes + ENTRY_BYTES
 
 CLONE = choose_mode("voice_clone", 1)
 CONTINUE = choose_mode("continuation", 1)
@@ -72,7 +73,7 @@ def prepared(*clips: bytes) -> np.ndarray:
 def with_encoder(session: Callable[[ReferenceEncoder, FakeCodec], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         codec: Any = FakeCodec()
-        await session(ReferenceEncoder(codec, RATE, ReferenceLimits(), SourcePolicy(), cache_bytes=1000), codec)
+        await session(ReferenceEncoder(codec, RATE, ReferenceLimits(), SourcePolicy(), cache_bytes=100_000), codec)
 
     asyncio.run(run())
 
@@ -142,7 +143,8 @@ def test_a_failure_reaches_all_who_wait_and_is_not_kept():
 
 
 @pytest.mark.parametrize(
-    ("max_bytes", "kept"), [(72, "acd"), (71, "cd"), (48, "cd"), (24, "d"), (23, ""), (0, ""), (96, "abcd")]
+    ("max_bytes", "kept"),
+    [(3 * E, "acd"), (3 * E - 1, "cd"), (2 * E, "cd"), (E, "d"), (E - 1, ""), (0, ""), (4 * E, "abcd")],
 )
 def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago(max_bytes, kept):
     async def session() -> None:

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import io
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,13 @@ def assert_same_speech(actual: Any, expected: Any) -> None:
     """Equal codes; samples may round differently, by one step, when the codec decodes other streams beside."""
     assert actual["meta_info"]["audio_codes"] == expected["meta_info"]["audio_codes"]
     np.testing.assert_allclose(pcm_of_wav(actual["text"]), pcm_of_wav(expected["text"]), atol=1 / 32768, rtol=0)
+
+
+def wait_until_idle(client: httpx.Client) -> None:
+    deadline = time.monotonic() + 60
+    while any(load["num_reqs"] for load in client.get("/get_load").json()):
+        assert time.monotonic() < deadline, "requests that nobody waits for are still running"
+        time.sleep(1)
 
 
 def ask(client: httpx.Client, body: dict[str, Any]) -> Any:
@@ -207,6 +215,11 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "logprobs": ({"text": "[S1] Hi.", "return_logprob": True}, "return_logprob"),
     "a short request id": ({"text": "[S1] Hi.", "rid": "a"}, "rid"),
     "batch of other length": ({"text": ["[S1] a", "[S1] b"], "audio_data": [[]]}, "audio_data"),
+    "a list as cache salt": ({"text": "[S1] Hi.", "extra_key": ["a"]}, "extra_key"),
+    "a LoRA": ({"text": "[S1] Hi.", "lora_id": ["a"]}, "lora_id"),
+    "half a character": ({"text": "[S1] Hi \ud800"}, "text"),
+    "half a character as id": ({"text": "[S1] Hi.", "rid": "x" * 20 + "\ud800"}, "rid"),
+    "a book": ({"text": "[S1] " + "a" * 400_000}, "characters"),
     "too many samples": ({"text": "[S1] Hi.", "sampling_params": {"n": 1000}}, "n "),
 }
 
@@ -214,7 +227,7 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", BAD_REQUESTS)
 def test_bad_input_gets_a_4xx_with_a_reason(client: httpx.Client, name: str):
     body, word = BAD_REQUESTS[name]
-    answer = client.post("/generate", json=body)
+    answer = client.post("/generate", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert 400 <= answer.status_code < 500, answer.text
     assert word in answer.text
 
@@ -222,6 +235,26 @@ def test_bad_input_gets_a_4xx_with_a_reason(client: httpx.Client, name: str):
 def test_the_api_key_is_asked_for(server: LocalServer):
     assert httpx.post(f"{server.url}/generate", json={"text": "[S1] Hi."}).status_code == 401
     assert "secret" not in server.log.read_text()
+
+
+def test_weights_cannot_be_swapped_under_a_running_codec(client: httpx.Client):
+    answer = client.post("/update_weights_from_disk", json={"model_path": "/nowhere"})
+    assert answer.status_code == 400
+    assert ask(client, {"text": "[S1] Hello.", "sampling_params": fixed(3)})["meta_info"]["audio_frames"] == 3
+
+
+def test_the_completions_endpoint_points_to_generate(client: httpx.Client):
+    answer = client.post("/v1/completions", json={"model": "default", "prompt": "[S1] Hi."})
+    assert answer.status_code == 400
+    assert "/generate" in answer.text
+
+
+def test_a_bad_entry_ends_its_whole_batch(client: httpx.Client):
+    """The entries that were fine are not left running for nobody."""
+    settings = [fixed(20_000), {"temperature": -1}]
+    answer = client.post("/generate", json={"text": ["[S1] a", "[S1] b"], "sampling_params": settings})
+    assert answer.status_code == 400
+    wait_until_idle(client)
 
 
 def test_health_checks_pass(client: httpx.Client):
@@ -242,9 +275,6 @@ def test_clients_that_leave_free_their_slots(client: httpx.Client, server: Local
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(give_up, range(80)))
-    deadline = time.monotonic() + 60
-    while any(load["num_reqs"] for load in client.get("/get_load").json()):
-        assert time.monotonic() < deadline, "requests that nobody waits for are still running"
-        time.sleep(1)
+    wait_until_idle(client)
     for _ in range(2):
         assert_same_speech(ask(client, {**body, "sampling_params": fixed(12)}), fresh)

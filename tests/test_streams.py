@@ -217,10 +217,10 @@ def test_finishing_a_stream_that_has_failed_already_is_no_error():
 @pytest.mark.parametrize(
     ("rows", "max_new_tokens", "reason"),
     [
-        (text_rows(5, TOKENS, TOKENS.im_end), None, "the model ended its turn after 5 rows without speaking"),
-        (text_rows(5, TOKENS), 4, "max_new_tokens = 4 frames were spent"),
-        (text_rows(2, TOKENS), 4, "the model ended its turn after 2 rows"),
-        (text_rows(3, TOKENS, TOKENS.audio_start), None, "the model ended its turn after 3 rows"),
+        (text_rows(5, TOKENS, TOKENS.im_end), None, "the model ended its turn after 5 rows, without a whole frame"),
+        (text_rows(5, TOKENS), 4, "the length was spent after 5 rows"),
+        (text_rows(2, TOKENS, TOKENS.im_end), 4, "the model ended its turn after 2 rows"),
+        (text_rows(3, TOKENS, TOKENS.audio_start), None, "the length was spent after 3 rows"),
     ],
 )
 @pytest.mark.parametrize("n_prompt", [None, 40])

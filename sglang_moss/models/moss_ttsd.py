@@ -24,7 +24,8 @@ from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.config import MossTTSDConfig
 from sglang_moss.rows import draw_rows
-from sglang_moss.slots import SlotState
+from sglang_moss.server_args import serves_speech
+from sglang_moss.slots import SlotState, to_device
 from sglang_moss.speech import SpeechProgress, progress_of
 
 _CODEC_PREFIX = "codec_model."
@@ -37,9 +38,10 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
 
     def __init__(self, config: MossTTSDConfig, quant_config: Any = None, prefix: str = "") -> None:
         server_args: Any = get_server_args()
-        if not getattr(server_args, "delay_pattern", False):
+        if not serves_speech(server_args):
             raise ValueError("this checkpoint is a fused MOSS-TTSD: start the server with --delay-pattern")
         language_config = config.language_config
+        language_config.tie_word_embeddings = False  # the text head is always a tensor of its own, `lm_heads.0`
         super().__init__(language_config, quant_config, prefix)
         self.tokens = config.special_tokens()
         self.n_codes = config.audio_vocab_size + 1
@@ -51,7 +53,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         self.codec = Codec(CodecConfig.from_dict(config.codec_config))
         # Allocated here, before SGLang gives what is left of the memory to its KV cache.
         self.decoder_state = self.codec.new_state(server_args.codec_slots)
-        self.slots = SlotState(
+        self.slot_state = SlotState(
             n_slots=server_args.max_running_requests + 1,
             audio_vocab_size=config.audio_vocab_size,
             tokens=self.tokens,
@@ -72,8 +74,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         if forward_batch.forward_mode.is_extend():
             rows = self._prefill(input_ids, positions, forward_batch, slots)
         else:
-            self.slots.advance(slots, input_ids)
-            embeds = self._embed(input_ids, self.slots.codes[slots])
+            self.slot_state.advance(slots, input_ids)
+            embeds = self._embed(input_ids, self.slot_state.codes[slots])
             hidden = self.model(input_ids, positions, forward_batch, embeds)
             rows = self._draw(hidden, slots, forward_batch.seq_lens)
         return LogitsProcessorOutput(next_token_logits=rows)
@@ -83,19 +85,19 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         chunks = [_PrefillChunk.of(batch, i) for i in range(len(slots))]
         text_ids, codes = input_ids.clone(), torch.full_like(input_ids, self.tokens.pad_code)[:, None]
         codes = codes.repeat(1, self.tokens.n_vq)
-        speech_at = torch.from_numpy(np.concatenate([chunk.speech_at() for chunk in chunks])).to(slots.device)
+        speech_at = to_device(np.concatenate([chunk.speech_at() for chunk in chunks]), slots.device)
         if len(speech_at):
             rows = np.concatenate([chunk.rows() for chunk in chunks if chunk.progress is not None])
-            on_device = torch.from_numpy(rows).to(slots.device)
+            on_device = to_device(rows, slots.device)
             text_ids[speech_at], codes[speech_at] = on_device[:, 0].to(text_ids.dtype), on_device[:, 1:]
         hidden = self.model(text_ids, positions, batch, self._embed(text_ids, codes))
 
         drawn = torch.zeros(len(slots), 1 + self.tokens.n_vq, dtype=torch.int64, device=slots.device)
         last = [i for i, chunk in enumerate(chunks) if chunk.is_last]
         if last:
-            ends = torch.tensor([chunks[i].end_in_batch - 1 for i in last], device=slots.device)
-            at = torch.tensor(last, device=slots.device)
-            self.slots.start(slots[at], [chunks[i].progress for i in last])
+            ends = to_device(np.array([chunks[i].end_in_batch - 1 for i in last]), slots.device)
+            at = to_device(np.array(last), slots.device)
+            self.slot_state.start(slots[at], [chunks[i].progress for i in last])
             drawn[at] = self._draw(hidden[ends], slots[at], batch.seq_lens[at])
         return drawn
 
@@ -109,8 +111,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
     def _draw(self, hidden: Tensor, slots: Tensor, seq_lens: Tensor) -> Tensor:
         """Rows after the hidden states [B, D] of the last rows; remembered in the slots."""
         text_logits, audio_logits = self.logits(hidden)
-        rows = draw_rows(text_logits, audio_logits, self.slots, slots, seq_lens)
-        self.slots.write(slots, rows[:, 1:])
+        rows = draw_rows(text_logits, audio_logits, self.slot_state, slots, seq_lens)
+        self.slot_state.write(slots, rows[:, 1:])
         return rows
 
     def logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
