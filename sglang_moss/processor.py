@@ -28,7 +28,7 @@ class TokenizerAsProcessor:
 
     @classmethod
     def from_pretrained(cls, name: str, *args: Any, **kwargs: Any) -> Any:
-        settings = {k: v for k, v in kwargs.items() if k != "use_fast"} | {"trust_remote_code": False}
+        settings: dict[str, Any] = {k: v for k, v in kwargs.items() if k != "use_fast"} | {"trust_remote_code": False}
         return get_tokenizer(name, *args, **settings)
 
 
