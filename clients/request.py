@@ -39,7 +39,7 @@ class Settings(TypedDict, total=False):
     """How a text is spoken; None or absent: the server's default."""
 
     mode: Mode | None  # by default: see `request_body`
-    max_seconds: float | None  # the speech ends there at the latest, on a whole frame of 0.08 s
+    max_seconds: float | None  # the speech is cut there, or up to two frames of 0.08 s later unless `exact_length`
     exact_length: bool  # speak for exactly `max_seconds`, whether or not the text is at its end
     seed: int | None  # [0, 2**63): the same request with the same seed gives the same speech
     temperature: float | None  # [0, 100], 0: greedy
