@@ -46,6 +46,11 @@ def advance(audio_rows: Count, flush_rows: Count, text_id: Count, tokens: Specia
     return starts + continues * (audio_rows + 1), flushes * (flush_rows + 1)
 
 
+def ends(text_id: Count, tokens: SpecialTokens) -> Count:
+    """Whether a drawn row with `text_id` is its request's last, for an integer or for [B] tensors."""
+    return (text_id == tokens.audio_end) | (text_id == tokens.im_end)
+
+
 def replay(text_ids: np.ndarray, tokens: SpecialTokens) -> tuple[int, int]:
     """(audio_rows, flush_rows) after the rows with `text_ids` [S]; equals folding `advance` over them."""
     in_audio = np.isin(text_ids, (tokens.gen_slot, tokens.delay_slot))

@@ -1,7 +1,8 @@
 """The sampler that SGLang calls after our model: the model has drawn already, this hands the rows on.
 
 The model returns rows [B, 1 + n_vq] (text id, codes) in the place of logits. Column 0 goes back to SGLang as the next
-token id; whole rows are copied to the host, to be picked up (`output.host_row`) once SGLang has accepted the token.
+token id; whole rows are copied to the host, to be picked up (`SpeechStreamer.row_accepted`) once SGLang has accepted
+the token.
 """
 
 from typing import Any
@@ -23,9 +24,9 @@ class RowSampler(Sampler):
     def forward(self, logits_output: LogitsProcessorOutput, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
         rows = logits_output.next_token_logits
         assert rows is not None
-        # Clones: a captured graph's output is overwritten by the next replay, while the copy stream still reads.
         carried: Any = {ROWS: _to_host(rows)}  # indexed by request, like the lists SGLang expects here
         logits_output.customized_info = carried
+        # A clone: a captured graph's output is overwritten by the next replay, while the copy stream still reads.
         return rows[:, 0].clone()
 
 
@@ -35,8 +36,11 @@ def build_sampler() -> Sampler:
 
 
 def _to_host(rows: Tensor) -> Tensor:
-    """Copy to the host; on a GPU without waiting, on the stream whose work SGLang waits for before it reads results."""
+    """A copy on the host; on a GPU it is whole once this stream's work is, for which SGLang waits before it reads.
+
+    The next replay of a graph comes on the same stream, so it overwrites `rows` after they have been copied.
+    """
     if not rows.is_cuda:
         return rows.clone()
     host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
-    return host.copy_(rows.clone(), non_blocking=True)
+    return host.copy_(rows, non_blocking=True)

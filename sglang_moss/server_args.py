@@ -23,7 +23,7 @@ from sglang_moss.config import ARCHITECTURE
 
 WARMUP = "sglang_moss"
 RADIX_CACHE_BACKEND = "sglang_moss"
-_DEFAULT_MAX_RUNNING_REQUESTS = 64
+_DEFAULT_MAX_RUNNING_REQUESTS = 128
 _SECRETS = ("api_key", "admin_api_key", "ssl_keyfile_password")
 
 # Features of SGLang that assume one token a row, a shared prefix of generated rows, or client code in the sampler.
@@ -49,6 +49,7 @@ _UNSUPPORTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "is_embedding": (bool, "--is-embedding"),
     "radix_cache_backend": (lambda name: name not in (None, RADIX_CACHE_BACKEND), "--radix-cache-backend"),
 }
+_LEAST = {"codec_slots": 2, "codec_voices": 0, "reference_cache_mb": 0, "max_voices": 0}
 
 
 @dataclass
@@ -60,7 +61,22 @@ class MossServerArgs(ServerArgs):
     """
 
     delay_pattern: A[bool, Arg(help="Serve a fused MOSS-TTSD checkpoint.")] = False
-    codec_slots: A[int, Arg(help="Streams that the codec decodes at a time; others wait for a slot.")] = 16
+    codec_slots: A[
+        int | None,
+        Arg(
+            type_parser=int,
+            help="Streams that the codec decodes at a time; others wait for a slot. By default one a request, "
+            "within a tenth of the GPU's memory.",
+        ),
+    ] = None
+    codec_voices: A[int, Arg(help="Voices whose decoder state after the prompt audio is kept on the GPU.")] = 8
+    codec_dtype: A[
+        str,
+        Arg(
+            choices=["auto", "float16", "bfloat16", "float32"],
+            help="Weights and caches of the codec's decoder; auto is float16 on a GPU and float32 without one.",
+        ),
+    ] = "auto"
     reference_max_seconds: A[float, Arg(help="Longest reference clip, in seconds.")] = ReferenceLimits.max_seconds
     reference_max_bytes: A[int, Arg(help="Largest file of a reference clip, in bytes.")] = ReferenceLimits.max_bytes
     reference_cache_mb: A[int, Arg(help="Host memory for codes of known references, in MB.")] = 256
@@ -69,6 +85,8 @@ class MossServerArgs(ServerArgs):
     )
     disable_reference_urls: A[bool, Arg(help="Refuse http(s) URLs as references.")] = False
     allow_private_reference_urls: A[bool, Arg(help="Fetch references from private and loopback addresses too.")] = False
+    voices_dir: A[str | None, Arg(help="Folder of the voices that clients upload; ~/.cache/sglang-moss/voices.")] = None
+    max_voices: A[int, Arg(help="Voices that may be stored.")] = 1000
     codec_address: str | None = None  # where the codec listens; made up at start
 
     def __post_init__(self) -> None:
@@ -114,8 +132,10 @@ class MossServerArgs(ServerArgs):
         for name, (is_set, flag) in _UNSUPPORTED.items():
             if is_set(getattr(self, name)):
                 raise SystemExit(f"sglang_moss: {flag} does not go with --delay-pattern; leave it out")
-        if self.codec_slots < 2 or self.reference_cache_mb < 0:
-            raise SystemExit("sglang_moss: --codec-slots is at least 2 and --reference-cache-mb at least 0")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SystemExit(f"sglang_moss: --{name.replace('_', '-')} is at least {least}, got {value}")
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
 

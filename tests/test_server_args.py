@@ -82,6 +82,17 @@ def test_a_reference_root_that_is_no_folder_is_refused(fused_path):
         MossServerArgs(model_path=str(fused_path), delay_pattern=True, reference_root=file)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [("codec_slots", 1, 2), ("codec_voices", -1, 0), ("reference_cache_mb", -1, 0), ("max_voices", -1, 0)],
+)
+def test_a_number_below_its_least_is_refused_by_its_flag(name, value, least, fused_path):
+    flag = name.replace("_", "-")
+    settings: dict[str, Any] = {name: value}
+    with pytest.raises(SystemExit, match=f"--{flag} is at least {least}, got {value}"):
+        MossServerArgs(model_path=str(fused_path), delay_pattern=True, **settings)
+
+
 def test_our_flags_reach_the_arguments(served, fused_path):
     assert type(served) is MossServerArgs
     assert (served.delay_pattern, served.codec_slots, served.reference_cache_mb) == (True, 3, 5)

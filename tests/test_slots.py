@@ -152,6 +152,31 @@ def test_starting_after_accepted_rows_equals_having_decoded_them(n_vq, i, n_acce
     assert slot_of(prefilled_again, 5) == slot_of(decoded, 2)
 
 
+def test_padding_draws_nothing_and_its_slot_never_changes_whatever_text_id_is_left_there():
+    tokens = special_tokens_of(3, N_CODES)
+    state, before = new_state(tokens), new_state(tokens)
+    slots = torch.zeros(8, dtype=torch.int64)
+    for text_id in (tokens.audio_start, tokens.gen_slot, tokens.delay_slot, tokens.audio_end, 9):
+        state.advance(slots, torch.full((8,), text_id))
+        text, audio = random_logits(text_id, 0, 3)
+        drawn = draw_rows(text.expand(8, -1), audio.expand(8, -1, -1), state, slots, torch.ones(8))
+        assert (drawn == torch.tensor([tokens.text_pad] + [tokens.pad_code] * 3)).all()
+        state.write(slots, drawn[:, 1:])
+    before.seen[PADDING_SLOT, :, tokens.pad_code] = True
+    assert slot_of(state, PADDING_SLOT) == slot_of(before, PADDING_SLOT)
+
+
+@pytest.mark.parametrize("last", ["audio_end", "im_end"])
+def test_after_its_end_a_request_draws_padding(last):
+    tokens = special_tokens_of(3, N_CODES)
+    state, request = new_state(tokens), requests_of(tokens)[0]
+    step(state, [1], [request])
+    state.advance(torch.tensor([1]), torch.tensor([getattr(tokens, last)]))
+    text, audio = random_logits(0, 0, 3)
+    drawn = draw_rows(text[None], audio[None], state, torch.tensor([1]), torch.tensor([5]))
+    assert drawn.tolist() == [[tokens.text_pad] + [tokens.pad_code] * 3]
+
+
 def test_starting_leaves_other_slots_alone():
     tokens = special_tokens_of(3, N_CODES)
     state, requests = new_state(tokens), requests_of(tokens)
@@ -183,7 +208,8 @@ def test_draws_depend_on_seed_row_and_codebook_alone(seed, row, slot, batch):
         speech_request(tokens, random_frames(n, tokens, seed=n), n_words=n, ignore_eos=True, max_new_tokens=60, **flat)
         for n in (5, 8)
     )
-    here.rows, there.rows = ([np.array([tokens.gen_slot, *codes])] * row for codes in ([1, 2, 3, 4], [8, 7, 6, 5]))
+    for request, codes in ((here, [1, 2, 3, 4]), (there, [8, 7, 6, 5])):
+        request.rows.extend([np.array([tokens.gen_slot, *codes])] * row)
     np.testing.assert_array_equal(draw_flat(tokens, here, slot, batch), draw_flat(tokens, there, 1, 1))
 
 

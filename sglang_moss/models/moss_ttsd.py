@@ -9,6 +9,7 @@ Source: MOSS-TTS `MossTTSDelayModel`; weight names of the MOSS-TTSD fuse script.
 """
 
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,17 @@ from sglang.srt.runtime_context import get_server_args
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sglang_moss import rows
+from sglang_moss.capacity import codec_dtype, stream_slots
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.config import MossTTSDConfig
-from sglang_moss.rows import draw_rows
 from sglang_moss.server_args import serves_speech
 from sglang_moss.slots import SlotState, to_device
 from sglang_moss.speech import SpeechProgress, progress_of
 
 _CODEC_PREFIX = "codec_model."
+_UNKNOWN = -1  # text id of a row that the host does not know, since its request carries no speech
 # SGLang packs these projections of the checkpoint into one parameter each.
 _PACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
@@ -51,14 +54,22 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         )  # codebook k's rows from k * n_codes
         self.audio_heads = nn.Parameter(torch.empty(shape), requires_grad=False)
         self.codec = Codec(CodecConfig.from_dict(config.codec_config))
+        self._codec_dtype = codec_dtype(server_args.codec_dtype, self.codec.device)
+        slots = stream_slots(
+            server_args.codec_slots,
+            server_args.max_running_requests,
+            self.codec.slot_bytes(self._codec_dtype),
+            self.codec.device,
+        )
         # Allocated here, before SGLang gives what is left of the memory to its KV cache.
-        self.decoder_state = self.codec.new_state(server_args.codec_slots)
+        self.decoder_state = self.codec.new_state(slots + server_args.codec_voices, self._codec_dtype)
         self.slot_state = SlotState(
             n_slots=server_args.max_running_requests + 1,
             audio_vocab_size=config.audio_vocab_size,
             tokens=self.tokens,
             device=self.code_embedding.device,
         )
+        self._step = _step_functions(self.code_embedding.device)
 
     @torch.no_grad()
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (SGLang calls it by the first three)
@@ -72,25 +83,25 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         """One step; `next_token_logits` of the answer holds the drawn rows, [B, 1 + n_vq] int64 (see `sampler`)."""
         slots = forward_batch.req_pool_indices.long()
         if forward_batch.forward_mode.is_extend():
-            rows = self._prefill(input_ids, positions, forward_batch, slots)
+            drawn = self._prefill(input_ids, positions, forward_batch, slots)
         else:
-            self.slot_state.advance(slots, input_ids)
-            embeds = self._embed(input_ids, self.slot_state.codes[slots])
+            embeds = self._step.begin_step(self.slot_state, slots, input_ids, *self._tables())
             hidden = self.model(input_ids, positions, forward_batch, embeds)
-            rows = self._draw(hidden, slots, forward_batch.seq_lens)
-        return LogitsProcessorOutput(next_token_logits=rows)
+            drawn = self._draw(hidden, slots, forward_batch.seq_lens)
+        return LogitsProcessorOutput(next_token_logits=drawn)
 
     def _prefill(self, input_ids: Tensor, positions: Tensor, batch: ForwardBatch, slots: Tensor) -> Tensor:
         """Rows of several requests, of which some end here: only those draw a row and (re)start their slot."""
         chunks = [_PrefillChunk.of(batch, i) for i in range(len(slots))]
-        text_ids, codes = input_ids.clone(), torch.full_like(input_ids, self.tokens.pad_code)[:, None]
-        codes = codes.repeat(1, self.tokens.n_vq)
-        speech_at = to_device(np.concatenate([chunk.speech_at() for chunk in chunks]), slots.device)
-        if len(speech_at):
-            rows = np.concatenate([chunk.rows() for chunk in chunks if chunk.progress is not None])
-            on_device = to_device(rows, slots.device)
-            text_ids[speech_at], codes[speech_at] = on_device[:, 0].to(text_ids.dtype), on_device[:, 1:]
-        hidden = self.model(text_ids, positions, batch, self._embed(text_ids, codes))
+        known = np.full((len(input_ids), 1 + self.tokens.n_vq), self.tokens.pad_code)
+        known[:, 0] = _UNKNOWN
+        for chunk in chunks:
+            if chunk.progress is not None:
+                known[chunk.start_in_batch : chunk.end_in_batch] = chunk.rows()
+        on_device = to_device(known, slots.device)
+        text_ids = torch.where(on_device[:, 0] == _UNKNOWN, input_ids, on_device[:, 0])
+        embeds = self._step.embed_rows(text_ids, on_device[:, 1:], *self._tables())
+        hidden = self.model(text_ids, positions, batch, embeds)
 
         drawn = torch.zeros(len(slots), 1 + self.tokens.n_vq, dtype=torch.int64, device=slots.device)
         last = [i for i, chunk in enumerate(chunks) if chunk.is_last]
@@ -101,26 +112,27 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             drawn[at] = self._draw(hidden[ends], slots[at], batch.seq_lens[at])
         return drawn
 
-    def _embed(self, text_ids: Tensor, codes: Tensor) -> Tensor:
-        """[N] text ids and [N, n_vq] codes -> [N, D]: the sum of their embeddings, in fp32, rounded once."""
-        offsets = torch.arange(self.tokens.n_vq, device=codes.device) * self.n_codes
-        text = self.model.embed_tokens(text_ids)
-        summed = self.code_embedding[codes + offsets].float().sum(dim=1)
-        return (text.float() + summed).to(text.dtype)
-
     def _draw(self, hidden: Tensor, slots: Tensor, seq_lens: Tensor) -> Tensor:
         """Rows after the hidden states [B, D] of the last rows; remembered in the slots."""
-        text_logits, audio_logits = self.logits(hidden)
-        rows = draw_rows(text_logits, audio_logits, self.slot_state, slots, seq_lens)
-        self.slot_state.write(slots, rows[:, 1:])
-        return rows
+        return self._step.finish_step(
+            self.slot_state, slots, seq_lens, hidden, self._text_head(), self._audio_logits(hidden)
+        )
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Embeddings of text ids [V, D] and of codes [n_vq * n_codes, D]."""
+        text_table: Any = self.model.embed_tokens.weight
+        return text_table, self.code_embedding
+
+    def _text_head(self) -> Tensor:
+        text_head: Any = self.lm_head.weight
+        return text_head[: self.config.vocab_size]
+
+    def _audio_logits(self, hidden: Tensor) -> Tensor:
+        return functional.linear(hidden, self.audio_heads).view(-1, self.tokens.n_vq, self.n_codes)
 
     def logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """[B, D] -> text [B, V] and audio [B, n_vq, audio_vocab_size + 1] logits, float32."""
-        text_head: Any = self.lm_head.weight
-        text = functional.linear(hidden, text_head[: self.config.vocab_size]).float()
-        audio = functional.linear(hidden, self.audio_heads).float()
-        return text, audio.view(-1, self.tokens.n_vq, self.n_codes)
+        return functional.linear(hidden, self._text_head()).float(), self._audio_logits(hidden).float()
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Fill every parameter from a fused checkpoint, tensor by tensor.
@@ -129,6 +141,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             ValueError: a tensor is missing, unexpected or of another shape.
         """
         self.codec.load_weights(self._load_language_model(weights))
+        self.codec.to_serving_dtype(self._codec_dtype)
 
     def _load_language_model(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Load the language model's tensors; pass the codec's on, without their prefix."""
@@ -170,6 +183,16 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
     def post_load_weights(self) -> None:
         """Build what derives from weights; SGLang calls this for dummy weights, which skip `load_weights`."""
         self.codec.post_load()
+        self.codec.to_serving_dtype(self._codec_dtype)
+
+
+def _step_functions(device: torch.device) -> ModuleType:
+    """`begin_step`, `embed_rows` and `finish_step` for tensors on `device`."""
+    if device.type != "cuda":
+        return rows
+    from sglang_moss.kernels import step
+
+    return step
 
 
 class _PrefillChunk:
@@ -194,11 +217,6 @@ class _PrefillChunk:
         is_last = req is None or req.extend_range.end == len(req.full_untruncated_fill_ids)
         progress = None if req is None else progress_of(req)
         return cls(progress, int(prefixes[i]), int(lengths[i]), int(sum(lengths[:i])), is_last)
-
-    def speech_at(self) -> np.ndarray:
-        """Positions in the batch of rows whose codes we know; none for a request without speech."""
-        length = 0 if self.progress is None else self.length
-        return np.arange(self.start_in_batch, self.start_in_batch + length)
 
     def rows(self) -> np.ndarray:
         assert self.progress is not None
