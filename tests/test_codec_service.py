@@ -17,9 +17,10 @@ from speech_requests import random_frames, special_tokens_of, speech_request, sp
 
 from sglang_moss.codec_client import CodecClient
 from sglang_moss.codec_service import CodecService
+from sglang_moss.delivery import chunks_of
 from sglang_moss.errors import MossError
 from sglang_moss.speech import SpeechProgress
-from sglang_moss.streams import DECODE_AHEAD_FRAMES, Speech
+from sglang_moss.speech_stream import SpeechPart
 
 TOKENS = special_tokens_of(3, 17)  # of the tiny codec's 5 codebooks
 POISON = -7.0  # a first sample that the codec chokes on
@@ -60,7 +61,7 @@ def address() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def service(guarded: GuardedCodec, address: str) -> CodecService:
     """One for all tests: its thread lives as long as the process, as in the server."""
-    return CodecService(guarded.codec, guarded.codec.new_state(2), TOKENS, address)
+    return CodecService(guarded.codec, guarded.codec.new_state(3), TOKENS, address, n_voices=1)
 
 
 def waveform(n_frames: float, seed: int = 0) -> np.ndarray:
@@ -118,7 +119,7 @@ def test_requests_that_come_together_get_their_own_codes_in_passes_of_bounded_si
     answers = encode_all(address, *requests, guarded=guarded)
     assert answers == [[codes_of(w)] for [w] in requests]
     assert sorted(n for batch in guarded.batches for n in batch) == sorted(len(w) for [w] in requests)
-    limit = 120 * tiny_codec().config.sampling_rate
+    limit = 60 * tiny_codec().config.sampling_rate
     assert all(len(batch) * max(batch) <= limit for batch in guarded.batches if len(batch) > 1)
 
 
@@ -151,6 +152,27 @@ def test_a_client_that_leaves_disturbs_nobody(address, guarded):
     assert codes.tolist() == codes_of(waveform(3))
 
 
+def test_what_nobody_waits_for_any_more_is_not_encoded(address, guarded):
+    async def session() -> None:
+        client = CodecClient(address, TOKENS.n_vq)
+        guarded.batches.clear()
+        guarded.may_encode.clear()
+        first = asyncio.create_task(client.encode([waveform(2)]))
+        while not guarded.batches:
+            await asyncio.sleep(0.01)
+        leaves = asyncio.create_task(client.encode([waveform(31)]))
+        stays = asyncio.create_task(client.encode([waveform(3)]))
+        await asyncio.sleep(0.05)
+        leaves.cancel()
+        await asyncio.sleep(0.05)
+        guarded.may_encode.set()
+        await asyncio.gather(first, stays)
+
+    asyncio.run(session())
+    assert [len(waveform(3))] in guarded.batches
+    assert not any(len(waveform(31)) in batch for batch in guarded.batches)
+
+
 def test_clients_of_the_same_service_get_their_own_answers(address):
     async def session() -> list[Any]:
         clients = [CodecClient(address, TOKENS.n_vq) for _ in range(3)]
@@ -160,35 +182,65 @@ def test_clients_of_the_same_service_get_their_own_answers(address):
     assert [codes.tolist() for [codes] in answers] == [codes_of(waveform(2 + i)) for i in range(3)]
 
 
-def collect(service: CodecService, n_results: int) -> dict[str, Speech]:
-    """The next results, for each of which the service's socket becomes readable."""
-    results: dict[str, Speech] = {}
+def collect(service: CodecService, n_results: int) -> dict[str, list[SpeechPart]]:
+    """All parts of the next streams that end, for which the service's socket becomes readable."""
+    results: dict[str, list[SpeechPart]] = {}
     deadline = time.monotonic() + PATIENCE_S
-    while len(results) < n_results:
+    while sum(parts[-1].is_last for parts in results.values()) < n_results:
         assert service.woken.poll(1000 * PATIENCE_S), "the service says nothing"
-        results |= dict(service.results())
+        for rid, part in service.parts():
+            results.setdefault(rid, []).append(part)
         assert time.monotonic() < deadline
-    assert service.results() == []
+    assert service.parts() == []
+    assert not service.woken.poll(0), "an idle scheduler would spin"
     return results
 
 
-def started(service: CodecService, rid: str, n_frames: int) -> tuple[SpeechProgress, list[np.ndarray], np.ndarray]:
-    progress, frames = speech_request(TOKENS, random_frames(4, TOKENS)), random_frames(n_frames, TOKENS, seed=n_frames)
-    service.open(rid, progress)
+def frames_of(parts: list[SpeechPart]) -> Any:
+    """The codes in a whole answer's last part."""
+    assert parts[-1].error is None
+    assert parts[-1].meta is not None
+    return parts[-1].meta["audio_codes"]
+
+
+def started(
+    service: CodecService, rid: str, n_frames: int, is_live: bool = False
+) -> tuple[SpeechProgress, list[np.ndarray], np.ndarray]:
+    custom = {"return_codes": True, "chunk_frames": 4}
+    progress = speech_request(TOKENS, random_frames(4, TOKENS), custom_params=custom)
+    frames = random_frames(n_frames, TOKENS, seed=n_frames)
+    service.open(rid, progress, is_live)
     return progress, spoken_rows(progress, frames, TOKENS), frames
 
 
 def test_a_stream_gives_its_frames_and_wakes_the_scheduler(service):
-    progress, rows, frames = started(service, "a", 2 * DECODE_AHEAD_FRAMES)
+    progress, rows, frames = started(service, "a", 70)
     for row in rows:
         progress.rows.append(row)
-        service.rows_accepted(len(progress.rows))
-    assert service.results() == []
+        service.row_accepted(progress)
+    assert service.parts() == []
     service.finish("a")
-    speech = collect(service, 1)["a"]
-    assert speech.error is None
-    assert speech.n_samples == len(frames) * tiny_codec().config.frame_samples
-    np.testing.assert_array_equal(speech.codes, frames)
+    parts = collect(service, 1)["a"]
+    np.testing.assert_array_equal(frames_of(parts), frames)
+    assert parts[-1].meta is not None
+    assert parts[-1].meta["audio_frames"] == len(frames)
+
+
+def test_a_chunk_comes_with_its_last_row_and_without_any_other_call(service):
+    progress, rows, _ = started(service, "a", 30, is_live=True)
+    last_rows = [2 + TOKENS.n_vq - 1 + 4 * i for i in range(8)]
+    n_chunks = 0
+    for i, row in enumerate(rows):
+        progress.rows.append(row)
+        service.row_accepted(progress)
+        if i + 1 in last_rows[:8] and n_chunks < 7:
+            assert service.woken.poll(1000 * PATIENCE_S), "the row that fills a chunk wakes the codec's thread"
+            [(rid, part)] = service.parts()
+            assert (rid, part.is_last) == ("a", False)
+            n_chunks += 1
+    service.finish("a")
+    assert n_chunks == 7
+    assert len(list(chunks_of("".join(part.text for part in collect(service, 1)["a"])))) == 1
 
 
 def test_more_streams_than_slots_all_end(service):
@@ -197,13 +249,13 @@ def test_more_streams_than_slots_all_end(service):
         progress.rows += rows
         service.finish(str(n_frames))
     results = collect(service, 7)
-    assert {rid: len(speech.codes) for rid, speech in results.items()} == {str(n): n for n in range(1, 8)}
+    assert {rid: len(frames_of(parts)) for rid, parts in results.items()} == {str(n): n for n in range(1, 8)}
 
 
 def test_a_dropped_stream_gives_no_result(service):
     dropped, rows, _ = started(service, "dropped", 70)
     dropped.rows += rows[:50]
-    service.rows_accepted(50)
+    service.row_accepted(dropped)
     service.drop("dropped")
     service.drop("never opened")
     kept, rows, _ = started(service, "kept", 3)
@@ -215,11 +267,11 @@ def test_a_dropped_stream_gives_no_result(service):
 def test_a_stream_without_audio_ends_in_its_error(service):
     progress = speech_request(TOKENS)
     progress.rows += list(text_rows(2, TOKENS, TOKENS.im_end))
-    service.open("silent", progress)
+    service.open("silent", progress, is_live=True)
     service.finish("silent")
-    speech = collect(service, 1)["silent"]
-    assert speech.error is not None
-    assert speech.error.startswith("no audio: ")
+    [part] = collect(service, 1)["silent"]
+    assert part.error is not None
+    assert part.error.startswith("no audio: ")
 
 
 def test_encoding_and_decoding_go_on_side_by_side(service, address):
@@ -228,4 +280,4 @@ def test_encoding_and_decoding_go_on_side_by_side(service, address):
     service.finish("a")
     [[codes]] = encode_all(address, [waveform(6)])
     assert codes == codes_of(waveform(6))
-    np.testing.assert_array_equal(collect(service, 1)["a"].codes, frames)
+    np.testing.assert_array_equal(frames_of(collect(service, 1)["a"]), frames)

@@ -35,7 +35,7 @@ def decode_in_chunks(codec: Codec, codes: Tensor, chunk_frames: int) -> Tensor:
 
 
 def state_tensors(state: DecoderState) -> list[Tensor]:
-    return [state.frames_seen, *(t for rings in state.rings for ring in rings for t in (ring.k, ring.v))]
+    return [state.frames_seen, state.memory]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,20 @@ def test_a_reset_slot_equals_a_fresh_one_whatever_it_held():
     assert state.frames_seen.tolist() == [1000, LONG_FRAMES, 1000, 1000]
 
 
+def test_a_copied_slot_continues_like_its_source():
+    codec = tiny_codec()
+    state, codes = codec.new_state(3), random_codes(codec, 2 * LONG_FRAMES, 5)
+    step_one(codec, state, random_codes(codec, LONG_FRAMES, 5, seed=1), slot=1)
+    step_one(codec, state, codes[:LONG_FRAMES], slot=2)
+    before = state.memory[2].clone()
+    state.copy_slot(2, 1)
+    for slot in (1, 2):
+        assert torch.equal(state.memory[slot], before)
+        rest = step_one(codec, state, codes[LONG_FRAMES:], slot)
+        torch.testing.assert_close(rest, codec.decode(codes)[-len(rest) :], **TOLERANCE)
+    assert state.frames_seen.tolist() == [0, 2 * LONG_FRAMES, 2 * LONG_FRAMES, 0]
+
+
 def test_slots_not_taking_part_stay_bit_identical():
     codec = tiny_codec()
     state = codec.new_state(5)
@@ -126,7 +140,8 @@ def test_slots_not_taking_part_stay_bit_identical():
 def test_a_step_writes_its_last_rows_once_each_and_nothing_else(n_seen, n_frames, window, rows_per_frame):
     """Of two writes to one place a GPU may keep either, so no place but the scratch slot's may come twice."""
     batch = SlotBatch(torch.tensor([1]), torch.tensor([n_seen]), torch.tensor([n_frames]), scratch_slot=2)
-    places = plan_access(batch, 9, rows_per_frame, window).write_at[0].tolist()
+    access = plan_access(batch, 9, rows_per_frame, window)
+    places = (access.write_slots * window + access.write_columns)[0].tolist()
     last_rows = range(n_seen * rows_per_frame, (n_seen + n_frames) * rows_per_frame)[-window:]
     assert [p for p in places if p < 2 * window] == [window + row % window for row in last_rows]
     assert all(2 * window <= p < 3 * window for p in places if p >= 2 * window)

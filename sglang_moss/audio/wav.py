@@ -7,23 +7,21 @@ The header holds the number of samples, so it is known last; but base64 goes in 
 their borders. All PCM after its first byte is therefore encoded as it comes.
 """
 
-import base64
 import struct
 
 import numpy as np
+import pybase64
+import torch
 
+from sglang_moss.codec.pcm import to_pcm16
 from sglang_moss.errors import MossError
 
 _BYTES_PER_SAMPLE = 2
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-_FULL_SCALE = 1 << 15
 
 
 def pcm16(waveform: np.ndarray) -> np.ndarray:
-    """16-bit samples of a waveform.
-
-    The rule: times 32768, rounded to the nearest integer, halves to the even one, then clipped to [-32768, 32767]. It
-    undoes exactly the division by 32768 that reading a 16-bit file means.
+    """16-bit samples of a waveform, by the rule of `codec.pcm.to_pcm16`.
 
     Args:
         waveform: [L] float32 in [-1, 1]; what lies beyond is clipped.
@@ -34,8 +32,7 @@ def pcm16(waveform: np.ndarray) -> np.ndarray:
     """
     if not np.isfinite(waveform).all():
         raise MossError("the waveform holds NaN or infinite samples, so none of it is sent")
-    scaled = np.rint(waveform * np.float32(_FULL_SCALE))
-    return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2")
+    return to_pcm16(torch.from_numpy(waveform)).numpy().astype("<i2", copy=False)
 
 
 def wav_bytes(pcm: np.ndarray, sample_rate: int) -> bytes:
@@ -59,7 +56,7 @@ def wav_header(n_bytes: int, sample_rate: int) -> bytes:
 
 
 class WavBase64:
-    """Base64 of a WAV whose PCM arrives piece by piece. Holds text only, and at most three bytes of PCM."""
+    """Base64 of a WAV whose PCM arrives, and whose text leaves, piece by piece; keeps what has not left."""
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
@@ -67,6 +64,7 @@ class WavBase64:
         self._first = b""  # the first byte of PCM: it shares its group with the end of the header
         self._rest = b""  # 0 to 2 bytes that wait for their group to fill
         self._groups: list[str] = []
+        self.n_chars = 0  # that `take` would return
 
     def append(self, pcm: bytes) -> None:
         """Add 16-bit little-endian mono PCM; a sample may be cut between two pieces."""
@@ -75,11 +73,18 @@ class WavBase64:
             self._first, pcm = pcm[:1], pcm[1:]
         pending = self._rest + pcm
         n_whole = len(pending) // 3 * 3
-        self._groups.append(base64.b64encode(pending[:n_whole]).decode())
+        self._groups.append(pybase64.b64encode(memoryview(pending)[:n_whole]).decode())
+        self.n_chars += len(self._groups[-1])
         self._rest = pending[n_whole:]
 
-    def finish(self) -> str:
-        """Base64 of the WAV of everything so far.
+    def take(self) -> str:
+        """Base64 of what was added since the last call, but for 0 to 2 bytes at its end; the file's follows `head`."""
+        text = "".join(self._groups)
+        self._groups, self.n_chars = [], 0
+        return text
+
+    def close(self) -> tuple[str, str]:
+        """The head of everything added so far, 60 characters, and what follows all that was taken.
 
         Raises:
             MossError: the PCM ends in half a sample.
@@ -87,4 +92,4 @@ class WavBase64:
         if self._n_bytes % _BYTES_PER_SAMPLE:
             raise MossError(f"16-bit PCM has an even number of bytes, got {self._n_bytes}")
         head = wav_header(self._n_bytes, self._sample_rate) + self._first
-        return "".join([base64.b64encode(head).decode(), *self._groups, base64.b64encode(self._rest).decode()])
+        return pybase64.b64encode(head).decode(), self.take() + pybase64.b64encode(self._rest).decode()

@@ -26,7 +26,8 @@ from sglang_moss.codec.weights import load_strictly
 class Codec(nn.Module):
     """MOSS-Audio-Tokenizer in float32, on the default device in force when it is built.
 
-    `load_weights`, or another way of filling the parameters and then `post_load`, comes before any use.
+    `load_weights`, or another way of filling the parameters and then `post_load`, comes before any use. After it
+    `to_serving_dtype` may halve the decoder's weights.
     """
 
     def __init__(self, config: CodecConfig):
@@ -36,6 +37,7 @@ class Codec(nn.Module):
         self.quantizer = Quantizer(config.quantizer)
         self.decoder = _stages(config.decoder, Unpatch)
         self.requires_grad_(False)
+        self.serving_dtype = torch.float32
         self._tables_filled = False
 
     def load_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -51,6 +53,31 @@ class Codec(nn.Module):
         """Derive the quantizer's tables from the weights in force, in place."""
         self.quantizer.post_load()
         self._tables_filled = True
+
+    def to_serving_dtype(self, dtype: torch.dtype) -> None:
+        """Keep the linear weights of the decoder's layers, and by default its states, in `dtype` from now on.
+
+        What is half then is the operands of the layers' matrix products; all else stays float32 (`TransformerLayer`),
+        the encoder, the quantizer and the projections between stages as a whole.
+
+        Raises:
+            ValueError: a weight is not finite in `dtype`; the message names it, and nothing was changed.
+        """
+        layers = {
+            f"decoder.{i}.layers.{j}.{name}.weight": linear
+            for i, stage in enumerate(self.decoder)
+            if isinstance(stage, TransformerStage)
+            for j, layer in enumerate(stage.transformer_layers)
+            for name, linear in layer.linears.items()
+        }
+        with torch.no_grad():
+            finite = torch.stack([linear.weight.to(dtype).isfinite().all() for linear in layers.values()]).tolist()
+            if not all(finite):
+                name = next(name for name, good in zip(layers, finite, strict=True) if not good)
+                raise ValueError(f"codec weight {name} is not finite in {dtype}; serve the decoder in another dtype")
+            for linear in layers.values():
+                linear.weight = nn.Parameter(linear.weight.to(dtype), requires_grad=False)
+        self.serving_dtype = dtype
 
     @torch.inference_mode()
     def encode(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
@@ -112,14 +139,18 @@ class Codec(nn.Module):
             x = stage(x)
         return x.flatten()
 
-    def new_state(self, n_slots: int) -> DecoderState:
-        """Fresh decoder state of `n_slots` slots, on the codec's device."""
-        return DecoderState.allocate(self.config, n_slots, self.device, self.dtype)
+    def new_state(self, n_slots: int, dtype: torch.dtype | None = None) -> DecoderState:
+        """Fresh decoder state of `n_slots` slots, on the codec's device; its dtype may be told before the weights'."""
+        return DecoderState.allocate(self.config, n_slots, self.device, dtype or self.serving_dtype)
 
     @property
     def state_bytes_per_slot(self) -> int:
         """What one slot of `new_state` costs, known without allocating it."""
-        return DecoderState.allocate(self.config, 1, torch.device("meta"), self.dtype).bytes_per_slot
+        return self.slot_bytes(self.serving_dtype)
+
+    def slot_bytes(self, dtype: torch.dtype) -> int:
+        """What one slot of `new_state` costs in `dtype`."""
+        return DecoderState.slot_bytes(self.config, dtype)
 
     @torch.inference_mode()
     def decode_step(self, state: DecoderState, codes: Tensor, n_frames: Tensor, slots: Tensor) -> Tensor:

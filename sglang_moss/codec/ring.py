@@ -3,8 +3,8 @@
     window 5, 7 rows seen      column   0   1   2   3   4      row p lives in column p % window
                                row      5   6   2   3   4
 
-A step reads the old rows in order, attends, and then writes its new rows over the oldest ones: written first, they
-would take keys away that the step's early queries still need. Writes that must leave no trace go to the scratch slot.
+A step reads the old rows, attends, and then writes its new rows over the oldest ones: written first, they would take
+keys away that the step's early queries still need. Writes that must leave no trace go to the scratch slot.
 """
 
 from dataclasses import dataclass
@@ -27,29 +27,28 @@ class SlotBatch:
 class RingAccess:
     """Where one stage reads and writes in a step; the same for each of its layers."""
 
+    slots: Tensor  # [B] slots to read from
+    n_seen: Tensor  # [B] rows that the slot has seen before this step
+    n_real: Tensor  # [B] real new rows
     positions: Tensor  # [B, S] absolute positions of the new rows
-    read_at: Tensor  # [B, window - 1] flat places of the rows before them, oldest first
-    n_missing: Tensor  # [B] how many of these, from the oldest on, were never written
-    write_at: Tensor  # [B, S] flat places of the new rows; distinct but for the scratch slot's
+    write_slots: Tensor  # [B, S] where the new rows go; distinct but for the scratch slot's
+    write_columns: Tensor  # [B, S]
 
 
 def plan_access(batch: SlotBatch, n_frames: int, rows_per_frame: int, window: int) -> RingAccess:
     """Places of a step of `n_frames` frames (padding included) at a stage."""
-    device = batch.slots.device
-    n_seen = batch.n_seen[:, None] * rows_per_frame
-    n_real = batch.n_frames[:, None] * rows_per_frame
-    slot_start = batch.slots[:, None] * window
-
-    before = n_seen + torch.arange(1 - window, 0, device=device)
-    row = torch.arange(n_frames * rows_per_frame, device=device)
-    positions = n_seen + row
-    kept = (row < n_real) & (row >= n_real - window)  # of more than `window` new rows, the last ones
-    column = positions % window
+    n_seen, n_real = batch.n_seen * rows_per_frame, batch.n_frames * rows_per_frame
+    row = torch.arange(n_frames * rows_per_frame, device=batch.slots.device)
+    positions = n_seen[:, None] + row
+    # Of more than `window` new rows, the last ones are kept.
+    kept = (row < n_real[:, None]) & (row >= n_real[:, None] - window)
     return RingAccess(
+        slots=batch.slots,
+        n_seen=n_seen,
+        n_real=n_real,
         positions=positions,
-        read_at=slot_start + before % window,
-        n_missing=(window - 1 - n_seen[:, 0]).clamp(min=0),
-        write_at=torch.where(kept, slot_start + column, batch.scratch_slot * window + column),
+        write_slots=torch.where(kept, batch.slots[:, None], batch.scratch_slot),
+        write_columns=positions % window,
     )
 
 
@@ -60,16 +59,22 @@ class RingKV:
     k: Tensor
     v: Tensor
 
+    @property
+    def window(self) -> int:
+        return self.k.shape[1]
+
     def history(self, access: RingAccess) -> tuple[Tensor, Tensor]:
-        """Keys and values before the new rows, each [B, window - 1, n_heads, head_dim]."""
-        return self.k.flatten(0, 1)[access.read_at], self.v.flatten(0, 1)[access.read_at]
+        """Keys and values before the new rows, each [B, window - 1, n_heads, head_dim], oldest first.
+
+        Zero where no row was ever written: a masked key weighs 0, but 0 times a NaN left by a failed stream is NaN.
+        """
+        before = access.n_seen[:, None] + torch.arange(1 - self.window, 0, device=self.k.device)
+        at = (access.slots[:, None], before % self.window)
+        missing = (before < 0)[:, :, None, None]
+        return self.k[at].masked_fill_(missing, 0), self.v[at].masked_fill_(missing, 0)
 
     def write(self, access: RingAccess, k: Tensor, v: Tensor) -> None:
         """Store the new rows' keys and values, each [B, S, n_heads, head_dim]."""
-        self.k.flatten(0, 1)[access.write_at] = k
-        self.v.flatten(0, 1)[access.write_at] = v
-
-    def reset(self, slots: Tensor) -> None:
-        # Masked keys weigh 0, but 0 times a NaN left by a failed stream is NaN.
-        self.k.index_fill_(0, slots, 0)
-        self.v.index_fill_(0, slots, 0)
+        at = (access.write_slots, access.write_columns)
+        self.k[at] = k.to(self.k.dtype)
+        self.v[at] = v.to(self.v.dtype)

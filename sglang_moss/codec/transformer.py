@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from sglang_moss.codec import kernels
 from sglang_moss.codec.attention import QueryBlock, attend, plan_blocks
 from sglang_moss.codec.config import TransformerShape
+from sglang_moss.codec.residual import Residual, RingWrite, add_and_norm
 from sglang_moss.codec.ring import RingAccess, RingKV, SlotBatch, plan_access
-from sglang_moss.codec.rotary import rotate, rotation
+from sglang_moss.codec.rotary import rotate_queries_and_keys, rotation
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,16 @@ class RowPlan:
 
     cos: Tensor
     sin: Tensor
-    blocks: list[QueryBlock]
     access: RingAccess | None  # None: one-shot, there is no history
+    blocks: list[QueryBlock]  # empty where a kernel attends without them
 
 
 class TransformerLayer(nn.Module):
-    """x + scale * attention(norm(x)), then x + scale * feed_forward(norm(x)), on [B, S, d_model]."""
+    """x + scale * attention(norm(x)), then x + scale * feed_forward(norm(x)), on [B, S, d_model].
+
+    The residual stream, norms, angles and softmax are float32. The operands of matrix products have the dtype of the
+    layer's linear weights, `dtype`; sums inside the products are float32.
+    """
 
     def __init__(self, shape: TransformerShape):
         super().__init__()
@@ -44,29 +50,27 @@ class TransformerLayer(nn.Module):
         self.down = _linear(shape.feed_forward_dim, d_model)
         self.feed_forward_scale = _scale(shape)
 
-    def forward(self, x: Tensor, plan: RowPlan, ring: RingKV | None) -> Tensor:
-        x = x + self._scaled(self._attention(self.attention_norm(x), plan, ring), self.attention_scale)
-        update = self.down(gelu(self.up(self.feed_forward_norm(x))))
-        return x + self._scaled(update, self.feed_forward_scale)
+    @property
+    def linears(self) -> dict[str, nn.Linear]:
+        """The linear layers by name: nearly all of the weights and of the arithmetic."""
+        return {"qkv": self.qkv, "attention_out": self.attention_out, "up": self.up, "down": self.down}
 
-    def _attention(self, x: Tensor, plan: RowPlan, ring: RingKV | None) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.head_dim)).unbind(2)  # each [B, S, H, head_dim]
-        q, k = rotate(q, plan.cos, plan.sin), rotate(k, plan.cos, plan.sin)
-        if ring is None or plan.access is None:
-            mixed = attend(q, k, v, plan.blocks)
-        else:
-            old_k, old_v = ring.history(plan.access)
-            mixed = attend(q, torch.cat((old_k, k), dim=1), torch.cat((old_v, v), dim=1), plan.blocks)
-            ring.write(plan.access, k, v)
-        return self.attention_out(mixed.flatten(-2))
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.qkv.weight.dtype
 
-    @staticmethod
-    def _scaled(update: Tensor, scale: Tensor | None) -> Tensor:
-        return update if scale is None else scale * update
+    def forward(self, residual: Residual, plan: RowPlan, ring: RingKV | None) -> Residual:
+        x, normed = add_and_norm(residual, self.attention_norm, self.dtype)
+        qkv = self.qkv(normed).unflatten(-1, (3, -1, self.head_dim))
+        rotate_queries_and_keys(qkv, plan.cos, plan.sin)
+        mixed, write = _attend(qkv, plan, ring)
+        residual = Residual(x, self.attention_out(mixed.flatten(-2)), self.attention_scale)
+        x, normed = add_and_norm(residual, self.feed_forward_norm, self.dtype, write)
+        return Residual(x, self.down(gelu(self.up(normed))), self.feed_forward_scale)
 
 
 class TransformerStage(nn.Module):
-    """[B, S, input_dim] -> [B, S, output_dim] at one row rate."""
+    """[B, S, input_dim] -> [B, S, output_dim] float32 at one row rate."""
 
     def __init__(self, shape: TransformerShape):
         super().__init__()
@@ -75,33 +79,56 @@ class TransformerStage(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(shape) for _ in range(shape.n_layers))
         self.output_proj = _projection(shape.d_model, shape.output_dim)
 
+    @property
+    def transformer_layers(self) -> list[TransformerLayer]:
+        return [layer for layer in self.layers if isinstance(layer, TransformerLayer)]
+
     def forward(self, x: Tensor, batch: SlotBatch | None = None, rings: list[RingKV] | None = None) -> Tensor:
         """Run the stage; with `batch` and `rings` (one a layer), after each slot's history and into its rings."""
-        x = self.input_proj(x)
-        plan = self._plan(x, batch)
+        residual = Residual(self.input_proj(x))
+        plan = self._plan(residual.x, batch)
         for layer, ring in zip(self.layers, rings or [None] * len(self.layers), strict=True):
-            x = layer(x, plan, ring)
-        return self.output_proj(x)
+            residual = layer(residual, plan, ring)
+        return self.output_proj(residual.sum())
 
     def _plan(self, x: Tensor, batch: SlotBatch | None) -> RowPlan:
         n_rows, shape = x.shape[1], self.shape
+        dtype = self.transformer_layers[0].dtype
+        blocks: list[QueryBlock] = []
         if batch is None:
             access = None
             positions = torch.arange(n_rows, device=x.device)[None]
-            blocks = plan_blocks(n_rows, shape.window, device=x.device, dtype=x.dtype)
+            blocks = plan_blocks(n_rows, shape.window, device=x.device, dtype=dtype)
         else:
             access = plan_access(batch, n_rows // shape.rows_per_frame, shape.rows_per_frame, shape.window)
             positions = access.positions
-            blocks = plan_blocks(
-                n_rows,
-                shape.window,
-                device=x.device,
-                dtype=x.dtype,
-                n_history=shape.window - 1,
-                n_missing=access.n_missing,
-            )
+            if not kernels.run_on(x):
+                n_history = shape.window - 1
+                blocks = plan_blocks(
+                    n_rows,
+                    shape.window,
+                    device=x.device,
+                    dtype=dtype,
+                    n_history=n_history,
+                    n_missing=(n_history - access.n_seen).clamp(min=0),
+                )
         cos, sin = rotation(positions, shape.head_dim, shape.max_period)
-        return RowPlan(cos, sin, blocks, access)
+        return RowPlan(cos, sin, access, blocks)
+
+
+def _attend(qkv: Tensor, plan: RowPlan, ring: RingKV | None) -> tuple[Tensor, RingWrite | None]:
+    """Attention [B, S, H, head_dim] of the rows qkv [B, S, 3, H, head_dim], and the write into the ring that is due."""
+    q, k, v = qkv.unbind(2)
+    if ring is None or plan.access is None:
+        return attend(q, k, v, plan.blocks), None
+    write = RingWrite(ring, plan.access, qkv)
+    if kernels.run_on(qkv):
+        from sglang_moss.codec.kernels.attention import attend_in_ring
+
+        return attend_in_ring(qkv, ring, plan.access), write
+    old_k, old_v = ring.history(plan.access)
+    k, v = torch.cat((old_k.to(k.dtype), k), dim=1), torch.cat((old_v.to(v.dtype), v), dim=1)
+    return attend(q, k, v, plan.blocks), write
 
 
 def _linear(n_in: int, n_out: int) -> nn.Linear:

@@ -65,6 +65,11 @@ def load_strictly(module: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> N
         raise ValueError(f"codec weights are missing: {', '.join(missing[:_NAMES_SHOWN])}{more}")
 
 
+def checkpoint_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The tensors that `load_strictly` wants for a `Codec`, by checkpoint name."""
+    return {name: t.shape for p, value in module.named_parameters() for name, t in _targets(p, value).items()}
+
+
 def fold_weight_norm(length: Tensor, direction: Tensor) -> Tensor:
     """The weight [out, in] of a 1x1 convolution: `direction` [out, in, 1], each output at `length` [out, 1, 1]."""
     direction = direction.float().flatten(1)
