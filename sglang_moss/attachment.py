@@ -11,11 +11,9 @@ def attach_codec(scheduler: Any) -> None:
     """Start the codec service of `scheduler` and put a `SpeechStreamer` in the place of its output streamer."""
     args = scheduler.server_args
     model = scheduler.tp_worker.model_runner.model
-    codec = CodecService(model.codec, model.decoder_state, model.tokens, args.codec_address)
+    codec = CodecService(model.codec, model.decoder_state, model.tokens, args.codec_address, args.codec_voices)
     sender = SpeechSender(scheduler.ipc_channels.send_to_tokenizer.socket)
-    scheduler.output_streamer = SpeechStreamer.over(
-        scheduler.output_streamer, sender, codec, model.codec.config.sampling_rate
-    )
+    scheduler.output_streamer = SpeechStreamer.over(scheduler.output_streamer, sender, codec)
     scheduler.ipc_channels = dataclasses.replace(
         scheduler.ipc_channels, send_to_tokenizer=AbortWatcher(sender.socket, scheduler.output_streamer.forget)
     )

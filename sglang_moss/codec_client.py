@@ -17,6 +17,7 @@ import zmq.asyncio
 from sglang_moss.errors import MossError
 
 _ENCODE_TIMEOUT_S = 120
+CANCEL = b"cancel"  # in the place of waveforms: nobody waits for this job any more
 ENTRY_BYTES = 512  # of key and bookkeeping; a clip below one frame has no codes at all
 
 
@@ -49,6 +50,8 @@ class CodecClient:
             raise MossError(f"the codec did not encode a reference within {_ENCODE_TIMEOUT_S} s") from None
         finally:
             del self._pending[job]
+            if answer.cancelled() or not answer.done():
+                self._socket.send_multipart([job, CANCEL])
 
     async def _read_answers(self) -> None:
         while True:
@@ -75,6 +78,14 @@ class Cached:
     was_cached: bool
 
 
+@dataclass
+class _Filling:
+    """An encoding on its way, and how many wait for it."""
+
+    task: asyncio.Task[np.ndarray]
+    n_waiting: int = 0
+
+
 class CodeCache:
     """Codes by content, least recently used first out, bounded by size. Belongs to one event loop."""
 
@@ -82,25 +93,36 @@ class CodeCache:
         self._max_bytes = max_bytes
         self._n_bytes = 0
         self._codes: OrderedDict[bytes, np.ndarray] = OrderedDict()
-        self._running: dict[bytes, asyncio.Task[np.ndarray]] = {}
+        self._running: dict[bytes, _Filling] = {}
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._codes
 
     async def get(self, key: bytes, encode: Callable[[], Awaitable[np.ndarray]]) -> Cached:
         """The codes under `key`; made by `encode` if they are not there, once for all who wait."""
         if key in self._codes:
             self._codes.move_to_end(key)
             return Cached(self._codes[key], was_cached=True)
-        task = self._running.get(key)
-        if task is None:
-            task = asyncio.ensure_future(self._fill(key, encode))
-            self._running[key] = task
-        # Shielded: a client that goes away must not cancel the encoding that another one waits for.
-        return Cached(await asyncio.shield(task), was_cached=False)
+        filling = self._running.get(key)
+        if filling is None:
+            filling = self._running[key] = _Filling(asyncio.ensure_future(self._fill(key, encode)))
+        filling.n_waiting += 1
+        try:
+            # Shielded: a client that goes away must not cancel the encoding that another one waits for.
+            return Cached(await asyncio.shield(filling.task), was_cached=False)
+        finally:
+            filling.n_waiting -= 1
+            if filling.n_waiting == 0 and not filling.task.done():
+                del self._running[key]  # who asks from now on starts anew
+                filling.task.cancel()
 
     async def _fill(self, key: bytes, encode: Callable[[], Awaitable[np.ndarray]]) -> np.ndarray:
         try:
             codes = await encode()
         finally:
-            del self._running[key]
+            filling = self._running.get(key)
+            if filling is not None and filling.task is asyncio.current_task():  # else it was given up
+                del self._running[key]
         self._codes[key] = codes
         self._n_bytes += codes.nbytes + ENTRY_BYTES
         while self._n_bytes > self._max_bytes:

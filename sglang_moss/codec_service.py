@@ -1,79 +1,127 @@
 """The codec's thread in the scheduler process: encodes references for the HTTP process, decodes finished frames.
 
     HTTP process      --waveforms-->  ROUTER socket  --codes-->  HTTP process           (`codec_client`)
-    scheduler thread  --commands-->   this thread    --speech--> scheduler thread       (`output`)
+    scheduler thread  --commands-->   this thread    --parts-->  scheduler thread       (`output`)
 
 One thread owns the codec, its decoder state and its CUDA stream. The scheduler never waits for it: commands go through
-a queue, rows are read off the requests where the scheduler appends them, results come back through another queue, and
-each side wakes the other with an empty message on an in-process socket.
+a queue, rows are read off the requests where the scheduler appends them, parts of answers come back through another
+queue, and each side wakes the other with an empty message on an in-process socket, one at a time.
 """
 
 import logging
 import os
+import sys
 import threading
 from collections import deque
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 import zmq
 
 from sglang_moss.codec.codec import Codec
+from sglang_moss.codec.runner import DecoderRunner
 from sglang_moss.codec.state import DecoderState
+from sglang_moss.codec_client import CANCEL
 from sglang_moss.config import SpecialTokens
 from sglang_moss.speech import SpeechProgress
-from sglang_moss.streams import DECODE_AHEAD_FRAMES, Speech, StreamDecoder
+from sglang_moss.speech_stream import STEP_FRAMES, SpeechPart
+from sglang_moss.streams import StreamDecoder
 
 logger = logging.getLogger(__name__)
 
 _TO_WORKER = "inproc://sglang-moss-codec"
-_TO_SCHEDULER = "inproc://sglang-moss-speech"
-_MAX_ENCODE_SECONDS = 120  # of audio in one padded pass, padding included
+_TO_SCHEDULER = "inproc://sglang-moss-parts"
+_MAX_ENCODE_SECONDS = 60  # of audio in one padded pass, padding included; streams wait for it
+_LINGER_MS = 2
+_MAX_STREAMS = 64  # in one step
+# A step of either thread is a few milliseconds of launches; Python's 5 ms would let one of them wait for whole steps.
+_SWITCH_INTERVAL_S = 0.0005
+
+
+class _Bell:
+    """Wakes a thread that polls `socket`; rung once until it is answered, however often `ring` is called."""
+
+    def __init__(self, context: zmq.Context, address: str) -> None:
+        self.socket = context.socket(zmq.PULL)  # the listener's
+        self.socket.bind(address)
+        self._context = context
+        self._address = address
+        self._sender: zmq.Socket | None = None  # the ringer's; made in its thread
+        self._rung = False
+
+    def ring(self) -> None:
+        if self._rung:
+            return
+        self._rung = True
+        sender = self._sender
+        if sender is None:
+            sender = self._sender = self._context.socket(zmq.PUSH)
+            sender.connect(self._address)
+        sender.send(b"")
+
+    def answer(self) -> bool:
+        """Whether it was rung; what was rung for is visible from now on."""
+        if not self._rung:
+            return False
+        self.socket.recv()  # on its way, if not here
+        self._rung = False
+        return True
 
 
 class CodecService:
-    """Handle of the codec's thread; every method is called from the scheduler's thread."""
+    """Handle of the codec's thread; every method is called from the scheduler's thread.
 
-    def __init__(self, codec: Codec, state: DecoderState, tokens: SpecialTokens, address: str) -> None:
-        self._context = zmq.Context()
-        self._wake_worker = self._context.socket(zmq.PUSH)
-        self._wake_worker.bind(_TO_WORKER)
-        self.woken = self._context.socket(zmq.PULL)  # readable when results are waiting
-        self.woken.bind(_TO_SCHEDULER)
+    Args:
+        state: of slots for streams and, the last `n_voices` of them, for states of known voices.
+    """
+
+    def __init__(
+        self, codec: Codec, state: DecoderState, tokens: SpecialTokens, address: str, n_voices: int = 0
+    ) -> None:
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        n_slots = state.n_slots - n_voices
+        # Built here and not in the thread: graphs are captured in the main one.
+        runner = DecoderRunner(
+            codec, state, tokens.n_vq, max_streams=min(n_slots, _MAX_STREAMS), max_frames=STEP_FRAMES
+        )
+        rate, frame_samples = codec.config.sampling_rate, codec.config.frame_samples
+        decoder = StreamDecoder(runner, tokens, rate, frame_samples, n_slots, n_voices)
+        context = zmq.Context()
+        self._to_worker = _Bell(context, _TO_WORKER)
+        self._to_scheduler = _Bell(context, _TO_SCHEDULER)
+        self.woken = self._to_scheduler.socket  # readable when parts are waiting
         self._commands: deque[tuple] = deque()
-        self._results: deque[tuple[str, Speech]] = deque()
-        worker = _Worker(self._context, codec, state, tokens, address, self._commands, self._results)
+        self._parts: deque[tuple[str, SpeechPart]] = deque()
+        bells = (self._to_worker, self._to_scheduler)
+        worker = _Worker(context, codec, decoder, tokens.n_vq, address, bells, self._commands, self._parts)
         threading.Thread(target=worker.run, name="moss-codec", daemon=True).start()
 
-    def open(self, rid: str, progress: SpeechProgress) -> None:
+    def open(self, rid: str, progress: SpeechProgress, is_live: bool) -> None:
         """Start a stream; its rows are read off `progress` from now on."""
-        self._send("open", rid, progress)
+        self._send("open", rid, progress, is_live)
 
     def finish(self, rid: str) -> None:
-        """No more rows will come: the stream's `Speech` is due."""
+        """No more rows will come: the stream's last part is due."""
         self._send("finish", rid)
 
     def drop(self, rid: str) -> None:
         self._send("drop", rid)
 
-    def rows_accepted(self, n_rows: int) -> None:
-        """Tell now and then that a stream has grown."""
-        if n_rows % (DECODE_AHEAD_FRAMES // 2) == 0:
-            self._wake()
+    def row_accepted(self, progress: SpeechProgress) -> None:
+        """Tell that a stream has grown; wakes the thread only where that gives it something to do."""
+        if len(progress.rows) >= progress.wake_at:
+            self._to_worker.ring()
 
-    def results(self) -> list[tuple[str, Speech]]:
-        """Streams that have ended since the last call."""
-        while self.woken.poll(0):
-            self.woken.recv()
-        return [self._results.popleft() for _ in range(len(self._results))]
+    def parts(self) -> list[tuple[str, SpeechPart]]:
+        """What streams have sent since the last call, in order."""
+        if not self._to_scheduler.answer():
+            return []
+        return [self._parts.popleft() for _ in range(len(self._parts))]
 
     def _send(self, *command: object) -> None:
         self._commands.append(command)
-        self._wake()
-
-    def _wake(self) -> None:
-        with suppress(zmq.Again):  # so many wake-ups wait already that one more says nothing
-            self._wake_worker.send(b"", zmq.NOBLOCK)
+        self._to_worker.ring()
 
 
 _EncodeRequest = tuple[bytes, bytes, list[torch.Tensor]]  # client, id, waveforms
@@ -86,19 +134,21 @@ class _Worker:
         self,
         context: zmq.Context,
         codec: Codec,
-        state: DecoderState,
-        tokens: SpecialTokens,
+        decoder: StreamDecoder,
+        n_vq: int,
         address: str,
+        bells: tuple[_Bell, _Bell],
         commands: deque[tuple],
-        results: deque[tuple[str, Speech]],
+        parts: deque[tuple[str, SpeechPart]],
     ) -> None:
         self._context = context
         self._codec = codec
-        self._tokens = tokens
+        self._decoder = decoder
+        self._n_vq = n_vq
         self._address = address
+        self._bell, self._to_scheduler = bells
         self._commands = commands
-        self._results = results
-        self._decoder = StreamDecoder(codec, state, tokens)
+        self._parts = parts
         self._waiting: deque[_EncodeRequest] = deque()
 
     def run(self) -> None:
@@ -111,19 +161,14 @@ class _Worker:
     def _loop(self) -> None:
         self._encode_requests = self._context.socket(zmq.ROUTER)
         self._encode_requests.bind(self._address)
-        self._woken = self._context.socket(zmq.PULL)
-        self._woken.connect(_TO_WORKER)
-        self._wake_scheduler = self._context.socket(zmq.PUSH)
-        self._wake_scheduler.connect(_TO_SCHEDULER)
         poller = zmq.Poller()
         poller.register(self._encode_requests, zmq.POLLIN)
-        poller.register(self._woken, zmq.POLLIN)
+        poller.register(self._bell.socket, zmq.POLLIN)
         busy = False
         with self._on_own_stream(), torch.inference_mode():
             while True:
                 poller.poll(0 if busy else None)
-                while self._woken.poll(0):
-                    self._woken.recv()
+                self._bell.answer()
                 self._obey()
                 busy = self._encode_next()
                 busy |= self._decoder.step(self._deliver)
@@ -141,19 +186,16 @@ class _Worker:
             verb, *operands = self._commands.popleft()
             verbs[verb](*operands)
 
-    def _deliver(self, rid: str, speech: Speech) -> None:
-        self._results.append((rid, speech))
-        self._wake_scheduler.send(b"")
+    def _deliver(self, rid: str, part: SpeechPart) -> None:
+        self._parts.append((rid, part))
+        self._to_scheduler.ring()
 
     def _encode_next(self) -> bool:
-        """Encode some of what waits, [client, id, waveform...] -> [client, id, "", codes...]; False: nothing waited.
+        """Encode requests that wait; False: there were none.
 
         One padded pass, so that streams are not kept waiting by a flood of references.
         """
-        while self._encode_requests.poll(0):
-            client, job, *payloads = self._encode_requests.recv_multipart()
-            waveforms = [torch.from_numpy(np.frombuffer(bytearray(p), np.float32)) for p in payloads]
-            self._waiting.append((client, job, waveforms))
+        self._receive()
         batch = self._next_batch()
         if not batch:
             return False
@@ -169,6 +211,17 @@ class _Worker:
                 self._encode_requests.send_multipart([client, job, b"", *answer])
         return True
 
+    def _receive(self) -> None:
+        """Take in what clients have sent: requests, and cancellations of some that still wait."""
+        # The clips of one request come one by one; together they cost one pass.
+        while self._encode_requests.poll(_LINGER_MS if self._waiting else 0):
+            client, job, *payloads = self._encode_requests.recv_multipart()
+            if payloads == [CANCEL]:
+                self._waiting = deque(w for w in self._waiting if w[:2] != (client, job))
+                continue
+            waveforms = [torch.from_numpy(np.frombuffer(bytearray(p), np.float32)) for p in payloads]
+            self._waiting.append((client, job, waveforms))
+
     def _encode_alone(self, client: bytes, job: bytes, waveforms: list[torch.Tensor]) -> None:
         """Second try for a request whose company failed: a fault must not cost another request's work."""
         try:
@@ -181,7 +234,7 @@ class _Worker:
     def _encode(self, waveforms: list[torch.Tensor]) -> list[bytes]:
         """For each waveform, its codes [T, n_vq] as int16 bytes."""
         codes = self._codec.encode([waveform.to(self._codec.device) for waveform in waveforms])
-        return [c[:, : self._tokens.n_vq].cpu().numpy().astype(np.int16).tobytes() for c in codes]
+        return [c[:, : self._n_vq].cpu().numpy().astype(np.int16).tobytes() for c in codes]
 
     def _next_batch(self) -> list[_EncodeRequest]:
         """Requests in the order they came, as many as fit one padded pass, but at least one if any waits."""

@@ -4,7 +4,8 @@ A body is thin: it calls a function of ours that is tested by itself. All of the
 """
 
 import argparse
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +49,18 @@ def _normalize(request: Any) -> None:
 
 
 async def _generate_request(
-    original: Callable[..., AsyncIterator[Any]], manager: Any, *args: Any, **kwargs: Any
-) -> AsyncIterator[Any]:
-    if not serves_speech(manager.server_args):
-        async for answer in original(manager, *args, **kwargs):
-            yield answer
-        return
-    from sglang_moss.answers import speech_answers
+    original: Callable[..., AsyncGenerator[Any, None]], manager: Any, *args: Any, **kwargs: Any
+) -> AsyncGenerator[Any, None]:
+    if serves_speech(manager.server_args):
+        from sglang_moss.answers import speech_answers
 
-    async for answer in speech_answers(original, manager, *args, **kwargs):
-        yield answer
+        answers = speech_answers(original, manager, *args, **kwargs)
+    else:
+        answers = original(manager, *args, **kwargs)
+    # Closed as soon as the caller goes away, and not when the garbage is collected.
+    async with aclosing(answers):
+        async for answer in answers:
+            yield answer
 
 
 def _extend_image_inputs(_result: None, req: Any, multimodal_inputs: Any) -> None:
@@ -79,11 +82,8 @@ def _collect_customized_info(
 ) -> None:
     if not serves_speech(processor.server_args):
         return original(processor, i, req, logits_output)
-    from sglang_moss.output import host_row
-    from sglang_moss.sampler import ROWS
-
     if logits_output is not None and logits_output.customized_info is not None:
-        processor.output_streamer.row_accepted(req, host_row(logits_output.customized_info[ROWS], i))
+        processor.output_streamer.row_accepted(req, logits_output.customized_info, i)
     return None
 
 
@@ -103,10 +103,28 @@ def _refuse_update(original: Callable[..., Any], worker: Any, *args: Any, **kwar
     return original(worker, *args, **kwargs)
 
 
+def _graph_capture(original: Callable[..., Any], stream: Any = None) -> Any:
+    import torch
+
+    if stream is None and torch.cuda.is_available() and _served_here():
+        stream = torch.cuda.Stream(priority=_ABOVE_THE_CODEC)
+    return original(stream=stream)
+
+
 def _free_slot(_pool: Any, req: Any) -> None:
     progress = getattr(req, "speech", None)
     if progress is not None and progress.on_slot_freed is not None:
         progress.on_slot_freed(req)
+
+
+def _add_routes(server_args: Any, tokenizer_manager: Any, *_args: Any, **_kwargs: Any) -> None:
+    if serves_speech(server_args):
+        from sglang.srt.entrypoints.http_server import app
+
+        # Its folder stands beside this package in the source tree, and in it once installed.
+        from sglang_moss.server.app import add_routes  # pyright: ignore[reportMissingImports]
+
+        add_routes(app, server_args, tokenizer_manager)
 
 
 def _served_here() -> bool:
@@ -116,6 +134,7 @@ def _served_here() -> bool:
     return serves_speech(get_server_args())
 
 
+_ABOVE_THE_CODEC = -1  # the codec's stream has CUDA's lowest priority, 0
 _SRT = "sglang.srt"
 HOOKS = (
     Hook(
@@ -140,6 +159,13 @@ HOOKS = (
         remove_when="the detokenizer can be switched off by an argument",
     ),
     Hook(
+        f"{_SRT}.entrypoints.http_server._setup_and_run_http_server",
+        HookType.BEFORE,
+        _add_routes,
+        why="the speech endpoint and the voices would need a port, a key and a process of their own",
+        remove_when="plugins can add routes to the server",
+    ),
+    Hook(
         f"{_SRT}.managers.io_struct.GenerateReqInput.contains_mm_input",
         HookType.AFTER,
         _contains_mm_input,
@@ -157,9 +183,10 @@ HOOKS = (
         f"{_SRT}.managers.tokenizer_manager.TokenizerManager.generate_request",
         HookType.AROUND,
         _generate_request,
-        why="`customized_info` reaches `meta_info` as a list per token only; a failed batch leaves its other entries "
-        "running; our own errors lose their sentence",
-        remove_when="an output message can carry `meta_info` of its own, and SGLang aborts the rest of a failed batch",
+        why="`text` of an answer needs its WAV header, and `meta_info` what it says of the audio; a client that leaves "
+        "is noticed two seconds late; a failed batch leaves its other entries running; our own errors lose their "
+        "sentence",
+        remove_when="SGLang has a place to finish answers in, and aborts at once what nobody waits for",
     ),
     Hook(
         f"{_SRT}.managers.schedule_batch.Req.extend_image_inputs",
@@ -203,6 +230,13 @@ HOOKS = (
         _free_slot,
         why="an aborted request may leave without passing the output streamer",
         remove_when="every end of a request passes the output streamer",
+    ),
+    Hook(
+        f"{_SRT}.model_executor.runner.decode_cuda_graph_runner.graph_capture",
+        HookType.AROUND,
+        _graph_capture,
+        why="kernels of a decoding step would queue behind the codec's: both would have the lowest priority",
+        remove_when="the capture stream's priority is an argument",
     ),
     *(
         Hook(

@@ -11,6 +11,7 @@ from sglang_moss.errors import BadSetting
 from sglang_moss.prompt import MODES
 
 SEED_LIMIT = 2**63
+MAX_CHUNK_FRAMES = 512
 _GREEDY_BELOW = 1e-6  # as in the served path; logits over much less overflow float32
 
 # Settings of SGLang's that have no meaning for codes, with the value that switches each off.
@@ -41,7 +42,7 @@ _OURS = (
     "ignore_eos",
     "custom_params",
 )
-_CUSTOM = ("mode", "return_codes", "text_temperature", "text_top_p", "text_top_k")
+_CUSTOM = ("mode", "return_codes", "chunk_frames", "text_temperature", "text_top_p", "text_top_k")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class RequestOptions:
     ignore_eos: bool  # exactly `max_frames` frames
     mode: str | None  # one of `prompt.MODES`; None: by whether references came
     return_codes: bool
+    chunk_frames: int = 32  # of a stream's events, once they have grown to it
 
     @classmethod
     def parse(cls, sampling_params: dict[str, Any]) -> "RequestOptions":
@@ -95,6 +97,7 @@ class RequestOptions:
         if mode is not None and mode not in MODES:
             raise BadSetting(f"custom_params.mode must be one of {', '.join(MODES)}, got {mode!r}")
         seed = _integer(params, "sampling_seed", low=0, high=SEED_LIMIT - 1)
+        chunk_frames = _integer(custom, "chunk_frames", low=1, high=MAX_CHUNK_FRAMES)
         return cls(
             text=text,
             audio=audio,
@@ -104,6 +107,7 @@ class RequestOptions:
             ignore_eos=ignore_eos,
             mode=mode,
             return_codes=_flag(custom, "return_codes"),
+            chunk_frames=cls.chunk_frames if chunk_frames is None else chunk_frames,
         )
 
 

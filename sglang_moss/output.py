@@ -1,24 +1,26 @@
-"""From finished rows to the HTTP process, in the scheduler process.
+"""From accepted rows to the HTTP process, in the scheduler process.
 
-A request that has ended is held until the codec has decoded its tail, then leaves on SGLang's own output message, sent
-straight to the HTTP process: `text` is the base64 WAV, and there is nothing for a detokenizer to do. Its KV cache and
-its slot are free by then, so holding it blocks nobody.
+Parts of a request's audio leave as the codec's thread hands them over, on SGLang's own output message, straight to the
+HTTP process: there is nothing for a detokenizer to do. A request that has ended is held until its last part has come;
+its KV cache and its slot are free by then, so holding it blocks nobody.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from sglang.srt.managers.io_struct import AbortReq, BatchStrOutput, BatchTokenIDOutput
+from sglang.srt.managers.io_struct import AbortReq, BatchStrOutput, BatchTokenIDOutput, wrap_as_pickle
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req
 from sglang.srt.managers.scheduler_components.output_sender import SenderWrapper
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 from torch import Tensor
 
 from sglang_moss.codec_service import CodecService
-from sglang_moss.speech import progress_of
-from sglang_moss.streams import Speech
+from sglang_moss.sampler import ROWS
+from sglang_moss.speech import SpeechProgress, progress_of
 
 META = "speech"  # key of `customized_info` under which our part of `meta_info` travels
+_SHARED_FIELDS = tuple(set(BatchStrOutput.__struct_fields__) & set(BatchTokenIDOutput.__struct_fields__))
 
 
 class SpeechSender(SenderWrapper):
@@ -26,14 +28,29 @@ class SpeechSender(SenderWrapper):
 
     def __init__(self, socket: Any) -> None:
         super().__init__(socket)
-        self.wavs: dict[str, str] = {}  # by request id: the base64 WAV that leaves next
+        self._texts: dict[str, str] = {}  # by request id, what its next message carries
+        self._meta: dict[str, dict[str, Any]] = {}
+
+    def attach(self, rid: str, text: str, meta: dict[str, Any] | None) -> None:
+        """Let the next message of a request carry more text, and `meta`."""
+        self._texts[rid] = self._texts.get(rid, "") + text
+        if meta:
+            self._meta[rid] = meta
+
+    def detach(self, rid: str) -> None:
+        """Forget what has not left."""
+        self._texts.pop(rid, None)
+        self._meta.pop(rid, None)
 
     def send_output(self, output: Any, recv_obj: Any = None) -> None:
         if not isinstance(output, BatchTokenIDOutput):
             return
-        shared = set(BatchStrOutput.__struct_fields__) & set(BatchTokenIDOutput.__struct_fields__)
-        fields = {name: getattr(output, name) for name in shared}
-        fields["output_strs"] = [self.wavs.pop(rid, "") for rid in output.rids or ()]
+        fields = {name: getattr(output, name) for name in _SHARED_FIELDS}
+        rids = output.rids or ()
+        fields["output_strs"] = [self._texts.pop(rid, "") for rid in rids]
+        metas = [[meta] if (meta := self._meta.pop(rid, None)) else [] for rid in rids]
+        if any(metas):
+            fields["customized_info"] = wrap_as_pickle({META: metas})
         super().send_output(BatchStrOutput(**fields), recv_obj)
 
 
@@ -51,34 +68,37 @@ class AbortWatcher(SenderWrapper):
 
 
 class SpeechStreamer(SchedulerOutputStreamer):
-    """SGLang's output streamer, which lets requests with speech go once their audio is whole."""
+    """SGLang's output streamer, driven by audio where a request has speech: no message a token, and none too early."""
 
-    __slots__ = ("_codec", "_early", "_held", "_opened", "_sample_rate", "_sender")
+    __slots__ = ("_codec", "_held", "_opened", "_sender")
 
     @classmethod
-    def over(cls, stock: SchedulerOutputStreamer, sender: SpeechSender, codec: CodecService, sample_rate: int) -> Any:
+    def over(cls, stock: SchedulerOutputStreamer, sender: SpeechSender, codec: CodecService) -> Any:
         """A streamer with the fields of `stock` that sends through `sender`."""
         fields = {name: getattr(stock, name) for name in SchedulerOutputStreamer.__dataclass_fields__}
         streamer = cls(**{**fields, "send_to_detokenizer": sender})
         streamer._sender = sender
         streamer._codec = codec
-        streamer._sample_rate = sample_rate
-        streamer._opened = {}  # by request id, the progress of requests that the codec knows
-        streamer._held = {}  # by request id, requests that have ended and wait for their audio
-        streamer._early = {}  # by request id, what the codec said of requests that still run: it failed
+        streamer._opened = {}  # by request id, requests that the codec knows
+        streamer._held = set()  # ids of those that have ended and wait for their last part
         return streamer
 
-    def row_accepted(self, req: Req, row: Any) -> None:
-        """A row [1 + n_vq] became part of a request for good: called exactly once a row, also after a retraction."""
+    def row_accepted(self, req: Req, info: dict[str, Any], i: int) -> None:
+        """Row i of a step became part of a request for good: called exactly once a row, also after a retraction.
+
+        Args:
+            info: what `sampler` left of the step, [B, 1 + n_vq] rows on the host; made an array once a step.
+        """
         progress = progress_of(req)
         if progress is None or isinstance(req.finished_reason, FINISH_ABORT):
             return  # SGLang accepts one more row after an abort, when the slot is free and the codec has forgotten it
-        progress.rows.append(row)
-        if req.rid not in self._opened:
-            self._opened[req.rid] = progress
-            self._codec.open(req.rid, progress)
-            progress.on_slot_freed = self.slot_freed
-        self._codec.rows_accepted(len(progress.rows))
+        rows = info[ROWS]
+        if isinstance(rows, Tensor):
+            rows = info[ROWS] = rows.numpy()
+        progress.rows.append(rows[i])
+        if progress.on_slot_freed is None:
+            self._open(req, progress)
+        self._codec.row_accepted(progress)
 
     def slot_freed(self, req: Req) -> None:
         """A request leaves its slot: an aborted one will never ask for its audio."""
@@ -86,71 +106,84 @@ class SpeechStreamer(SchedulerOutputStreamer):
             self.forget(req.rid)
 
     def tick(self) -> None:
-        """Send every request whose audio has become whole."""
-        for rid, speech in self._codec.results():
-            if rid not in self._opened or self._opened[rid] is not speech.progress:
+        """Send what the codec has handed over."""
+        parts = self._codec.parts()
+        if not parts:
+            return
+        going_on: dict[str, Req] = {}
+        ended: list[Req] = []
+        for rid, part in parts:
+            req = self._opened.get(rid)
+            if req is None or progress_of(req) is not part.progress:
                 continue  # aborted meanwhile; its id may belong to another request by now
+            self._sender.attach(rid, part.text, part.meta)
+            if not part.is_last:
+                going_on[rid] = req
+                continue
+            del self._opened[rid]
+            failure = None if part.error is None else FINISH_ABORT(part.error, part.status)
             if rid in self._held:
-                del self._opened[rid]
-                self._send(self._held.pop(rid), speech)
-            else:
-                self._early[rid] = speech
+                self._held.discard(rid)
+                going_on.pop(rid, None)
+                req.finished_reason = failure or req.finished_reason
+                ended.append(req)
+            else:  # only a failure comes before the end: SGLang ends the request with its next step
+                req.to_finish = failure
+        self._send_more(list(going_on.values()))
+        if ended:
+            super()._stream_output_generation(ended, return_logprob=False)
 
     def abort(self, rid: str | None, abort_all: bool) -> None:
         """End held requests as SGLang ends running ones: by id or by its beginning."""
         for held_rid in [r for r in self._held if abort_all or r.startswith(rid or "")]:
-            req = self._held.pop(held_rid)
+            req = self._opened[held_rid]
             self.forget(held_rid)
             req.finished_reason = FINISH_ABORT("the request was aborted")
             super()._stream_output_generation([req], return_logprob=False)
 
     def forget(self, rid: str) -> None:
         """Drop what the codec does for a request; unknown ids are no error."""
-        self._early.pop(rid, None)
+        self._held.discard(rid)
         if self._opened.pop(rid, None) is not None:
             self._codec.drop(rid)
+            self._sender.detach(rid)
+
+    def _open(self, req: Req, progress: SpeechProgress) -> None:
+        self._opened[req.rid] = req
+        self._codec.open(req.rid, progress, is_live=bool(req.stream))
+        progress.on_slot_freed = self.slot_freed
 
     def _stream_output_generation(self, reqs: list[Req], return_logprob: bool, *args: Any, **kwargs: Any) -> None:
         """SGLang's hook for every step's output: hold finished speech, say nothing of unfinished one."""
         passed = []
         for req in reqs:
-            if progress_of(req) is None or isinstance(req.finished_reason, FINISH_ABORT):
+            if progress_of(req) is None:
                 passed.append(req)
-            elif req.finished() and not req.finished_output and req.rid not in self._held:
-                self._end(req)
-        super()._stream_output_generation(passed, return_logprob, *args, **kwargs)
+            elif req.finished_reason is None or req.finished_output:
+                continue
+            elif isinstance(req.finished_reason, FINISH_ABORT) or req.rid not in self._opened:
+                passed.append(req)
+            elif req.rid not in self._held:
+                self._held.add(req.rid)
+                self._codec.finish(req.rid)
+        if passed or args or kwargs:
+            super()._stream_output_generation(passed, return_logprob, *args, **kwargs)
 
-    def _end(self, req: Req) -> None:
-        speech = self._early.pop(req.rid, None)
-        if speech is not None:
-            self._opened.pop(req.rid, None)
-            self._send(req, speech)
-        else:
-            self._held[req.rid] = req
-            self._codec.finish(req.rid)
-
-    def _send(self, req: Req, speech: Speech) -> None:
-        if speech.error is not None:
-            req.finished_reason = FINISH_ABORT(speech.error, speech.status)
-        else:
-            self._sender.wavs[req.rid] = speech.wav_base64
-            req.customized_info = {META: [self._meta(req, speech)]}
-        super()._stream_output_generation([req], return_logprob=False)
-
-    def _meta(self, req: Req, speech: Speech) -> dict[str, Any]:
-        progress = progress_of(req)
-        assert progress is not None
-        meta = {
-            "audio_seconds": speech.n_samples / self._sample_rate,
-            "audio_frames": len(speech.codes),
-            "reference_cached": progress.request.reference_cached,
-            "sampling_seed": progress.request.options.seed,
-        }
-        if progress.request.options.return_codes:
-            meta["audio_codes"] = speech.codes.tolist()
-        return meta
+    def _send_more(self, reqs: Sequence[Req]) -> None:
+        """Send a message about requests whose audio goes on, whatever has become of their rows."""
+        if reqs:
+            with _as_running_streams(reqs):
+                super()._stream_output_generation(list(reqs), return_logprob=False)
 
 
-def host_row(rows: Tensor, i: int) -> Any:
-    """Row i of the host copy [B, 1 + n_vq] that `sampler` made, as an array of its own."""
-    return rows[i].numpy().copy()
+@contextmanager
+def _as_running_streams(reqs: Sequence[Req]) -> Iterator[None]:
+    """Let SGLang take these requests for streams that go on, of which it sends every message."""
+    before = [(req.finished_reason, req.stream, req.sampling_params.stream_interval) for req in reqs]
+    try:
+        for req in reqs:
+            req.finished_reason, req.stream, req.sampling_params.stream_interval = None, True, 1
+        yield
+    finally:
+        for req, (finished_reason, stream, interval) in zip(reqs, before, strict=True):
+            req.finished_reason, req.stream, req.sampling_params.stream_interval = finished_reason, stream, interval

@@ -9,6 +9,7 @@ from sglang.srt.managers.schedule_batch import MultimodalProcessorOutput
 from sglang.srt.multimodal.processors.base_processor import BaseMultimodalProcessor
 from sglang.srt.utils.hf_transformers_utils import get_tokenizer
 
+from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec_client import CodecClient
 from sglang_moss.directives import check_script, read_script
 from sglang_moss.errors import BadRequest, PromptTooLong
@@ -40,7 +41,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
     def __init__(self, hf_config: Any, server_args: MossServerArgs, _processor: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(hf_config, server_args, _processor, *args, **kwargs)
         self._tokens = hf_config.special_tokens()
-        self._sample_rate = hf_config.codec_config["sampling_rate"]
+        self._codec = CodecConfig.from_dict(hf_config.codec_config)
         self._special_strings = special_strings(self._tokenizer)
         self._references: ReferenceEncoder | None = None
 
@@ -81,7 +82,8 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             args = self.server_args
             self._references = ReferenceEncoder(
                 CodecClient(args.codec_address, self._tokens.n_vq),
-                self._sample_rate,
+                self._codec.sampling_rate,
+                self._codec.frame_samples,
                 args.reference_limits,
                 args.source_policy,
                 args.reference_cache_mb * 1_000_000,

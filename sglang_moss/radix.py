@@ -24,11 +24,14 @@ _HASH_MASK = _ROW_WITH_CODES - 1
 def row_keys(rows: np.ndarray, pad_code: int) -> array:
     """Radix keys of prompt rows [S, 1 + n_vq] int32, as array('q') of length S."""
     has_codes = (rows[:, 1:] != pad_code).any(axis=1)
-    keys = array("q", rows[:, 0].tolist())
-    for s in np.flatnonzero(has_codes):
-        digest = blake2b(np.ascontiguousarray(rows[s]).tobytes(), digest_size=8).digest()
-        keys[s] = _ROW_WITH_CODES | (int.from_bytes(digest, "little") & _HASH_MASK)
-    return keys
+    hashed = rows[has_codes]
+    data, n_bytes = hashed.tobytes(), rows.shape[1] * rows.itemsize
+    digests = b"".join(
+        blake2b(data[start : start + n_bytes], digest_size=8).digest() for start in range(0, len(data), n_bytes)
+    )
+    keys = rows[:, 0].astype(np.int64)
+    keys[has_codes] = _ROW_WITH_CODES | (np.frombuffer(digests, np.int64) & _HASH_MASK)
+    return array("q", keys.tobytes())
 
 
 class PromptRadixCache(RadixCache):

@@ -1,7 +1,7 @@
 """References of one request: from what the client sent to the codes that its prompt needs.
 
-Each clip is encoded by itself for the user turn, and the concatenation of all clips once more for the opening of the
-assistant turn; both are kept by content, so that a voice that comes again costs a hash.
+The user turn wants the codes of each clip, the opening of the assistant turn those of all clips one after the other;
+all are kept by content, so that a voice that comes again costs a hash.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
 from sglang_moss.audio.sources import SourcePolicy, read_source
 from sglang_moss.codec_client import Cached, CodeCache, CodecClient
-from sglang_moss.errors import BadReference
 from sglang_moss.prompt import Mode
 
 _LOADERS = 2  # threads that decode and resample clips
@@ -38,12 +37,14 @@ class ReferenceEncoder:
         self,
         codec: CodecClient,
         sample_rate: int,
+        frame_samples: int,
         limits: ReferenceLimits,
         policy: SourcePolicy,
         cache_bytes: int,
     ) -> None:
         self._codec = codec
         self._sample_rate = sample_rate
+        self._frame_samples = frame_samples
         self._limits = limits
         self._policy = policy
         self._cache = CodeCache(cache_bytes)
@@ -61,34 +62,43 @@ class ReferenceEncoder:
         wanted: list[list[_Clip]] = [[clip] for clip in clips] if mode.clones else []
         if mode.continues:
             wanted.append(clips)
-        found = await asyncio.gather(*(self._codes(group) for group in wanted))
+        if not all(_key(group) in self._cache for group in wanted):
+            # A clip that is no audio fails its own request, not another one that shares an encoding with it.
+            await asyncio.gather(*(clip.waveform() for clip in clips))
+        found = await asyncio.gather(*(self._codes(group, clips if mode.continues else group) for group in wanted))
         return ReferenceCodes(
             clips=[cached.codes for cached in found[: len(clips)]] if mode.clones else [],
             prompt_audio=found[-1].codes if mode.continues else None,
             all_cached=bool(found) and all(cached.was_cached for cached in found),
         )
 
-    async def _codes(self, clips: Sequence["_Clip"]) -> Cached:
-        """Codes of the concatenation of `clips`."""
+    async def _codes(self, group: Sequence["_Clip"], longest: Sequence["_Clip"]) -> Cached:
+        """Codes of the concatenation of `group`; `longest` are clips whose codes the request needs too.
+
+        The codec is causal: the whole frames of a clip have the same codes whatever follows, so where `longest` begins
+        with `group`, one encoding serves both.
+        """
+        begins_longest = len(longest) > len(group) and longest[0] is group[0]
 
         async def encode() -> np.ndarray:
-            waveforms = await asyncio.gather(*(clip.waveform() for clip in clips))
-            [codes] = await self._codec.encode([concatenate_references(waveforms)])
+            waveform = concatenate_references(await asyncio.gather(*(clip.waveform() for clip in group)))
+            if begins_longest:
+                cached = await self._codes(longest, longest)
+                return cached.codes[: len(waveform) // self._frame_samples].copy()
+            [codes] = await self._codec.encode([waveform])
             return codes
 
-        try:
-            return await self._cache.get(b"".join(clip.digest for clip in clips), encode)
-        except BadReference as error:
-            if len(clips) > 1 or error.problem is None:
-                raise
-            # Another request may have asked for the same clip first, at another position.
-            raise BadReference.at(clips[0].position, error.problem) from None
+        return await self._cache.get(_key(group), encode)
 
     async def _prepare(self, data: bytes, position: int) -> np.ndarray:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._loaders, prepare_reference, data, self._sample_rate, self._limits, position
         )
+
+
+def _key(clips: Sequence["_Clip"]) -> bytes:
+    return b"".join(clip.digest for clip in clips)
 
 
 class _Clip:

@@ -8,6 +8,7 @@ import numpy as np
 from sglang.srt.managers.schedule_batch import Modality, MultimodalDataItem, Req
 from sglang.srt.multimodal.processors.base_processor import MultimodalProcessorOutput
 
+from sglang_moss.growing import GrowingArray
 from sglang_moss.options import RequestOptions
 from sglang_moss.prompt import SpeechPrompt
 from sglang_moss.radix import row_keys
@@ -33,19 +34,26 @@ class SpeechRequest:
 
 @dataclass
 class SpeechProgress:
-    """What one request has produced, kept on SGLang's `Req` in the scheduler process."""
+    """What one request has produced, kept on SGLang's `Req` in the scheduler process.
+
+    The scheduler's thread appends rows; the codec's thread reads them, and says when it wants to be woken.
+    """
 
     request: SpeechRequest
-    rows: list[np.ndarray] = field(default_factory=list)  # accepted rows, each [1 + n_vq] int64: text id, codes
+    rows: GrowingArray = field(init=False)  # accepted rows [n, 1 + n_vq]: text id, codes
+    wake_at: int = 1  # rows at which the codec has something to do
     on_slot_freed: Callable[[Req], None] | None = None  # set once the codec knows of this request
+
+    def __post_init__(self) -> None:
+        self.rows = GrowingArray(self.request.prompt.rows.shape[1])
 
     def all_rows(self, first: int = 0, end: int | None = None) -> np.ndarray:
         """Rows [first, end) of the prompt and what has been accepted after it: [n, 1 + n_vq] int64."""
         prompt = self.request.prompt.rows
         n_prompt = len(prompt)
         end = n_prompt + len(self.rows) if end is None else end
-        parts = [prompt[first:end], *self.rows[max(0, first - n_prompt) : max(0, end - n_prompt)]]
-        return np.vstack(parts).astype(np.int64)
+        accepted = self.rows[max(0, first - n_prompt) : max(0, end - n_prompt)]
+        return np.concatenate([prompt[first:end], np.reshape(accepted, (-1, prompt.shape[1]))], dtype=np.int64)
 
 
 def envelope(request: SpeechRequest, pad_code: int) -> MultimodalProcessorOutput:

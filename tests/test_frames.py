@@ -9,28 +9,27 @@ from speech_requests import random_frames, special_tokens_of, speech_request, sp
 
 from sglang_moss.config import SpecialTokens, special_tokens
 from sglang_moss.delay import replay
-from sglang_moss.frames import FrameReader
+from sglang_moss.frames import NEVER, FrameReader
 
 E2E = golden_arrays("e2e/e2e")
 SERVED = {case["key"]: case for case in golden_json("e2e/e2e")["served"]}
 GOLDEN_TOKENS = special_tokens(golden_json("../ttsd/config"))
 
 
-def read_at_once(rows: list[np.ndarray], tokens: SpecialTokens, continues_prompt: bool) -> np.ndarray:
+def read_at_once(rows: np.ndarray, tokens: SpecialTokens, continues_prompt: bool) -> np.ndarray:
     return FrameReader(tokens, continues_prompt).read(rows)
 
 
-def golden_answer(key: str) -> tuple[list[np.ndarray], bool]:
+def golden_answer(key: str) -> tuple[np.ndarray, bool]:
     """The reference's generated rows, and whether its prompt ends in audio."""
     audio_rows, _ = replay(E2E[f"{key}.effective_ids"][:, 0], GOLDEN_TOKENS)
-    return list(E2E[f"{key}.output_rows"]), audio_rows > 0
+    return E2E[f"{key}.output_rows"], audio_rows > 0
 
 
 @pytest.mark.parametrize("key", [key for key in SERVED if f"{key}.generated_codes" in E2E])
 def test_frames_equal_the_references_generated_codes(key):
     rows, continues_prompt = golden_answer(key)
     frames = read_at_once(rows, GOLDEN_TOKENS, continues_prompt)
-    assert frames.dtype == np.int64
     np.testing.assert_array_equal(frames, E2E[f"{key}.generated_codes"])
 
 
@@ -61,11 +60,15 @@ def test_any_schedule_of_arrival_gives_the_frames_that_were_spoken(n_vq, prompt_
     progress = speech_request(tokens, prompt_codes)
     continues_prompt = prompt_codes is not None
     words = [] if continues_prompt else list(text_rows(n_words, tokens))
-    rows = [*words, *spoken_rows(progress, frames, tokens), *text_rows(2, tokens)]
+    rows = np.array([*words, *spoken_rows(progress, frames, tokens), *text_rows(2, tokens)])
 
     reader = FrameReader(tokens, continues_prompt)
     arrivals = [min(end, len(rows)) for end in np.cumsum(steps)] + [len(rows)]
-    pieces = [reader.read(rows[:end]) for end in arrivals]
+    pieces = []
+    for end in arrivals:
+        due_at = reader.rows_until(1)
+        pieces.append(reader.read(rows[:end]))
+        assert end >= due_at or len(pieces[-1]) == 0
     np.testing.assert_array_equal(np.concatenate(pieces), frames)
     np.testing.assert_array_equal(read_at_once(rows, tokens, continues_prompt), frames)
 
@@ -73,7 +76,7 @@ def test_any_schedule_of_arrival_gives_the_frames_that_were_spoken(n_vq, prompt_
 @pytest.mark.parametrize("n_vq", [1, 2, 3])
 def test_a_frame_is_read_with_the_row_that_makes_it_whole(n_vq):
     tokens = special_tokens_of(n_vq, n_codes=7)
-    rows = spoken_rows(speech_request(tokens), random_frames(4, tokens), tokens)
+    rows = np.array(spoken_rows(speech_request(tokens), random_frames(4, tokens), tokens))
     reader = FrameReader(tokens, continues_prompt=False)
     counts = [len(reader.read(rows[: n + 1])) for n in range(len(rows))]
     assert counts == [0] * n_vq + [1] * 4 + [0] * (len(rows) - 4 - n_vq)
@@ -81,7 +84,7 @@ def test_a_frame_is_read_with_the_row_that_makes_it_whole(n_vq):
 
 def test_rows_of_a_continued_prompt_count_from_the_first():
     tokens = special_tokens_of(2, n_codes=7)
-    rows = [np.array([tokens.gen_slot, 1, 2]), np.array([tokens.gen_slot, 3, 4])]
+    rows = np.array([[tokens.gen_slot, 1, 2], [tokens.gen_slot, 3, 4]])
     assert read_at_once(rows, tokens, continues_prompt=True).tolist() == [[1, 4]]
     assert read_at_once(rows, tokens, continues_prompt=False).tolist() == []
 
@@ -92,8 +95,23 @@ def test_audio_ends_before_the_first_row_that_is_no_slot_and_never_resumes(endin
     text_id = {"word": 10}.get(ending) or getattr(tokens, ending)
     frames = random_frames(3, tokens)
     spoken = spoken_rows(speech_request(tokens), frames, tokens)
-    rows = [*spoken[:-1], *text_rows(1, tokens, text_id), *spoken]
+    rows = np.array([*spoken[:-1], *text_rows(1, tokens, text_id), *spoken])
     np.testing.assert_array_equal(read_at_once(rows, tokens, continues_prompt=False), frames)
+    reader = FrameReader(tokens, continues_prompt=False)
+    reader.read(rows)
+    assert reader.rows_until(1) == NEVER
+
+
+@pytest.mark.parametrize("n_vq", [1, 3])
+@pytest.mark.parametrize("n_frames", [1, 5])
+def test_frames_are_whole_at_the_row_that_was_foretold(n_vq, n_frames):
+    tokens = special_tokens_of(n_vq, n_codes=7)
+    rows = np.array(spoken_rows(speech_request(tokens), random_frames(8, tokens), tokens))
+    reader = FrameReader(tokens, continues_prompt=False)
+    for n_before in range(4):
+        assert len(reader.read(rows[: reader.rows_until(n_frames if n_before == 0 else 1)])) == (
+            n_frames if n_before == 0 else 1
+        )
 
 
 def test_golden_prompts_with_references_end_in_audio():

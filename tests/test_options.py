@@ -195,3 +195,18 @@ def test_any_json_gives_options_or_a_refusal(params, custom):
     except BadRequest:
         return
     assert options.max_frames is None or options.max_frames >= 1
+
+
+@pytest.mark.parametrize("value", [1, 2, 32, 512])
+def test_the_size_of_chunks_is_honoured(value):
+    assert parse({"custom_params": {"chunk_frames": value}}).chunk_frames == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 513, *NOT_INTEGERS])
+def test_no_other_size_of_chunks_is_taken(value):
+    with pytest.raises(BadSetting, match=r"chunk_frames must be an integer in \[1, 512\]"):
+        parse({"custom_params": {"chunk_frames": value}})
+
+
+def test_chunks_grow_to_32_frames_unless_told():
+    assert parse({}).chunk_frames == parse({"custom_params": {"chunk_frames": None}}).chunk_frames == 32

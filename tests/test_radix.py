@@ -225,3 +225,9 @@ def test_any_life_of_requests_that_share_prompts_loses_no_row(events):
     for req in list(engine.live):
         engine.release(req)
     engine.assert_all_given_back()
+
+
+def test_a_prompt_without_codes_is_known_by_its_text_ids():
+    rows = np.array([[5, 9, 9], [7, 9, 9]], np.int32)
+    assert row_keys(rows, pad_code=9).tolist() == [5, 7]
+    assert row_keys(rows[:0], pad_code=9).tolist() == []

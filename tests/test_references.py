@@ -17,6 +17,7 @@ from sglang_moss.prompt import choose_mode
 from sglang_moss.references import ReferenceEncoder
 
 RATE = 8000
+FRAME = 40
 CODES = np.arange(6, dtype=np.int32).reshape(3, 2)
 E = CODES.nbytes + ENTRY_BYTES
 
@@ -42,7 +43,7 @@ class Encoding:
 
 
 class FakeCodec:
-    """In the place of `CodecClient`: codes are the waveform's length and a sum of it that tells orders apart."""
+    """In the place of `CodecClient`, and causal like it: a frame's code is a sum over the waveform up to its end."""
 
     def __init__(self) -> None:
         self.encoded: list[np.ndarray] = []
@@ -57,7 +58,8 @@ class FakeCodec:
 
 
 def fake_codes(waveform: np.ndarray) -> np.ndarray:
-    return np.array([[len(waveform), int(1000 * np.dot(waveform, np.arange(len(waveform))))]], dtype=np.int32)
+    sums = np.cumsum(waveform.astype(np.float64) * np.arange(len(waveform)))[FRAME - 1 :: FRAME]
+    return np.stack([np.arange(len(sums)), 1000 * sums], axis=1).astype(np.int32)
 
 
 def clip(seed: int, n_samples: int = 400) -> bytes:
@@ -73,7 +75,9 @@ def prepared(*clips: bytes) -> np.ndarray:
 def with_encoder(session: Callable[[ReferenceEncoder, FakeCodec], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         codec: Any = FakeCodec()
-        await session(ReferenceEncoder(codec, RATE, ReferenceLimits(), SourcePolicy(), cache_bytes=100_000), codec)
+        await session(
+            ReferenceEncoder(codec, RATE, FRAME, ReferenceLimits(), SourcePolicy(), cache_bytes=100_000), codec
+        )
 
     asyncio.run(run())
 
@@ -114,14 +118,18 @@ def test_a_waiter_that_leaves_does_not_cancel_the_others():
     asyncio.run(session())
 
 
-def test_codes_are_kept_although_everybody_has_left():
+def test_an_encoding_that_nobody_waits_for_is_given_up_and_started_anew():
     async def session() -> None:
-        cache, encoding = CodeCache(1000), Encoding()
-        leaves = asyncio.create_task(cache.get(b"key", encoding))
+        cache, given_up, encoding = CodeCache(1000), Encoding(), Encoding()
+        leaving = [asyncio.create_task(cache.get(b"key", given_up)) for _ in range(2)]
         await settle()
-        leaves.cancel()
+        for leaves in leaving:
+            leaves.cancel()
+        await settle()
+        given_up.may_answer.set()
         encoding.may_answer.set()
-        await settle()
+        answer = await cache.get(b"key", encoding)
+        assert (answer.was_cached, given_up.n_calls, encoding.n_calls) == (False, 1, 1)
         assert (await cache.get(b"key", encoding)).was_cached
 
     asyncio.run(session())
@@ -169,12 +177,13 @@ def test_a_mode_gets_the_codes_that_its_prompt_needs(mode):
         assert [c.tolist() for c in codes.clips] == [fake_codes(prepared(c)).tolist() for c in clips if mode.clones]
         expected = fake_codes(prepared(*clips)).tolist() if mode.continues else None
         assert (codes.prompt_audio if codes.prompt_audio is None else codes.prompt_audio.tolist()) == expected
-        assert len(codec.encoded) == 2 * mode.clones + mode.continues
+        # Where both are wanted, the prompt audio begins with the first clip.
+        assert len(codec.encoded) == {CLONE: 2, CONTINUE: 1, BOTH: 2}[mode]
         assert not codes.all_cached
         assert not (await encoder.encode((), choose_mode("generation", 0))).all_cached
         again = await encoder.encode(clips, mode)
         assert again.all_cached
-        assert len(codec.encoded) == 2 * mode.clones + mode.continues
+        assert len(codec.encoded) == {CLONE: 2, CONTINUE: 1, BOTH: 2}[mode]
 
     with_encoder(session)
 
@@ -204,11 +213,22 @@ def test_one_clip_serves_as_reference_and_as_prompt_audio_with_one_encoding():
     with_encoder(session)
 
 
+def test_a_bad_clip_fails_no_other_request_that_shares_the_first_clip():
+    async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
+        good, bad = [clip(1), clip(2)], [clip(1), b"noise"]
+        answers = await asyncio.gather(
+            *(encoder.encode(clips, BOTH) for clips in (bad, good, bad, good)), return_exceptions=True
+        )
+        assert [type(answer).__name__ for answer in answers] == ["BadReference", "ReferenceCodes"] * 2
+
+    with_encoder(session)
+
+
 def test_requests_at_the_same_time_share_what_they_have_in_common():
     async def session(encoder: ReferenceEncoder, codec: FakeCodec) -> None:
         requests = [[clip(1), clip(2)], [clip(2), clip(1)], [clip(1), clip(2)]]
         await asyncio.gather(*(encoder.encode(clips, BOTH) for clips in requests))
-        assert len(codec.encoded) == 4  # two clips, two orders
+        assert len(codec.encoded) == 3  # two orders, and the second clip of the first one
 
     with_encoder(session)
 

@@ -21,10 +21,10 @@ N_CODES = 9
 def test_rows_of_a_range_are_that_range_of_all_rows(n_vq, n_rows, first, length):
     tokens = special_tokens_of(n_vq, N_CODES)
     request = speech_request(tokens, random_frames(4, tokens), n_words=2)
-    request.rows = [np.full(1 + n_vq, i) for i in range(n_rows)]
+    request.rows += [np.full(1 + n_vq, i) for i in range(n_rows)]
     rows = request.all_rows()
     assert rows.dtype == np.int64
-    np.testing.assert_array_equal(rows, [*request.request.prompt.rows, *request.rows])
+    np.testing.assert_array_equal(rows, [*request.request.prompt.rows, *request.rows[:]])
     np.testing.assert_array_equal(request.all_rows(first, first + length), rows[first : first + length])
     np.testing.assert_array_equal(request.all_rows(first), rows[first:])
 
@@ -56,7 +56,7 @@ def test_the_scheduler_gets_text_ids_keys_and_after_pickling_the_whole_request(n
     progress = progress_of(req)
     assert progress is not None
     assert packed.req is req
-    assert progress.rows == []
+    assert len(progress.rows) == 0
     assert progress.request.options == request.options
     np.testing.assert_array_equal(progress.request.prompt.rows, request.prompt.rows)
     np.testing.assert_array_equal(progress.request.prompt.prompt_codes, request.prompt.prompt_codes)

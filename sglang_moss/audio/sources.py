@@ -10,7 +10,6 @@ starts again from there. Proxies from the environment are ignored: they would re
 """
 
 import asyncio
-import base64
 import functools
 import ipaddress
 import os
@@ -23,12 +22,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import httpx
+import pybase64
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.errors import BadReference
 
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
-_BLANKS = re.compile(r"[ \t\r\n]+")  # base64 comes in lines at times
+_BLANKS = " \t\r\n"  # base64 comes in lines at times
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # what an IPv6-only network resolves IPv4 hosts to
 _TUNNELS = tuple(map(ipaddress.ip_network, ("::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")))
@@ -116,10 +116,11 @@ def _check_size(n_bytes: int, policy: SourcePolicy) -> None:
 
 
 def _decode_base64(text: str, policy: SourcePolicy) -> bytes:
-    text = _BLANKS.sub("", text)
+    if any(blank in text for blank in _BLANKS):
+        text = "".join(text.split())
     _check_size(len(text) // 4 * 3 - 2, policy)  # before the bytes exist; padding stands for two of them at most
     try:
-        return base64.b64decode(text, validate=True)
+        return pybase64.b64decode(text, validate=True)
     except ValueError:
         raise _NotBase64Error("expected a data URI, a URL or valid base64, got none of them") from None
 

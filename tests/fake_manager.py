@@ -1,0 +1,73 @@
+"""A stand-in for SGLang's tokenizer manager: yields what a test gives it, and keeps what it was asked."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.audio.wav import wav_bytes
+
+SAMPLE_RATE = 24_000
+FRAME_SAMPLES = 1_920
+
+
+class _Tokenizer:
+    def get_added_vocab(self) -> dict[str, int]:
+        return {"<|im_end|>": 1}
+
+
+@dataclass
+class FakeManager:
+    """What it answers to a request: events, or errors to raise, one after the other."""
+
+    script: Callable[[Any], Iterable[dict[str, Any] | Exception]]
+    voices_dir: Path
+    max_voices: int = 5
+    max_req_input_len: int = 40_960
+    pause_seconds: float = 0.0  # before each event
+    requests: list[Any] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)  # ids of requests whose generator has ended, however it did
+
+    def __post_init__(self) -> None:
+        codec_config = {"sampling_rate": SAMPLE_RATE, "downsample_rate": FRAME_SAMPLES}
+        self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config))
+        self.tokenizer = _Tokenizer()
+        self.server_args = SimpleNamespace(
+            reference_limits=ReferenceLimits(), voices_dir=str(self.voices_dir), max_voices=self.max_voices
+        )
+
+    async def generate_request(self, request: Any, _http_request: None) -> AsyncGenerator[dict[str, Any], None]:
+        self.requests.append(request)
+        try:
+            events = iter(self.script(request))
+            while True:
+                await asyncio.sleep(self.pause_seconds)
+                event = next(events, None)
+                if event is None:
+                    return
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+        finally:
+            self.closed.append(request.rid)
+
+
+def event(pcm: np.ndarray, finish_reason: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One event of a stream with [L] int16 samples."""
+    text = base64.b64encode(wav_bytes(pcm, SAMPLE_RATE)).decode() if len(pcm) else ""
+    meta = {"finish_reason": finish_reason, "prompt_tokens": 11, "completion_tokens": len(pcm) // FRAME_SAMPLES}
+    return {"text": text, "meta_info": meta}
+
+
+def frames_of(level: int, n_frames: int = 3) -> np.ndarray:
+    """[L] int16 samples, all the same."""
+    return np.full(n_frames * FRAME_SAMPLES, level, np.int16)
+
+
+STOP = {"type": "stop"}
