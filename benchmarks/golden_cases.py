@@ -73,7 +73,7 @@ class GoldenCases:
             },
             all_rows=np.concatenate([arrays[f"{case['key']}.input_ids"], rows]),
             text_ids=rows[:, 0].tolist(),
-            frames=FrameReader(self.tokens, continues_prompt=case["start_length"] > 0).read(list(rows)),
+            frames=FrameReader(self.tokens, continues_prompt=case["start_length"] > 0).read(rows),
             margin=case["min_decision_margin"],
         )
 

@@ -1,33 +1,79 @@
-"""Result lines: what was measured, by which command, on what."""
+"""Result lines: what was measured, by which command, on what, from which commit, when."""
 
+import datetime
 import json
+import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+COMMIT_VARIABLE = "SGLANG_MOSS_COMMIT"  # for a copy of the sources without its history
 
-def record(out: Path, lines: Iterable[dict[str, Any]]) -> None:
-    """Print each line as it comes, and append it to `out` as JSON with its command and machine."""
-    module = Path(sys.argv[0]).stem
-    origin = {
-        "benchmark": module,
-        "command": " ".join(["python -m", f"sglang_moss.benchmarks.{module}", *sys.argv[1:]]),
-        "device": device_name(),
-        "sglang": version("sglang"),
-        "torch": version("torch"),
-    }
+
+def record(out: Path, lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Print each line as it comes, and append it to `out` as JSON with its origin; a line may name its `benchmark`.
+
+    Returns:
+        The lines, without their origin.
+    """
+    origin = {**origin_of(sys.argv), "gpu": device_name(), "commit": commit(), "date": _now()}
+    origin |= {"sglang": _version("sglang"), "torch": _version("torch")}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    recorded = []
     with out.open("a") as file:
         for line in lines:
+            recorded.append(line)
             print(json.dumps(line), flush=True)
             file.write(json.dumps({**origin, **line}) + "\n")
             file.flush()
+    return recorded
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines that `record` appended to a file."""
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def origin_of(argv: list[str]) -> dict[str, str]:
+    """What the command line says of itself: the name of the benchmark, and how to run it again."""
+    program = Path(argv[0])
+    if program.suffix != ".py":
+        return {"benchmark": program.name, "command": " ".join([program.name, *argv[1:]])}
+    parts = [program.parent.name] if program.stem == "__main__" else [program.parent.name, program.stem]
+    return {"benchmark": program.stem, "command": " ".join(["python -m", ".".join(["sglang_moss", *parts]), *argv[1:]])}
+
+
+def commit() -> str | None:
+    """The checkout's commit, `-dirty` if files differ from it; None if that is not known."""
+    if COMMIT_VARIABLE in os.environ:
+        return os.environ[COMMIT_VARIABLE]
+    return _output(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--tags"])
 
 
 def device_name() -> str:
-    """The GPU's name, or the processor's kind."""
-    import torch
+    """The first GPU's name, or the processor's kind."""
+    return _output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]) or platform.machine()
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _output(command: list[str]) -> str | None:
+    """The first line that a command prints; None where it fails or does not exist."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().partition("\n")[0] or None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,11 +1,12 @@
-"""Clients of a running server: a Python library (`MossClient`) and the command line `moss-ttsd`."""
+"""Clients of a running server: a library (`MossClient`, `AsyncMossClient`) and the command line `moss-ttsd`."""
 
-from .client import MossClient
+from .client import AsyncMossClient, MossClient
 from .errors import ClientError, ServerRefused, ServerUnreachable, UnusableAnswer
 from .request import Mode, Reference, Settings
-from .speech import Speech
+from .speech import Speech, SpeechChunk
 
 __all__ = [
+    "AsyncMossClient",
     "ClientError",
     "Mode",
     "MossClient",
@@ -14,5 +15,6 @@ __all__ = [
     "ServerUnreachable",
     "Settings",
     "Speech",
+    "SpeechChunk",
     "UnusableAnswer",
 ]

@@ -1,4 +1,4 @@
-"""The command line `moss-ttsd`: speak a text with a running server, and fuse checkpoints.
+"""The command line `moss-ttsd`: speak a text with a running server, measure its speed, and fuse checkpoints.
 
 Exit status: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 Ctrl-C.
 """
@@ -15,7 +15,8 @@ import typer
 from sglang_moss import __version__
 
 from ..fuse import fuse as fuse_checkpoints
-from .client import DEFAULT_TIMEOUT_S, DEFAULT_URL, MossClient
+from .client import MossClient
+from .connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from .errors import ClientError
 from .request import Mode, Reference
 
@@ -84,6 +85,14 @@ def say(
         output.write_bytes(speech.wav)
         cut = " (cut: not at the end of the text)" if speech.finish_reason == "length" else ""
         typer.echo(f"{speech.seconds:.2f} s of audio{cut}, {speech.frames} frames, in {took_s:.2f} s: {output}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def bench(arguments: Annotated[list[str] | None, typer.Argument(help="See `moss-ttsd bench --help`.")] = None) -> None:
+    """Measure the speed of a running server."""
+    from ..benchmarks.serving import main as benchmark  # only here: numpy and more for nothing else of the client's
+
+    raise typer.Exit(benchmark(arguments or [], prog="moss-ttsd bench"))
 
 
 @app.command()

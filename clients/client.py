@@ -1,24 +1,25 @@
-"""A client of a running server.
+"""Clients of a running server: one that waits, and one for asyncio.
 
 with MossClient("http://127.0.0.1:30000") as client:
     speech = client.generate("[S1] Hello. [S2] Hi.", [Reference("a.wav", "..."), Reference("b.wav", "...")], seed=1)
     Path("out.wav").write_bytes(speech.wav)
+    for chunk in client.stream("[S1] Hello."):
+        player.write(chunk.pcm)
 """
 
-import ipaddress
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Self, Unpack
 
 import httpx
 
-from .errors import ServerRefused, ServerUnreachable, UnusableAnswer
+from .connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, connection, refusal, unreachable
+from .events import EventReader
 from .request import Reference, Settings, request_body
-from .speech import Speech
+from .speech import Speech, SpeechChunk
 
-DEFAULT_URL = "http://127.0.0.1:30000"  # where `sglang serve` listens unless told otherwise
-DEFAULT_TIMEOUT_S = 3600.0
-_CONNECT_TIMEOUT_S = 10.0
-_SHOWN_CHARS = 400
+_PATH = "/generate"
+_JSON = {"Content-Type": "application/json"}
 
 
 class MossClient:
@@ -27,7 +28,7 @@ class MossClient:
     Args:
         base_url: of the server.
         api_key: of the server, if it was started with one.
-        timeout_s: how long to wait for an answer: it comes when all of the speech is there.
+        timeout_s: how long to wait for more of an answer; one that does not stream comes all at once.
     Raises:
         ValueError: no URL of a server, or a key that no HTTP header can carry.
     """
@@ -35,13 +36,7 @@ class MossClient:
     def __init__(
         self, base_url: str = DEFAULT_URL, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> None:
-        url = _server_url(base_url)
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {_header_safe(api_key)}"} if api_key else {},
-            timeout=httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
-            trust_env=not _is_loopback(url.host),  # a proxy's own loopback is another machine's
-        )
+        self._http = httpx.Client(**connection(base_url, api_key, timeout_s))
 
     def generate(self, text: str, references: Sequence[Reference] = (), **settings: Unpack[Settings]) -> Speech:
         """Speak a text.
@@ -54,20 +49,38 @@ class MossClient:
             ClientError: see `errors`.
             ValueError, OSError: see `request_body`; nothing was sent.
         """
-        body = request_body(text, references, settings)
+        body = encoded(request_body(text, references, settings))
         try:
-            response = self._http.post("/generate", json=body)
+            response = self._http.post(_PATH, content=body, headers=_JSON)
         except httpx.RequestError as error:
-            raise ServerUnreachable(
-                f"{self._http.base_url}: {_one_line(str(error)) or type(error).__name__}"
-            ) from error
+            raise unreachable(self._http.base_url, error) from error
         if response.status_code != httpx.codes.OK:
-            raise ServerRefused(response.status_code, _message(response))
+            raise refusal(response)
+        return Speech.from_body(response.content)
+
+    def stream(
+        self, text: str, references: Sequence[Reference] = (), **settings: Unpack[Settings]
+    ) -> Iterator[SpeechChunk]:
+        """Speak a text; the speech comes while it is made.
+
+        Arguments and errors are those of `generate`; those about the arguments rise here, the others while iterating,
+        also after some chunks. Closing the iterator early ends the request.
+        """
+        return self._chunks(encoded(request_body(text, references, settings), stream=True))
+
+    def _chunks(self, body: bytes) -> Iterator[SpeechChunk]:
+        events = EventReader()
         try:
-            answer = response.json()
-        except ValueError as error:
-            raise UnusableAnswer(f"the answer is not JSON ({error}): does this server serve MOSS-TTSD?") from error
-        return Speech.from_answer(answer)
+            with self._http.stream("POST", _PATH, content=body, headers=_JSON) as response:
+                if response.status_code != httpx.codes.OK:
+                    response.read()
+                    raise refusal(response)
+                for piece in response.iter_bytes():
+                    for data in events.feed(piece):
+                        yield SpeechChunk.from_event(data)
+        except httpx.RequestError as error:
+            raise unreachable(self._http.base_url, error) from error
+        events.check_ended()
 
     def close(self) -> None:
         """Close the connections."""
@@ -80,47 +93,72 @@ class MossClient:
         self.close()
 
 
-def _server_url(base_url: str) -> httpx.URL:
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise ValueError(f"the server's URL must be like {DEFAULT_URL}, got {base_url!r} ({error})") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"the server's URL must be like {DEFAULT_URL}, got {base_url!r}")
-    return url
+class AsyncMossClient:
+    """`MossClient` for asyncio: the same arguments, answers and errors."""
+
+    def __init__(
+        self, base_url: str = DEFAULT_URL, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
+        self._http = httpx.AsyncClient(**connection(base_url, api_key, timeout_s))
+
+    async def generate(self, text: str, references: Sequence[Reference] = (), **settings: Unpack[Settings]) -> Speech:
+        """See `MossClient.generate`."""
+        return Speech.from_body(await self.answer(encoded(request_body(text, references, settings))))
+
+    def stream(
+        self, text: str, references: Sequence[Reference] = (), **settings: Unpack[Settings]
+    ) -> AsyncIterator[SpeechChunk]:
+        """See `MossClient.stream`."""
+        return self._chunks(encoded(request_body(text, references, settings), stream=True))
+
+    async def answer(self, body: bytes) -> bytes:
+        """Send an encoded request; the body of its answer, not yet read.
+
+        Raises:
+            ServerUnreachable, ServerRefused.
+        """
+        try:
+            response = await self._http.post(_PATH, content=body, headers=_JSON)
+        except httpx.RequestError as error:
+            raise unreachable(self._http.base_url, error) from error
+        if response.status_code != httpx.codes.OK:
+            raise refusal(response)
+        return response.content
+
+    async def events(self, body: bytes) -> AsyncIterator[bytes]:
+        """Send an encoded request that streams; the data of its events, not yet read.
+
+        Raises:
+            ServerUnreachable, ServerRefused.
+        """
+        events = EventReader()
+        try:
+            async with self._http.stream("POST", _PATH, content=body, headers=_JSON) as response:
+                if response.status_code != httpx.codes.OK:
+                    await response.aread()
+                    raise refusal(response)
+                async for piece in response.aiter_bytes():
+                    for data in events.feed(piece):
+                        yield data
+        except httpx.RequestError as error:
+            raise unreachable(self._http.base_url, error) from error
+        events.check_ended()
+
+    async def _chunks(self, body: bytes) -> AsyncIterator[SpeechChunk]:
+        async for data in self.events(body):
+            yield SpeechChunk.from_event(data)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
 
 
-def _header_safe(api_key: str) -> str:
-    """The key without blanks around it, such as the newline of the file it came from; errors do not show it."""
-    key = api_key.strip()
-    if not (key and key.isascii() and key.isprintable()):
-        raise ValueError("the API key must be printable ASCII characters")
-    return key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _message(response: httpx.Response) -> str:
-    """The sentence in an error's body, whichever part of the server, or proxy before it, wrote it."""
-    try:
-        body: Any = response.json()
-    except ValueError:
-        body = response.text
-    match body:
-        case {"error": {"message": str(message)}} | {"error": str(message)}:
-            pass
-        case {"message": str(message)} | {"detail": str(message)}:
-            pass
-        case _:
-            message = response.text
-    return _one_line(message) or response.reason_phrase
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN_CHARS else f"{line[:_SHOWN_CHARS]} ..."
+def encoded(body: dict[str, Any], *, stream: bool = False) -> bytes:
+    """A request's body as it travels."""
+    return json.dumps({**body, "stream": True} if stream else body).encode()

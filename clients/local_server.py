@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from typing import Self
 import httpx
 
 HOST = "127.0.0.1"
+# `sglang serve` by module, for where no script is installed.
+SGLANG_SERVE = (sys.executable, "-c", "from sglang.cli.main import main; main()", "serve")
 _POLL_S = 0.2
 _PROBE_TIMEOUT_S = 5.0
 _TAIL_LINES = 25
@@ -40,6 +43,7 @@ class LocalServer:
         start_timeout_s: how long it may take to be ready.
         stop_timeout_s: how long it may take to end by itself before it is killed.
         command: what to run instead of `sglang serve`; the same arguments follow.
+        delay_pattern: serve our model; False: stock SGLang with another one.
     Raises:
         ServerFailed: on entering, when the server dies or `start_timeout_s` has passed. Nothing of it is left then.
         FileNotFoundError: on entering, when the command does not exist.
@@ -55,6 +59,7 @@ class LocalServer:
         start_timeout_s: float = 600.0,
         stop_timeout_s: float = 20.0,
         command: Sequence[str] | None = None,
+        delay_pattern: bool = True,
     ) -> None:
         self.log = log
         self.port = 0  # while it runs: its port
@@ -64,6 +69,7 @@ class LocalServer:
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._command = command or (str(Path(sysconfig.get_path("scripts")) / "sglang"), "serve")
+        self._flags = ["--delay-pattern"] if delay_pattern else []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,7 +80,7 @@ class LocalServer:
     def __enter__(self) -> Self:
         self.port = free_port()
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        arguments = ["--model-path", str(self._model_path), "--delay-pattern", "--host", HOST, "--port", str(self.port)]
+        arguments = ["--model-path", str(self._model_path), *self._flags, "--host", HOST, "--port", str(self.port)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*self._command, *arguments, *self._extra_args],

@@ -50,6 +50,7 @@ class Settings(TypedDict, total=False):
     text_top_p: float | None
     text_top_k: int | None
     return_codes: bool  # fill `Speech.codes`
+    chunk_frames: int | None  # of a stream: no chunk is longer; the first ones are short in any case
 
 
 def request_body(text: str, references: Sequence[Reference], settings: Settings) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def _sampling_params(settings: Settings, mode: Mode | None) -> dict[str, Any]:
         "text_top_p": settings.get("text_top_p"),
         "text_top_k": settings.get("text_top_k"),
         "return_codes": settings.get("return_codes") or None,
+        "chunk_frames": settings.get("chunk_frames"),
     }
     params = {
         "max_new_tokens": _frames_in(settings.get("max_seconds")),

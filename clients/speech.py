@@ -1,12 +1,16 @@
-"""The server's answer, as a client sees it."""
+"""The server's answers, as a client sees them: a whole one, or a chunk of one that streams."""
 
 import base64
 import io
+import json
 import wave
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import UnusableAnswer
+from .errors import ServerRefused, UnusableAnswer
+
+_ASK = "does this server serve MOSS-TTSD?"
+_INTERNAL_ERROR = 500
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,20 @@ class Speech:
     meta: dict[str, Any] = field(repr=False)
     codes: list[list[int]] | None = field(repr=False)
 
+    @property
+    def pcm(self) -> bytes:
+        """The samples of `wav`, 16-bit little-endian mono."""
+        return _read_wav(self.wav)[2]
+
+    @classmethod
+    def from_body(cls, body: bytes) -> "Speech":
+        """Read what `/generate` answers with.
+
+        Raises:
+            UnusableAnswer: it is not JSON, a field is missing, or `text` is not a base64 WAV.
+        """
+        return cls.from_answer(_json(body))
+
     @classmethod
     def from_answer(cls, answer: Any) -> "Speech":
         """Read the JSON that `/generate` answers with.
@@ -45,15 +63,9 @@ class Speech:
             }:
                 meta = answer["meta_info"]
             case _:
-                raise UnusableAnswer("the answer has no speech in it: does this server serve MOSS-TTSD?")
-        try:
-            wav = base64.b64decode(text, validate=True)
-            with wave.open(io.BytesIO(wav)) as file:
-                sample_rate, n_samples = file.getframerate(), file.getnframes()
-        except (ValueError, EOFError, wave.Error) as error:  # binascii.Error is a ValueError
-            raise UnusableAnswer(
-                f"the answer's text is no base64 WAV ({error}): does this server serve MOSS-TTSD?"
-            ) from error
+                raise UnusableAnswer(f"the answer has no speech in it: {_ASK}")
+        wav = _base64(text)
+        sample_rate, n_samples, _pcm = _read_wav(wav)
         return cls(
             wav=wav,
             sample_rate=sample_rate,
@@ -63,3 +75,75 @@ class Speech:
             meta=meta,
             codes=meta.get("audio_codes"),
         )
+
+
+@dataclass(frozen=True)
+class SpeechChunk:
+    """The next stretch of speech that streams.
+
+    Attributes:
+        pcm: its samples, 16-bit little-endian mono; chunk after chunk they are the whole speech.
+        sample_rate: Hz.
+        seconds: length of `pcm`.
+        finish_reason: None before the last chunk; then as `Speech.finish_reason`.
+        meta: `meta_info` of the event; that of the last chunk is what a whole answer has.
+    """
+
+    pcm: bytes = field(repr=False)
+    sample_rate: int
+    seconds: float
+    finish_reason: str | None
+    meta: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_event(cls, data: bytes) -> "SpeechChunk":
+        """Read the data of one event.
+
+        Raises:
+            ServerRefused: the event says that the request failed.
+            UnusableAnswer: it is not JSON, a field is missing, or `text` is not a base64 WAV.
+        """
+        match _json(data):
+            case {"error": {"message": str(message), **error}}:
+                raise ServerRefused(_status(error.get("code")), message)
+            case {"meta_info": {"finish_reason": {"type": "abort", **abort}}}:
+                raise ServerRefused(_status(abort.get("status_code")), str(abort.get("message") or "aborted"))
+            case {"text": str(text), "meta_info": {"audio_seconds": float() | int(), **_rest} as meta}:
+                reason = meta.get("finish_reason")
+            case _:
+                raise UnusableAnswer(f"the event has no speech in it: {_ASK}")
+        sample_rate, n_samples, pcm = _read_wav(_base64(text))
+        return cls(
+            pcm=pcm,
+            sample_rate=sample_rate,
+            seconds=n_samples / sample_rate,
+            finish_reason=reason["type"] if isinstance(reason, dict) else None,
+            meta=meta,
+        )
+
+
+def _status(code: Any) -> int:
+    return code if isinstance(code, int) else _INTERNAL_ERROR
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise UnusableAnswer(f"the answer is not JSON ({error}): {_ASK}") from error
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:  # binascii.Error is one
+        raise UnusableAnswer(f"the answer's text is no base64 WAV ({error}): {_ASK}") from error
+
+
+def _read_wav(wav: bytes) -> tuple[int, int, bytes]:
+    """Rate in Hz, number of samples, and the samples of a WAV file."""
+    try:
+        with wave.open(io.BytesIO(wav)) as file:
+            return file.getframerate(), file.getnframes(), file.readframes(file.getnframes())
+    except (ValueError, EOFError, wave.Error) as error:
+        raise UnusableAnswer(f"the answer's text is no base64 WAV ({error}): {_ASK}") from error

@@ -1,0 +1,44 @@
+"""How long a workload's prompts are, and how much of one the server knows from another: for `engine_ceiling`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from sglang_moss.config import special_tokens
+from sglang_moss.directives import read_script
+from sglang_moss.prompt import build_prompt, choose_mode
+
+from .workloads import FRAMES_PER_SECOND, RequestMaker
+
+
+@dataclass(frozen=True)
+class PromptRows:
+    """Rows of a prompt, and how many of them another request with the same voices has in common with it."""
+
+    n_rows: int
+    n_shared: int
+
+
+def prompt_rows(maker: RequestMaker, fused: Path) -> PromptRows:
+    """Of two requests with made-up voices, from a fused checkpoint's tokenizer and configuration."""
+    first, second = (_rows(maker, fused, index) for index in range(2))
+    length = min(len(first), len(second))
+    differ = np.flatnonzero((first[:length] != second[:length]).any(axis=1))
+    return PromptRows(n_rows=len(first), n_shared=int(differ[0]) if len(differ) else length)
+
+
+def _rows(maker: RequestMaker, fused: Path, index: int) -> np.ndarray:
+    body = json.loads(maker.body(index))
+    tokens = special_tokens(json.loads((fused / "config.json").read_text(encoding="utf-8")))
+    tokenizer = AutoTokenizer.from_pretrained(fused)
+    n_references = len(body["audio_data"])
+    mode = choose_mode(body["sampling_params"].get("custom_params", {}).get("mode"), n_references)
+    n_frames = round(maker.workload.reference_seconds * FRAMES_PER_SECOND)
+    clip = np.zeros((n_frames, tokens.n_vq), np.int32)  # which codes they are changes no length
+    script = read_script(body["text"])
+    references = [clip] * n_references if mode.clones else None
+    prompt_audio = np.concatenate([clip] * n_references) if mode.continues else None
+    return build_prompt(script, references, prompt_audio, tokenizer, tokens, mode).rows

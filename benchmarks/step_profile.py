@@ -1,0 +1,187 @@
+"""What one decode step launches on the GPU: kernels by name, their time, and the gaps between them.
+
+    python -m sglang_moss.benchmarks.step_profile --url http://127.0.0.1:30000 --running 64 --out steps.jsonl
+
+Keeps `--running` requests going on a running server, has SGLang's profiler record a few steps, and reads the trace. A
+step begins with a launch of the decode graph, of which the trace holds one group of kernels a step. Kernels on that
+graph's stream are the language model's; those on others run beside it: the codec's.
+"""
+
+import argparse
+import asyncio
+import gzip
+import json
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ..clients import AsyncMossClient
+from ..clients.connection import DEFAULT_URL
+from . import load
+from .record import record
+from .workloads import WORKLOADS, RequestMaker
+
+_LEAST_OF_A_GRAPH = 8  # kernels that share a launch; fewer: no graph
+_SECONDS = 120.0  # of speech: the requests still run when the last step is recorded
+_KINDS = ("kernel", "gpu_memcpy", "gpu_memset")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel, copy or fill on the GPU; times in microseconds."""
+
+    name: str
+    stream: int
+    start_us: float
+    us: float
+    correlation: int  # shared by all kernels of one graph launch
+
+    @property
+    def end_us(self) -> float:
+        return self.start_us + self.us
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", default=DEFAULT_URL)
+    parser.add_argument("--running", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--steps", type=int, default=20, help="to record (%(default)s)")
+    parser.add_argument("--settle-seconds", type=float, default=4.0, help="from all being sent to the first step")
+    parser.add_argument("--label", default="", help="put into every line, to tell before from after")
+    parser.add_argument("--names", type=int, default=40, help="kernels to name, those with the most time")
+    parser.add_argument("--cpu", action="store_true", help="record the host too; slows the step down")
+    parser.add_argument("--trace-dir", type=Path, help="keep the traces there; a folder that the server can write")
+    parser.add_argument("--out", type=Path, default=Path("steps.jsonl"))
+    args = parser.parse_args()
+    record(args.out, profiles(args))
+
+
+def profiles(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        for running in args.running:
+            traces = args.trace_dir or Path(folder)
+            trace = load.run(_recorded_trace(args, running, traces))
+            origin = {"running": running, "label": args.label}
+            for line in step_lines(launches(json.loads(gzip.decompress(trace.read_bytes()))), args.names):
+                yield {**origin, **line}
+
+
+def launches(trace: dict[str, Any]) -> list[Launch]:
+    """What ran on the GPU, from a Chrome trace, in the order of time."""
+    found = [
+        Launch(e["name"], int(e["args"]["stream"]), float(e["ts"]), float(e["dur"]), int(e["args"]["correlation"]))
+        for e in trace["traceEvents"]
+        if e.get("cat") in _KINDS and e.get("ph") == "X"
+    ]
+    return sorted(found, key=lambda launch: launch.start_us)
+
+
+def step_lines(all_launches: Sequence[Launch], n_names: int) -> Iterator[dict[str, Any]]:
+    """First a line on the mean step, then one for each kernel name, per step.
+
+    Raises:
+        ValueError: the trace does not hold two steps of a decode graph.
+    """
+    steps = _decode_graphs(all_launches)
+    starts = [graph[0].start_us for graph in steps]
+    n_steps = len(steps) - 1
+    stream = Counter(launch.stream for graph in steps for launch in graph).most_common(1)[0][0]
+    inside = [launch for launch in all_launches if starts[0] <= launch.start_us < starts[-1]]
+    own = [launch for launch in inside if launch.stream == stream]
+    beside = [launch for launch in inside if launch.stream != stream]
+    period_us = (starts[-1] - starts[0]) / n_steps
+    yield {
+        "check": "step",
+        "n_steps": n_steps,
+        "step_us": period_us,
+        "launches": len(own) / n_steps,
+        "graph_kernels": sum(map(len, steps[:-1])) / n_steps,
+        "graph_us": sum(graph[-1].end_us - graph[0].start_us for graph in steps[:-1]) / n_steps,
+        "gpu_us": sum(launch.us for launch in own) / n_steps,
+        "idle_us": period_us - busy_us(own) / n_steps,
+        "launches_beside": len(beside) / n_steps,
+        "gpu_us_beside": sum(launch.us for launch in beside) / n_steps,
+        "idle_us_of_all_streams": period_us - busy_us(inside) / n_steps,
+    }
+    for where, part in (("step", own), ("beside", beside)):
+        names: dict[str, list[float]] = defaultdict(list)
+        for launch in part:
+            names[launch.name].append(launch.us)
+        for name, times in sorted(names.items(), key=lambda item: -sum(item[1]))[:n_names]:
+            yield {
+                "check": "kernel",
+                "where": where,
+                "name": name[:120],
+                "launches": len(times) / n_steps,
+                "gpu_us": sum(times) / n_steps,
+            }
+
+
+def busy_us(sorted_launches: Sequence[Launch]) -> float:
+    """How long at least one of them runs."""
+    busy, until = 0.0, float("-inf")
+    for launch in sorted_launches:
+        busy += max(0.0, launch.end_us - max(until, launch.start_us))
+        until = max(until, launch.end_us)
+    return busy
+
+
+def _decode_graphs(all_launches: Sequence[Launch]) -> list[list[Launch]]:
+    """The kernels of each launch of the decode graph: of all graphs, the one with the most time in the trace."""
+    groups: dict[int, list[Launch]] = defaultdict(list)
+    for launch in all_launches:
+        groups[launch.correlation].append(launch)
+    by_size: dict[int, list[list[Launch]]] = defaultdict(list)
+    for group in groups.values():
+        if len(group) >= _LEAST_OF_A_GRAPH:
+            by_size[len(group)].append(group)
+    graphs = max(by_size.values(), key=lambda same: sum(g.us for group in same for g in group), default=[])
+    if len(graphs) < 2:
+        raise ValueError("the trace holds no two launches of a decode graph: are CUDA graphs on, and enough steps?")
+    return graphs
+
+
+async def _recorded_trace(args: argparse.Namespace, running: int, folder: Path) -> Path:
+    """Profile while `running` requests decode; they are dropped afterwards."""
+    workload = replace(WORKLOADS["dialogue"], seconds=_SECONDS)
+    maker = RequestMaker(workload, case=f"profile-{running}-{time.time_ns()}")
+    before = set(folder.glob("*.trace.json.gz"))
+    async with AsyncMossClient(args.url) as client, httpx.AsyncClient(base_url=args.url, timeout=60) as http:
+        asking = [asyncio.create_task(client.answer(maker.body(i))) for i in range(running)]
+        await asyncio.sleep(args.settle_seconds)
+        activities = ["CPU", "GPU"] if args.cpu else ["GPU"]
+        settings = {"output_dir": str(folder), "num_steps": args.steps, "activities": activities, "with_stack": False}
+        (await http.post("/start_profile", json=settings)).raise_for_status()
+        try:
+            return await _new_trace(folder, before, asking)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def _new_trace(folder: Path, before: set[Path], asking: Sequence["asyncio.Task[bytes]"]) -> Path:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        await asyncio.sleep(0.5)
+        for path in set(folder.glob("*.trace.json.gz")) - before:
+            try:
+                gzip.decompress(path.read_bytes())
+            except (EOFError, OSError):
+                continue  # still being written
+            return path
+        for task in asking:
+            if task.done():
+                task.result()  # raises what went wrong
+    raise TimeoutError(f"no trace came in {folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

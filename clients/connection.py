@@ -1,0 +1,82 @@
+"""What both clients share of HTTP: how they connect, and what they make of an answer that is not one."""
+
+import ipaddress
+from typing import Any
+
+import httpx
+
+from .errors import ServerRefused, ServerUnreachable
+
+DEFAULT_URL = "http://127.0.0.1:30000"  # where `sglang serve` listens unless told otherwise
+DEFAULT_TIMEOUT_S = 3600.0
+_CONNECT_TIMEOUT_S = 10.0
+_SHOWN_CHARS = 400
+
+
+def connection(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`.
+
+    Raises:
+        ValueError: no URL of a server, or a key that no HTTP header can carry.
+    """
+    url = _server_url(base_url)
+    return {
+        "base_url": url,
+        "headers": {"Authorization": f"Bearer {_header_safe(api_key)}"} if api_key else {},
+        "timeout": httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
+        "trust_env": not _is_loopback(url.host),  # a proxy's own loopback is another machine's
+        # The server queues what it cannot run; httpx's own limit of 100 would do so unseen.
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None),
+    }
+
+
+def unreachable(base_url: httpx.URL, error: httpx.RequestError) -> ServerUnreachable:
+    return ServerUnreachable(f"{base_url}: {_one_line(str(error)) or type(error).__name__}")
+
+
+def refusal(response: httpx.Response) -> ServerRefused:
+    """The sentence in the body of an error, whichever part of the server, or proxy before it, wrote it."""
+    try:
+        body: Any = response.json()
+    except ValueError:
+        body = response.text
+    return ServerRefused(response.status_code, _one_line(_message(body, response.text)) or response.reason_phrase)
+
+
+def _message(body: Any, otherwise: str) -> str:
+    match body:
+        case {"error": {"message": str(message)}} | {"error": str(message)}:
+            return message
+        case {"message": str(message)} | {"detail": str(message)}:
+            return message
+    return otherwise
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_CHARS else f"{line[:_SHOWN_CHARS]} ..."
+
+
+def _server_url(base_url: str) -> httpx.URL:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"the server's URL must be like {DEFAULT_URL}, got {base_url!r} ({error})") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"the server's URL must be like {DEFAULT_URL}, got {base_url!r}")
+    return url
+
+
+def _header_safe(api_key: str) -> str:
+    """The key without blanks around it, such as the newline of the file it came from; errors do not show it."""
+    key = api_key.strip()
+    if not (key and key.isascii() and key.isprintable()):
+        raise ValueError("the API key must be printable ASCII characters")
+    return key
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

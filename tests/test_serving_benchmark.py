@@ -1,0 +1,69 @@
+"""`moss-ttsd bench` from the command line to its lines, on a made-up server and on the real one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_speech_server import FakeServer, fake_speech_server, speech_answer
+from typer.testing import CliRunner
+
+from sglang_moss.benchmarks import serving
+from sglang_moss.benchmarks.record import read_lines
+from sglang_moss.clients.cli import app
+from sglang_moss.clients.local_server import LocalServer
+
+FAST = ["--audio-seconds", "0.4", "--reference-seconds", "0.5", "--warm-up-seconds", "0.4", "--least-requests", "3"]
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with fake_speech_server() as fake:
+        yield fake
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_bench_measures_a_server_and_writes_lines(server: FakeServer, tmp_path: Path, stream: list[str]):
+    out = tmp_path / "lines.jsonl"
+    command = ["bench", "--url", server.url, "--concurrency", "1", "2", *FAST, *stream, "--out", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    lines = read_lines(out)
+    assert [(line["concurrency"], line["n_requests"], line["n_failed"]) for line in lines] == [(1, 4, 0), (2, 8, 0)]
+    for line in lines:
+        assert line["audio_s"] == pytest.approx(0.4 * line["n_requests"])
+        assert line["audio_s_per_s"] == pytest.approx(line["audio_s"] / line["wall_s"])
+        assert line["benchmark"] == "serving"
+        assert line["gapless_share"] == (1.0 if stream else None)
+    scripts = [b["text"] for b in server.bodies if "text" in b]
+    assert len(scripts) == len(set(scripts)) == 4 + 8 + 2 + 3  # measured ones, and those of the warm-up
+
+
+def test_bench_fails_where_the_audio_is_not_what_was_asked_for(server: FakeServer, tmp_path: Path):
+    server.answer = json.dumps(speech_answer(4)).encode()
+    out = tmp_path / "lines.jsonl"
+    args = ["--url", server.url, "--concurrency", "2", *FAST, "--requests", "4", "--out", str(out)]
+    assert serving.main(args) == 1
+    (line,) = read_lines(out)
+    assert (line["n_failed"], line["failures"], line["audio_s_per_s"]) == (4, {"wrong length": 4}, 0.0)
+
+
+def test_bench_says_what_is_wrong_before_it_measures(server: FakeServer, capsys: pytest.CaptureFixture[str]):
+    server.status, server.answer = 400, b'{"error": {"message": "text is missing"}}'
+    assert serving.main(["--url", server.url, "--concurrency", "1", *FAST, "--out", "/dev/null"]) == 1
+    assert "error: while warming up: HTTP 400: text is missing" in capsys.readouterr().err
+
+
+@pytest.mark.server
+def test_bench_on_the_real_server(fused_path: Path, tmp_path: Path):
+    out = tmp_path / "lines.jsonl"
+    with LocalServer(fused_path, log=tmp_path / "server.log") as running:
+        args = ["--url", running.url, *FAST, "--out", str(out)]
+        assert serving.main([*args, "--concurrency", "2", "--requests", "4"]) == 0
+        assert serving.main([*args, "--rate", "20", "--requests", "3", "--uncached-references"]) == 0
+        assert serving.main([*args, "--concurrency", "2", "--requests", "4", "--stream"]) == 0
+    whole, open_loop, streamed = read_lines(out)
+    assert [line["n_failed"] for line in (whole, open_loop, streamed)] == [0, 0, 0]
+    assert whole["references_cached_share"] == 1.0
+    assert 0 < whole["cached_tokens"] < whole["prompt_tokens"]
+    assert (open_loop["rate"], open_loop["concurrency"], open_loop["references_cached_share"]) == (20.0, None, 0.0)
+    assert streamed["ttfa_ms_p50"] <= 1e3 * streamed["latency_s_p50"]
