@@ -166,15 +166,6 @@ def test_references_come_in_many_forms(client: httpx.Client, source: str):
     ]
 
 
-def test_a_stream_carries_the_same_audio(client: httpx.Client):
-    body = {"text": "[S1] Hello.", "sampling_params": fixed(7)}
-    whole = ask(client, body)["text"]
-    events = client.post("/generate", json={**body, "stream": True}).text.split("\n\n")
-    spoken = [httpx.Response(200, content=e.removeprefix("data: ")).json() for e in events if e.startswith("data: {")]
-    assert [e["text"] for e in spoken if e["text"]] == [whole]
-    assert "data: [DONE]" in events
-
-
 BAD_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "empty text": ({"text": ""}, "text"),
     "blank text": ({"text": " \n"}, "text"),
@@ -196,6 +187,10 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "mode without references": (
         {"text": "[S1] Hi.", "sampling_params": {"custom_params": {"mode": "voice_clone"}}},
         "references",
+    ),
+    "a chunk of no frames": (
+        {"text": "[S1] Hi.", "sampling_params": {"custom_params": {"chunk_frames": 0}}},
+        "chunk_frames",
     ),
     "unknown custom parameter": ({"text": "[S1] Hi.", "sampling_params": {"custom_params": {"speed": 2}}}, "speed"),
     "unknown setting": ({"text": "[S1] Hi.", "sampling_params": {"tempo": 2}}, "tempo"),

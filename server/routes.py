@@ -1,0 +1,111 @@
+"""The routes themselves."""
+
+import asyncio
+import uuid
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+
+from sglang_moss.audio.preparation import prepare_reference
+from sglang_moss.errors import BadReference
+from sglang_moss.text import MAX_SPEAKERS, SPEAKER_TAG, check_text
+
+from .answers import events_of, file_of, stream
+from .encoding import make_encoder, media_type
+from .engine import Engine
+from .errors import BadField, route_class
+from .fields import SpeechFields
+from .narration import Narration
+from .order import read_order
+from .voices import Voice, VoiceStore, check_name
+
+_MAX_TRANSCRIPT_CHARS = 10_000
+_DEFAULT_FORMAT = "mp3"  # OpenAI's
+
+
+def speech_router(engine: Engine, store: VoiceStore) -> APIRouter:
+    """`POST /v1/audio/speech`."""
+    base64_bytes = engine.limits.max_bytes * 4 // 3 + 4
+    router = APIRouter(route_class=route_class(MAX_SPEAKERS * base64_bytes))
+
+    @router.post("/v1/audio/speech", response_class=Response)
+    async def create_speech(fields: SpeechFields, request: Request) -> Response:
+        """Speak a script, as OpenAI's endpoint of this name does, in one voice or several.
+
+        The audio is sent as it is made: one file in `response_format` (mp3 by default), or with `stream_format: sse`
+        the same bytes in `speech.audio.delta` events and a last `speech.audio.done`. A file that breaks off was cut by
+        a failure.
+
+        Who speaks: `voice` is [S1]'s; `voices` gives stored voices by speaker, `references` clips that come along; all
+        three may be mixed, from S1 on without a gap. Speakers without a voice get one from the model, anew each time.
+
+        How: without `mode`, voices are cloned, and continued where every transcript is known. Scripts that do not fit
+        one session are spoken in parts, and so is any with `split`: a part continues the one before it.
+        """
+        order = await read_order(fields, store, engine)
+        narration = Narration(engine, order, uuid.uuid4().hex)
+        audio_format = fields.response_format or _DEFAULT_FORMAT
+        encoder = make_encoder(audio_format, engine.sample_rate)
+        headers = {"X-Request-Id": narration.id, "X-Sample-Rate": str(engine.sample_rate)}
+        if fields.stream_format == "sse":
+            return await stream(events_of(narration, encoder), request, "text/event-stream", headers)
+        return await stream(file_of(narration, encoder), request, media_type(audio_format), headers)
+
+    return router
+
+
+def voice_router(engine: Engine, store: VoiceStore) -> APIRouter:
+    """`GET`, `POST` and `DELETE /v1/audio/voices`."""
+    router = APIRouter(route_class=route_class(engine.limits.max_bytes))
+
+    @router.get("/v1/audio/voices")
+    async def list_voices() -> dict[str, Any]:
+        """Stored voices, by name."""
+        return {"object": "list", "data": [_shown(voice) for voice in await asyncio.to_thread(store.list_voices)]}
+
+    @router.post("/v1/audio/voices", status_code=HTTPStatus.CREATED)
+    async def add_voice(
+        name: Annotated[str, Form()], audio: Annotated[UploadFile, File()], text: Annotated[str, Form()] = ""
+    ) -> dict[str, Any]:
+        """Store a voice: a clip, and what is said in it (without which it can be cloned, but not continued)."""
+        check_name(name)
+        transcript = _check_transcript(text, engine)
+        data = await audio.read(engine.limits.max_bytes + 1)
+        seconds = await asyncio.to_thread(_seconds_of, data, engine)
+        return _shown(await asyncio.to_thread(store.add, name, data, transcript, seconds))
+
+    @router.delete("/v1/audio/voices/{name}")
+    async def remove_voice(name: str) -> dict[str, Any]:
+        """Forget a voice."""
+        await asyncio.to_thread(store.remove, name)
+        return {"object": "voice.deleted", "id": name, "deleted": True}
+
+    return router
+
+
+def _shown(voice: Voice) -> dict[str, Any]:
+    """A voice as the API says it; `id` is what `/v1/audio/speech` takes."""
+    return {"object": "voice", "id": voice.name, **asdict(voice)}
+
+
+def _check_transcript(text: str, engine: Engine) -> str | None:
+    """What is said in a voice's clip: one speaker's words, or None."""
+    if not text.strip():
+        return None
+    check_text(text, engine.special_strings)
+    if len(text) > _MAX_TRANSCRIPT_CHARS or SPEAKER_TAG.search(text):
+        raise BadField(f"text: at most {_MAX_TRANSCRIPT_CHARS} characters, without speaker tags", "text")
+    return text.strip()
+
+
+def _seconds_of(data: bytes, engine: Engine) -> float:
+    """Length of an uploaded clip, after everything that will be done to it when it is used."""
+    try:
+        waveform = prepare_reference(data, engine.sample_rate, engine.limits, position=0)
+    except BadReference as error:
+        raise BadField(f"audio: {error.problem or error}", "audio") from None
+    if len(waveform) < engine.frame_samples:
+        raise BadField("audio: the clip is shorter than one frame, 0.08 s", "audio")
+    return len(waveform) / engine.sample_rate
