@@ -53,6 +53,7 @@ _PARTS = {
         Part("open", 90, "serving", _BENCH + " --rate 4 8 --duration 30 --stream"),
         Part("profile", 60, "step_profile", "--url {url} --running 1 64 --out {folder}/steps.jsonl"),
         Part("long", 150, "serving", _BENCH + " --workload long --concurrency 1 --requests 1"),
+        Part("session", 400, "long_session", "--url {url} --frames 45000 --out {folder}/long_session.jsonl"),
     )
 }
 _COLUMNS = (

@@ -102,6 +102,10 @@ class RequestMaker:
         """A request of `seconds` with a script that no measured request has, and the voices that they share."""
         return self._body(_seed(self.seed, self.case, "warm-up", index), max(1, round(seconds * FRAMES_PER_SECOND)))
 
+    def voices(self) -> Sequence[Reference]:
+        """The clips that all requests share."""
+        return self.references or synthetic_references(self.workload, self.seed)
+
     def _body(self, seed: int, n_frames: int) -> bytes:
         settings = Settings(
             max_seconds=n_frames * (4 if self.free_length else 1) / FRAMES_PER_SECOND,

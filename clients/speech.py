@@ -112,11 +112,12 @@ class SpeechChunk:
                 reason = meta.get("finish_reason")
             case _:
                 raise UnusableAnswer(f"the event has no speech in it: {_ASK}")
-        sample_rate, n_samples, pcm = _read_wav(_base64(text))
+        # The last event has no audio where a chunk ended with the speech.
+        sample_rate, n_samples, pcm = _read_wav(_base64(text)) if text else (meta.get("sample_rate", 0), 0, b"")
         return cls(
             pcm=pcm,
             sample_rate=sample_rate,
-            seconds=n_samples / sample_rate,
+            seconds=n_samples / sample_rate if n_samples else 0.0,
             finish_reason=reason["type"] if isinstance(reason, dict) else None,
             meta=meta,
         )

@@ -52,7 +52,7 @@ class WholeDelivery:
     n_wanted = 32  # frames worth a step of the codec
 
     def __init__(self, request: SpeechRequest, sample_rate: int) -> None:
-        self._facts = _facts(request)
+        self._facts = _facts(request, sample_rate)
         self._sample_rate = sample_rate
         self._wav = WavBase64(sample_rate)
         self._codes: list[np.ndarray] | None = [] if request.options.return_codes else None
@@ -82,7 +82,7 @@ class ChunkDelivery:
     """A stream, in chunks of 4, 4, 8, 16, ... frames up to the request's `chunk_frames`: each as long as all before."""
 
     def __init__(self, request: SpeechRequest, sample_rate: int, frame_samples: int) -> None:
-        self._facts = _facts(request)
+        self._facts = _facts(request, sample_rate)
         self._sample_rate = sample_rate
         self._frame_samples = frame_samples
         self._limit = request.options.chunk_frames
@@ -156,5 +156,9 @@ def _totals(n_frames: int, seconds: float) -> dict[str, Any]:
     return {"audio_seconds": seconds, "audio_frames": n_frames}
 
 
-def _facts(request: SpeechRequest) -> dict[str, Any]:
-    return {"reference_cached": request.reference_cached, "sampling_seed": request.options.seed}
+def _facts(request: SpeechRequest, sample_rate: int) -> dict[str, Any]:
+    return {
+        "sample_rate": sample_rate,
+        "reference_cached": request.reference_cached,
+        "sampling_seed": request.options.seed,
+    }

@@ -202,3 +202,9 @@ def test_bytes_without_the_end_are_an_error(raw: bytes):
     reader.feed(raw)
     with pytest.raises(ClientError):
         reader.check_ended()
+
+
+def test_an_end_without_audio_is_a_chunk_of_no_samples():
+    meta = {"audio_seconds": 0.32, "sample_rate": 24_000, "finish_reason": {"type": "length"}}
+    chunk = SpeechChunk.from_event(json.dumps({"text": "", "meta_info": meta}).encode())
+    assert (chunk.pcm, chunk.seconds, chunk.sample_rate, chunk.finish_reason) == (b"", 0.0, 24_000, "length")
