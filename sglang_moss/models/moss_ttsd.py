@@ -55,6 +55,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         self.audio_heads = nn.Parameter(torch.empty(shape), requires_grad=False)
         self.codec = Codec(CodecConfig.from_dict(config.codec_config))
         self._codec_dtype = codec_dtype(server_args.codec_dtype, self.codec.device)
+        self.codec.to_serving_dtype(self._codec_dtype)  # before weights come: loading needs no memory for float32 ones
         slots = stream_slots(
             server_args.codec_slots,
             server_args.max_running_requests,
