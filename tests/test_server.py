@@ -258,7 +258,7 @@ def test_health_checks_pass(client: httpx.Client):
 
 
 def test_clients_that_leave_free_their_slots(client: httpx.Client, server: LocalServer):
-    """More endless streams than slots, all left after a chunk: the next is served at once and sounds like a fresh one."""
+    """More endless streams than slots, all left after a chunk: the next one is served at once and sounds fresh."""
     body = {"text": "[S1] Hello.", "audio_data": [clip("spk1_24k.wav")]}
     fresh = ask(client, {**body, "sampling_params": fixed(12)})
 
