@@ -151,7 +151,7 @@ def test_audio_comes_while_the_model_still_speaks(client: httpx.Client):
     ):
         assert answer.status_code == 200
         first = next(line for line in answer.iter_lines() if line.startswith("data: "))
-        assert json.loads(first.removeprefix("data: "))["meta_info"]["audio_frames"] == 2
+        assert json.loads(first.removeprefix("data: "))["meta_info"]["audio_frames"] == 4
         other = pool.submit(stream, client, beside)
         assert_same(other.result(), expected)
     wait_until_idle(client)
