@@ -1,4 +1,4 @@
-"""One GPU session: the plain engine, then our server at the real shapes under every load, and a table at the end.
+"""The plain engine, then our server at the real shapes under every load: one run on one GPU, a table at the end.
 
     python -m sglang_moss.benchmarks.h200 --folder results --parts ceiling whole stream --total-seconds 570
 
