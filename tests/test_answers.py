@@ -147,7 +147,7 @@ def test_text_that_sglang_repeats_is_not_heard_twice():
     lines, abort = stream_lines(), {"type": "abort", "message": "m"}
     answers = [answer("r" * 16, lines[0]), answer("r" * 16, lines[1] + lines[0] + lines[1], abort)]
     events = all_of(Manager(), request_of("r" * 16, stream=True), *answers)
-    np.testing.assert_array_equal(heard(events), PCM[: 6 * FRAME])
+    np.testing.assert_array_equal(heard(events), PCM[: 8 * FRAME])
     assert events[-1]["meta_info"]["finish_reason"] == abort
 
 
