@@ -24,6 +24,7 @@ from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig, TransformerShape
 from sglang_moss.codec.runner import DecoderRunner
 
+from .random_weights import draw_weight
 from .record import record
 from .shapes import codec_shape
 
@@ -66,12 +67,7 @@ def draw_weights(codec: Codec, layer_scale: float, seed: int = 0) -> None:
     generator = torch.Generator(codec.device).manual_seed(seed)
     with torch.no_grad():
         for name, parameter in codec.named_parameters():
-            if name.endswith("_scale"):
-                parameter.uniform_(0.5 * layer_scale, 1.5 * layer_scale, generator=generator)
-            elif parameter.dim() == 1:
-                parameter.normal_(1.0 if "norm.weight" in name else 0.0, 0.1, generator=generator)
-            else:
-                parameter.normal_(0.0, parameter.shape[-1] ** -0.5, generator=generator)
+            draw_weight(name, parameter, generator, layer_scale, spread=0.1)
     codec.post_load()
 
 

@@ -30,7 +30,7 @@ def checks(inputs: Inputs, dtype: torch.dtype) -> Iterator[dict[str, Any]]:
     expected, found = inputs.begin(rows, plain), inputs.begin(step, fast)
     yield {
         "check": "begin_step",
-        "state_equal": all(torch.equal(a[1:], b[1:]) for a, b in _tensor_pairs(plain, fast)),
+        "state_equal": all(torch.equal(value[1:], fast.tensors()[name][1:]) for name, value in plain.tensors().items()),
         "elements": found.numel(),
         "differ": int((found != expected).sum()),
         "largest_relative_difference": float(((found - expected).abs() / expected.abs().clamp(min=1e-2)).max()),
@@ -56,12 +56,6 @@ def checks(inputs: Inputs, dtype: torch.dtype) -> Iterator[dict[str, Any]]:
         uniforms = sampling.uniform(other.seed[inputs.slots], delay.row, torch.zeros_like(delay.row))
         expected_ids = sampling.draw(probs, uniforms)
         yield {"check": f"text ids {where}", **_compare(probs, uniforms, drawn[:, 0], expected_ids, tolerance)}
-
-
-def _tensor_pairs(a: SlotState, b: SlotState) -> Iterator[tuple[Tensor, Tensor]]:
-    for name, value in vars(a).items():
-        if isinstance(value, Tensor):
-            yield value, getattr(b, name)
 
 
 def _text_probs(logits: Tensor, state: SlotState, inputs: Inputs, delay: DelayState) -> Tensor:

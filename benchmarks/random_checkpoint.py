@@ -18,6 +18,7 @@ from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec.weights import checkpoint_shapes
 
+from .random_weights import draw_weight
 from .shapes import write_checkpoint
 
 _SHARD_BYTES = 4 << 30
@@ -75,14 +76,7 @@ def _weights(config: dict, device: torch.device, generator: torch.Generator) -> 
     last = max(int(name.split(".")[1]) for name in dict(codec.named_parameters()) if name.startswith("decoder."))
     for name, shape in checkpoint_shapes(codec).items():
         tensor = torch.empty(shape, dtype=torch.float32, device=device)
-        if name.endswith("scale"):
-            tensor.uniform_(0.5 * _LAYER_SCALE, 1.5 * _LAYER_SCALE, generator=generator)
-        elif len(shape) == 1:
-            tensor.fill_(1.0 if name.endswith("weight") else 0.0)
-        elif name.endswith("original0"):
-            tensor.fill_(1.0)
-        else:
-            tensor.normal_(0.0, tensor[0].numel() ** -0.5, generator=generator)
+        draw_weight(name, tensor, generator, _LAYER_SCALE)
         if name.startswith(f"decoder.{last}.") and "output_proj" in name:
             tensor *= _LOUDNESS
         yield f"codec_model.{name}", tensor

@@ -14,6 +14,7 @@ import pybase64
 from sglang.srt.managers.io_struct import GenerateReqInput
 
 from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.codec.config import CodecConfig
 from sglang_moss.errors import BadRequest, MossError
 from sglang_moss.prompt import special_strings
 
@@ -45,16 +46,13 @@ class Engine:
     """
 
     def __init__(self, manager: Any) -> None:
-        codec = manager.model_config.hf_config.codec_config
+        codec = CodecConfig.from_dict(manager.model_config.hf_config.codec_config)
         self._manager = manager
-        self.sample_rate: int = codec["sampling_rate"]  # Hz
-        self.frame_samples: int = codec["downsample_rate"]
+        self.sample_rate = codec.sampling_rate  # Hz
+        self.frame_samples = codec.frame_samples
+        self.frames_per_second = codec.frame_rate
         self.limits: ReferenceLimits = manager.server_args.reference_limits
         self.special_strings = special_strings(manager.tokenizer)
-
-    @property
-    def frames_per_second(self) -> float:
-        return self.sample_rate / self.frame_samples
 
     @property
     def context_rows(self) -> int:

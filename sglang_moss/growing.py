@@ -37,10 +37,6 @@ class GrowingArray:
             self._array[n:end] = rows
         self._length = end
 
-    def __iadd__(self, rows: np.ndarray | Sequence[np.ndarray]) -> "GrowingArray":
-        self.extend(rows)
-        return self
-
     def __len__(self) -> int:
         return self._length
 

@@ -48,6 +48,10 @@ class SlotState:
         self.top_k = torch.ones(n_slots, 2, dtype=torch.int32, device=device)
         self.penalty = torch.ones(n_slots, dtype=torch.float32, device=device)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Every slot tensor, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
     def start(self, slots: Tensor, progresses: "list[SpeechProgress | None]") -> None:
         """Set up slots [B] (int64) for requests whose next row is the first, or the one after their accepted rows.
 
@@ -101,10 +105,8 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
 
 def _record_of(state: SlotState) -> np.dtype:
     """Layout of one slot's values on the host: a field for every slot tensor."""
-    tensors = {name: value for name, value in vars(state).items() if isinstance(value, Tensor)}
-    return np.dtype(
-        [(name, str(t.dtype).removeprefix("torch."), tuple(t.shape[1:])) for name, t in tensors.items()], align=True
-    )
+    fields = [(name, str(t.dtype).removeprefix("torch."), tuple(t.shape[1:])) for name, t in state.tensors().items()]
+    return np.dtype(fields, align=True)
 
 
 def _fill(record: np.void, progress: "SpeechProgress | None", tokens: SpecialTokens) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from golden_data import GOLDEN
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.wav import wav_bytes
@@ -35,7 +37,7 @@ class FakeManager:
     closed: list[str] = field(default_factory=list)  # ids of requests whose generator has ended, however it did
 
     def __post_init__(self) -> None:
-        codec_config = {"sampling_rate": SAMPLE_RATE, "downsample_rate": FRAME_SAMPLES}
+        codec_config = json.loads((GOLDEN / "codec" / "config.json").read_text())
         self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config))
         self.tokenizer = _Tokenizer()
         self.server_args = SimpleNamespace(

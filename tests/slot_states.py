@@ -57,7 +57,7 @@ def random_state(n_slots: int, n_codes: int, tokens: SpecialTokens, device: torc
 
 def tensors_of(state: SlotState) -> dict[str, Tensor]:
     """Copies of every slot tensor, by name."""
-    return {name: value.clone() for name, value in vars(state).items() if isinstance(value, Tensor)}
+    return {name: value.clone() for name, value in state.tensors().items()}
 
 
 def exact_values(*shape: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:

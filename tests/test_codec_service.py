@@ -246,7 +246,7 @@ def test_a_chunk_comes_with_its_last_row_and_without_any_other_call(service):
 def test_more_streams_than_slots_all_end(service):
     for n_frames in range(1, 8):
         progress, rows, _ = started(service, str(n_frames), n_frames)
-        progress.rows += rows
+        progress.rows.extend(rows)
         service.finish(str(n_frames))
     results = collect(service, 7)
     assert {rid: len(frames_of(parts)) for rid, parts in results.items()} == {str(n): n for n in range(1, 8)}
@@ -254,19 +254,19 @@ def test_more_streams_than_slots_all_end(service):
 
 def test_a_dropped_stream_gives_no_result(service):
     dropped, rows, _ = started(service, "dropped", 70)
-    dropped.rows += rows[:50]
+    dropped.rows.extend(rows[:50])
     service.row_accepted(dropped)
     service.drop("dropped")
     service.drop("never opened")
     kept, rows, _ = started(service, "kept", 3)
-    kept.rows += rows
+    kept.rows.extend(rows)
     service.finish("kept")
     assert set(collect(service, 1)) == {"kept"}
 
 
 def test_a_stream_without_audio_ends_in_its_error(service):
     progress = speech_request(TOKENS)
-    progress.rows += list(text_rows(2, TOKENS, TOKENS.im_end))
+    progress.rows.extend(list(text_rows(2, TOKENS, TOKENS.im_end)))
     service.open("silent", progress, is_live=True)
     service.finish("silent")
     [part] = collect(service, 1)["silent"]
@@ -276,7 +276,7 @@ def test_a_stream_without_audio_ends_in_its_error(service):
 
 def test_encoding_and_decoding_go_on_side_by_side(service, address):
     progress, rows, frames = started(service, "a", 90)
-    progress.rows += rows
+    progress.rows.extend(rows)
     service.finish("a")
     [[codes]] = encode_all(address, [waveform(6)])
     assert codes == codes_of(waveform(6))

@@ -21,7 +21,7 @@ N_CODES = 9
 def test_rows_of_a_range_are_that_range_of_all_rows(n_vq, n_rows, first, length):
     tokens = special_tokens_of(n_vq, N_CODES)
     request = speech_request(tokens, random_frames(4, tokens), n_words=2)
-    request.rows += [np.full(1 + n_vq, i) for i in range(n_rows)]
+    request.rows.extend([np.full(1 + n_vq, i) for i in range(n_rows)])
     rows = request.all_rows()
     assert rows.dtype == np.int64
     np.testing.assert_array_equal(rows, [*request.request.prompt.rows, *request.rows[:]])

@@ -142,7 +142,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             ValueError: a tensor is missing, unexpected or of another shape.
         """
         self.codec.load_weights(self._load_language_model(weights))
-        self.codec.to_serving_dtype(self._codec_dtype)
+        self.codec.to_serving_dtype(self._codec_dtype)  # refuses weights that the dtype could not hold
 
     def _load_language_model(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Load the language model's tensors; pass the codec's on, without their prefix."""
@@ -184,7 +184,6 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
     def post_load_weights(self) -> None:
         """Build what derives from weights; SGLang calls this for dummy weights, which skip `load_weights`."""
         self.codec.post_load()
-        self.codec.to_serving_dtype(self._codec_dtype)
 
 
 def _step_functions(device: torch.device) -> ModuleType:
