@@ -7,7 +7,9 @@ BENCHMARK = "engine_ceiling"
 
 
 def engine_ratios(line: Mapping[str, Any], ceiling: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
-    """A closed-loop result over the plain engine's of the same workload and concurrency; the last such line counts.
+    """A closed-loop result over the plain engine's of the same workload, spread and concurrency.
+
+    Of several such lines the last one counts.
 
     `engine_ratio` compares like with like: the same closed loop over HTTP, prompts included. `engine_decode_ratio`
     holds the same result against the plain engine's steady decode rate alone, which no server can reach.
@@ -18,6 +20,7 @@ def engine_ratios(line: Mapping[str, Any], ceiling: Iterable[Mapping[str, Any]])
         if c.get("benchmark") == BENCHMARK
         and c.get("workload") == line["workload"]
         and c.get("concurrency") == line["concurrency"] is not None
+        and c.get("spread", 0.0) == line.get("spread", 0.0)
     ]
     whole = same[-1]["audio_s_per_s"] if same else None
     decode = same[-1].get("decode_audio_s_per_s") if same else None

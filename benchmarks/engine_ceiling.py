@@ -39,13 +39,14 @@ from ..clients.local_server import SGLANG_SERVE, LocalServer
 from . import load
 from .ceiling import BENCHMARK
 from .load import Exchange, Load, failures
-from .load_statistics import percentiles, steady_rate, steady_window
+from .load_statistics import mean, percentiles, steady_rate, steady_window
 from .prompt_rows import PromptRows, prompt_rows
 from .record import record
 from .shapes import write_plain_checkpoint
-from .workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker
+from .workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, share
 
 _SAMPLING = {"temperature": 1.1, "top_p": 0.9, "top_k": 50, "ignore_eos": True}
+_WARM_UP_TOKENS = 25
 _LEAST_ID = 100  # ids below are often special
 _DECODE_LINE = re.compile(r"Decode batch.*?#running-req: (\d+),.*gen throughput \(token/s\): ([\d.]+)")
 _LOG_INTERVAL = 10  # steps
@@ -56,7 +57,8 @@ def main() -> None:
     workload = WORKLOADS[args.workload]
     workload = replace(workload, seconds=args.audio_seconds or workload.seconds)
     workload = replace(workload, reference_seconds=args.reference_seconds or workload.reference_seconds)
-    rows = prompt_rows(RequestMaker(workload, case=BENCHMARK), args.model_path)
+    maker = RequestMaker(workload, args.seed, case=BENCHMARK)
+    rows = prompt_rows(maker, args.model_path)
     with tempfile.TemporaryDirectory() as folder:
         plain = write_plain_checkpoint(Path(folder) / "plain", args.model_path)
         vocab_size = json.loads((plain / "config.json").read_text())["vocab_size"]
@@ -72,57 +74,68 @@ def main() -> None:
             command=SGLANG_SERVE,
             delay_pattern=False,
         ) as server:
-            prompts = PlainPrompts(rows, workload.frames, vocab_size)
-            record(args.out, cases(args, server, prompts))
+            prompts = PlainPrompts(rows, vocab_size)
+            for spread in args.spread:
+                spread_out = replace(maker, workload=replace(workload, spread=spread))
+                record(args.out, cases(args, server, prompts, spread_out))
+
+
+@dataclass(frozen=True)
+class PlainReading:
+    """One answer: tokens that it generated, and tokens of its prompt that were known."""
+
+    n_new: int
+    n_cached: int
 
 
 @dataclass(frozen=True)
 class PlainPrompts:
-    """Requests to the plain model that cost its engine what a workload's cost ours.
-
-    Attributes:
-        n_new: tokens to generate.
-    """
+    """Requests to the plain model that cost its engine what a workload's cost ours."""
 
     rows: PromptRows
-    n_new: int
     vocab_size: int
 
-    def body(self, case: str, index: int) -> bytes:
+    def body(self, case: str, index: int, n_new: int) -> bytes:
+        """The encoded body of request `index`, for `n_new` tokens."""
         shared = self._ids("shared", self.rows.n_shared)
         own = self._ids(f"{case}/{index}", self.rows.n_rows - self.rows.n_shared)
-        return encoded({"input_ids": shared + own, "sampling_params": {**_SAMPLING, "max_new_tokens": self.n_new}})
+        return encoded({"input_ids": shared + own, "sampling_params": {**_SAMPLING, "max_new_tokens": n_new}})
 
     def _ids(self, seed: str, n: int) -> list[int]:
         ids = random.Random(seed)
         return [ids.randrange(_LEAST_ID, self.vocab_size) for _ in range(n)]
 
 
-def cases(args: argparse.Namespace, server: LocalServer, prompts: PlainPrompts) -> Iterator[dict[str, Any]]:
+def cases(
+    args: argparse.Namespace, server: LocalServer, prompts: PlainPrompts, maker: RequestMaker
+) -> Iterator[dict[str, Any]]:
     """A line for each concurrency."""
     for concurrency in args.concurrency:
         n_requests = max(args.rounds * concurrency, args.least_requests)
         log_start = server.log.stat().st_size
-        exchanges = load.run(_case(args, server.url, prompts, concurrency, n_requests))
+        n_new = [maker.frames(i) for i in range(n_requests)]
+        exchanges = load.run(_case(args, server.url, prompts, concurrency, n_new))
         time.sleep(0.2)  # for the log's last lines
         with server.log.open("rb") as log:
             log.seek(log_start)
             decode = decode_rate(log.read().decode(errors="replace").splitlines(), concurrency)
         passed = [exchange for exchange in exchanges if exchange.error is None]
         wall_s = max(e.done_s for e in exchanges) - min(e.sent_s for e in exchanges)
-        tokens_per_s = len(passed) * prompts.n_new / wall_s
+        readings = [exchange.reading for exchange in passed if exchange.reading is not None]
+        tokens_per_s = sum(reading.n_new for reading in readings) / wall_s
         window = steady_window(exchanges, concurrency)
-        steady = window and steady_rate(passed, [prompts.n_new] * len(passed), window)
+        steady = window and steady_rate(passed, [reading.n_new for reading in readings], window)
         yield {
             "benchmark": BENCHMARK,
             "workload": args.workload,
+            "spread": maker.workload.spread,
             "concurrency": concurrency,
             "n_requests": len(exchanges),
             "n_failed": len(exchanges) - len(passed),
             "failures": failures(exchanges),
             "prompt_tokens": prompts.rows.n_rows,
-            "cached_tokens": _mean_cached(passed),
-            "new_tokens": prompts.n_new,
+            "cached_tokens": mean([reading.n_cached for reading in readings]),
+            "new_tokens": mean(n_new),
             "wall_s": wall_s,
             "tokens_per_s": tokens_per_s,
             "audio_s_per_s": tokens_per_s / FRAMES_PER_SECOND,
@@ -134,35 +147,35 @@ def cases(args: argparse.Namespace, server: LocalServer, prompts: PlainPrompts) 
 
 
 async def _case(
-    args: argparse.Namespace, url: str, prompts: PlainPrompts, concurrency: int, n_requests: int
-) -> list[Exchange[int]]:
+    args: argparse.Namespace, url: str, prompts: PlainPrompts, concurrency: int, n_new: Sequence[int]
+) -> "list[Exchange[PlainReading]]":
     name = f"{args.seed}/{concurrency}"
-    bodies = [prompts.body(name, i) for i in range(n_requests)]
-    short = replace(prompts, n_new=min(25, prompts.n_new))
-    warm_up = [short.body(f"{name}/warm-up", i) for i in range(1 + min(concurrency, n_requests))]
+    bodies = [prompts.body(name, i, n) for i, n in enumerate(n_new)]
+    few = [min(_WARM_UP_TOKENS, *n_new)] * (1 + min(concurrency, len(n_new)))
+    warm_up = [prompts.body(f"{name}/warm-up", i, n) for i, n in enumerate(few)]
     with ThreadPoolExecutor(1) as reader:  # answers are small
         async with AsyncMossClient(url) as client:
             for part in (warm_up[:1], warm_up[1:]):
-                warming = Load(functools.partial(_ask, client, part), functools.partial(read, short.n_new), reader)
+                warming = Load(functools.partial(_ask, client, part), functools.partial(read, few), reader)
                 await warming.closed_loop(len(part), len(part))
-            measured = Load(functools.partial(_ask, client, bodies), functools.partial(read, prompts.n_new), reader)
-            return await measured.closed_loop(n_requests, concurrency)
+            measured = Load(functools.partial(_ask, client, bodies), functools.partial(read, n_new), reader)
+            return await measured.closed_loop(len(bodies), concurrency)
 
 
 async def _ask(client: AsyncMossClient, bodies: Sequence[bytes], number: int) -> AsyncIterator[bytes]:
     yield await client.answer(bodies[number])
 
 
-def read(n_new: int, parts: list[bytes]) -> int:
-    """How many tokens of the prompt were known.
+def read(n_new: Sequence[int], number: int, parts: list[bytes]) -> PlainReading:
+    """Read the answer to request `number`.
 
     Raises:
         UnusableAnswer: not as many new tokens as were asked for.
     """
     meta = json.loads(parts[0])["meta_info"]
-    if meta["completion_tokens"] != n_new:
-        raise UnusableAnswer(f"{meta['completion_tokens']} tokens, expected {n_new}")
-    return meta.get("cached_tokens", 0)
+    if meta["completion_tokens"] != n_new[number]:
+        raise UnusableAnswer(f"{meta['completion_tokens']} tokens, expected {n_new[number]}")
+    return PlainReading(n_new[number], meta.get("cached_tokens", 0))
 
 
 def decode_rate(log_lines: Sequence[str], concurrency: int) -> float | None:
@@ -173,11 +186,6 @@ def decode_rate(log_lines: Sequence[str], concurrency: int) -> float | None:
     return statistics.median(rates) if rates else None
 
 
-def _mean_cached(exchanges: Sequence[Exchange[int]]) -> float | None:
-    cached = [exchange.reading for exchange in exchanges if exchange.reading is not None]
-    return sum(cached) / len(cached) if cached else None
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model_path", type=Path, help="a fused checkpoint; its weights may be missing")
@@ -185,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16, 64, 128])
     parser.add_argument("--rounds", type=int, default=4, help="requests of each client (%(default)s)")
     parser.add_argument("--least-requests", type=int, default=8, help="of a case (%(default)s)")
+    parser.add_argument("--spread", type=share, nargs="+", default=[0.0], help="of lengths, as in `serving`")
     parser.add_argument("--audio-seconds", type=float, help="length of the speech, other than the workload's")
     parser.add_argument("--reference-seconds", type=float, help="length of a reference, other than the workload's")
     parser.add_argument("--seed", type=int, default=0)

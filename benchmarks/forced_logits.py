@@ -1,6 +1,6 @@
 """Teacher-forced runs of the served model: SGLang's model runner in this process, no scheduler, no server.
 
-    python -m sglang_moss.benchmarks.forced_logits FUSED ROWS.npz OUT.npz [--dtype bfloat16]
+    python -m sglang_moss.benchmarks.forced_logits FUSED ROWS.npz OUT.npz [--dtype bfloat16] [--quantization fp8]
 
 ROWS.npz holds `input_ids` [S, 1 + n_vq]; OUT.npz gets `embeddings` and `hidden` [S, D], `text_logits` [S, V] and
 `audio_logits` [n_vq, S, audio_vocab_size], all float32.
@@ -28,23 +28,29 @@ def main() -> None:
     parser.add_argument("rows")
     parser.add_argument("out")
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--quantization", help="SGLang's name for it")
     args = parser.parse_args()
     with np.load(args.rows) as arrays:
         rows = arrays["input_ids"].astype(np.int32)
-    found: dict[str, Any] = ForcedModel(args.model_path, args.dtype).run(rows)
+    found: dict[str, Any] = ForcedModel(args.model_path, args.dtype, args.quantization).run(rows)
     np.savez(args.out, **found)
 
 
 class ForcedModel:
     """The model, loaded by SGLang in this process; one to a process."""
 
-    def __init__(self, model_path: str, dtype: str) -> None:
+    def __init__(self, model_path: str, dtype: str, quantization: str | None = None) -> None:
         register()
         from sglang.benchmark.one_batch import load_model
         from sglang.srt.server_args import PortArgs, set_global_server_args_for_scheduler
 
         server_args = MossServerArgs(
-            model_path=model_path, delay_pattern=True, dtype=dtype, disable_cuda_graph=True, max_running_requests=4
+            model_path=model_path,
+            delay_pattern=True,
+            dtype=dtype,
+            quantization=quantization,
+            disable_cuda_graph=True,
+            max_running_requests=4,
         )
         set_global_server_args_for_scheduler(server_args)
         bench_runner: Any

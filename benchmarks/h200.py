@@ -45,12 +45,15 @@ _BENCH = "--url {url} --ceiling {folder}/ceiling.jsonl --out {folder}/serving.js
 _PARTS = {
     part.name: part
     for part in (
-        Part("ceiling", 200, "engine_ceiling", "{model} --out {folder}/ceiling.jsonl"),
+        Part("ceiling", 200, "engine_ceiling", "{model} --out {folder}/ceiling.jsonl --spread 0 0.5"),
         Part("whole", 150, "serving", _BENCH + " --concurrency 1 16 64 128"),
         Part("stream", 100, "serving", _BENCH + " --concurrency 1 16 64 --stream"),
+        Part("spread", 150, "serving", _BENCH + " --concurrency 16 64 128 --spread 0.5"),
+        Part("spread-stream", 150, "serving", _BENCH + " --concurrency 16 64 128 --spread 0.5 --stream"),
         Part("uncached", 40, "serving", _BENCH + " --concurrency 1 --stream --uncached-references"),
         Part("short", 60, "serving", _BENCH + " --workload short --concurrency 1 16 64 --stream"),
         Part("open", 90, "serving", _BENCH + " --rate 4 8 --duration 30 --stream"),
+        Part("growth", 300, "serving", _BENCH + " --concurrency 64 64 64 64 --spread 0.5 --rounds 10"),
         Part("profile", 60, "step_profile", "--url {url} --running 1 64 --out {folder}/steps.jsonl"),
         Part("long", 150, "serving", _BENCH + " --workload long --concurrency 1 --requests 1"),
         Part("session", 400, "long_session", "--url {url} --frames 45000 --out {folder}/long_session.jsonl"),
@@ -58,6 +61,7 @@ _PARTS = {
 }
 _COLUMNS = (
     ("workload", "workload"),
+    ("spread", "spread"),
     ("stream", "stream"),
     ("uncached_references", "uncached"),
     ("concurrency", "at once"),

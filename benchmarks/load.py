@@ -18,7 +18,7 @@ from ..clients import ClientError
 
 T = TypeVar("T")
 Ask = Callable[[int], AsyncIterator[bytes]]  # request's number -> the parts of its answer, each whole when it comes
-Read = Callable[[list[bytes]], T]  # the parts of one answer -> what is in it; runs in another process
+Read = Callable[[int, list[bytes]], T]  # number, parts of its answer -> what is in it; runs in another process
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ class Load(Generic[T]):
         except ClientError as failure:
             error = str(failure)
         done = time.perf_counter()
-        return asyncio.create_task(self._reading(Exchange(sent, tuple(arrivals), done, None, error), parts))
+        return asyncio.create_task(self._reading(number, Exchange(sent, tuple(arrivals), done, None, error), parts))
 
-    async def _reading(self, exchange: Exchange[T], parts: list[bytes]) -> Exchange[T]:
+    async def _reading(self, number: int, exchange: Exchange[T], parts: list[bytes]) -> Exchange[T]:
         if exchange.error is not None:
             return exchange
         try:
-            reading = await asyncio.get_running_loop().run_in_executor(self._pool, self._read, parts)
+            reading = await asyncio.get_running_loop().run_in_executor(self._pool, self._read, number, parts)
         except ClientError as failure:
             return Exchange(exchange.sent_s, exchange.arrivals_s, exchange.done_s, None, str(failure))
         return Exchange(exchange.sent_s, exchange.arrivals_s, exchange.done_s, reading)

@@ -13,12 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import psutil
 
 from ..clients import ClientError, MossClient
 from .gpu_memory import gpu_memory_mib
+from .host_memory import resident_mib, server_of
 from .record import record
 from .workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, script
 
@@ -67,24 +65,6 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 }
                 last = now, frames
                 marks = [mark for mark in marks if mark > frames] or [sys.maxsize]
-
-
-def server_of(url: str) -> psutil.Process | None:
-    """The process on this machine that listens at `url`; None if there is none that we may see."""
-    port = urlsplit(url).port
-    for connection in psutil.net_connections(kind="tcp"):
-        address = connection.laddr
-        if connection.status == psutil.CONN_LISTEN and address and address.port == port and connection.pid:
-            return psutil.Process(connection.pid)
-    return None
-
-
-def resident_mib(server: psutil.Process | None) -> dict[str, float] | None:
-    """Resident memory of the HTTP process and of its children, the scheduler's the largest."""
-    if server is None:
-        return None
-    children = sorted(child.memory_info().rss for child in server.children(recursive=True))
-    return {"http": server.memory_info().rss / 2**20, "scheduler": (children or [0])[-1] / 2**20}
 
 
 if __name__ == "__main__":

@@ -66,9 +66,11 @@ def curves(lines: Iterable[Mapping[str, Any]], key: str) -> dict[str, Curve]:
 
 def _name(line: Mapping[str, Any]) -> str:
     if line["benchmark"] == CEILING:
-        return "plain text model, same engine"
-    answers = "streaming" if line.get("stream") else "whole answers"
-    return f"{answers}, new voices" if line.get("uncached_references") else answers
+        name = "plain text model, same engine"
+    else:
+        name = "streaming" if line.get("stream") else "whole answers"
+    name += ", new voices" if line.get("uncached_references") else ""
+    return f"{name}, mixed lengths" if line.get("spread") else name
 
 
 if __name__ == "__main__":

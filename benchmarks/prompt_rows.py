@@ -24,21 +24,23 @@ class PromptRows:
 
 def prompt_rows(maker: RequestMaker, fused: Path) -> PromptRows:
     """Of two requests with made-up voices, from a fused checkpoint's tokenizer and configuration."""
-    first, second = (_rows(maker, fused, index) for index in range(2))
+    first, second = (made_up_rows(maker, fused, index) for index in range(2))
     length = min(len(first), len(second))
     differ = np.flatnonzero((first[:length] != second[:length]).any(axis=1))
     return PromptRows(n_rows=len(first), n_shared=int(differ[0]) if len(differ) else length)
 
 
-def _rows(maker: RequestMaker, fused: Path, index: int) -> np.ndarray:
+def made_up_rows(maker: RequestMaker, fused: Path, index: int = 0) -> np.ndarray:
+    """Rows [S, 1 + n_vq] int32 of request `index`, with made-up codes, the same for every request."""
     body = json.loads(maker.body(index))
     tokens = special_tokens(json.loads((fused / "config.json").read_text(encoding="utf-8")))
     tokenizer = AutoTokenizer.from_pretrained(fused)
     n_references = len(body["audio_data"])
     mode = choose_mode(body["sampling_params"].get("custom_params", {}).get("mode"), n_references)
     n_frames = round(maker.workload.reference_seconds * FRAMES_PER_SECOND)
-    clip = np.zeros((n_frames, tokens.n_vq), np.int32)  # which codes they are changes no length
+    codes = np.random.default_rng(0).integers(tokens.pad_code, size=(n_references, n_frames, tokens.n_vq))
+    clips = list(codes.astype(np.int32))
     script = read_script(body["text"])
-    references = [clip] * n_references if mode.clones else None
-    prompt_audio = np.concatenate([clip] * n_references) if mode.continues else None
+    references = clips if mode.clones else None
+    prompt_audio = np.concatenate(clips) if mode.continues else None
     return build_prompt(script, references, prompt_audio, tokenizer, tokens, mode).rows

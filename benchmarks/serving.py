@@ -26,11 +26,12 @@ from ..clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, connection
 from . import load
 from .ceiling import engine_ratios
 from .gpu_memory import GpuMemoryPeak
+from .host_memory import resident_mib, server_of
 from .load import Exchange, Load
 from .load_statistics import failure, summary
 from .record import read_lines, record
 from .speech_reading import SpeechReader, SpeechReading
-from .workloads import WORKLOADS, RequestMaker
+from .workloads import WORKLOADS, RequestMaker, share
 
 _BENCHMARK = "serving"
 _MAX_WORKERS = 4
@@ -61,6 +62,7 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """
     ceiling = read_lines(args.ceiling) if args.ceiling else []
     maker = _request_maker(args)
+    server = server_of(args.url)
     # Not forked: this process has threads by then.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1), mp_context=context) as pool:
@@ -74,12 +76,14 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     "benchmark": _BENCHMARK,
                     "workload": maker.workload.name,
                     "audio_seconds": maker.workload.seconds,
+                    "spread": maker.workload.spread,
                     "concurrency": concurrency,
                     "rate": rate,
                     "stream": args.stream,
                     "uncached_references": args.uncached_references,
                     **summary(exchanges, concurrency, args.stream),
                     "gpu_memory_mib": memory.peak_mib,
+                    "host_memory_mib": resident_mib(server),
                 }
                 yield {**line, **engine_ratios(line, ceiling)}
 
@@ -91,7 +95,7 @@ async def _case(
     bodies = [maker.body(i) for i in range(n_requests)]
     n_warm_up = min(concurrency or _MAX_WORKERS, n_requests)
     warm_up = [maker.warm_up_body(i, min(args.warm_up_seconds, maker.workload.seconds)) for i in range(1 + n_warm_up)]
-    frames = None if args.free_length else maker.workload.frames
+    frames = None if args.free_length else [maker.frames(i) for i in range(n_requests)]
     read = SpeechReader(args.stream, frames, args.allow_silence)
     async with AsyncMossClient(args.url, args.api_key, args.timeout) as client:
         ask = functools.partial(_ask, client, args.stream)
@@ -133,6 +137,7 @@ def _request_maker(args: argparse.Namespace) -> RequestMaker:
         workload,
         seconds=args.audio_seconds or workload.seconds,
         reference_seconds=args.reference_seconds or workload.reference_seconds,
+        spread=args.spread,
     )
     texts = args.reference_text or [None] * len(args.reference or ())
     references = [Reference(*pair) for pair in zip(args.reference, texts, strict=True)] if args.reference else None
@@ -172,6 +177,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
 
     what = parser.add_argument_group("requests")
     what.add_argument("--workload", choices=WORKLOADS, default="dialogue")
+    what.add_argument("--spread", type=share, default=0.0, help="0.5: lengths from half to one and a half of it")
     what.add_argument("--stream", action="store_true", help="streaming answers")
     what.add_argument("--seed", type=int, default=0)
     what.add_argument("--audio-seconds", type=float, help="length of the speech, other than the workload's")

@@ -1,5 +1,6 @@
 """What is in an answer: its lengths, and whether it holds sound. Runs in the benchmark's worker processes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,15 +45,15 @@ class SpeechReader:
 
     Attributes:
         stream: the parts are events; else there is one, the body.
-        expected_frames: exactly as many are right; None: any number but none.
+        expected_frames: by the request's number, exactly as many are right; None: any number but none.
         allow_silence: only count silent answers, as random weights of one size for all layers make nothing else.
     """
 
     stream: bool
-    expected_frames: int | None
+    expected_frames: Sequence[int] | None
     allow_silence: bool = False
 
-    def __call__(self, parts: list[bytes]) -> SpeechReading:
+    def __call__(self, number: int, parts: list[bytes]) -> SpeechReading:
         """Read and check.
 
         Raises:
@@ -74,7 +75,7 @@ class SpeechReader:
         return SpeechReading(
             part_seconds=tuple(len(pcm) / 2 / rate for pcm in pcms),
             frames=frames or 0,
-            problem=self._problem(len(samples) / rate, frames, is_silent, clipped),
+            problem=self._problem(number, len(samples) / rate, frames, is_silent, clipped),
             is_silent=is_silent,
             clipped_share=clipped,
             prompt_tokens=_whole(meta.get("prompt_tokens")),
@@ -82,8 +83,8 @@ class SpeechReader:
             reference_cached=meta.get("reference_cached"),
         )
 
-    def _problem(self, seconds: float, frames: int | None, is_silent: bool, clipped: float) -> str | None:
-        expected = self.expected_frames if self.expected_frames is not None else frames
+    def _problem(self, number: int, seconds: float, frames: int | None, is_silent: bool, clipped: float) -> str | None:
+        expected = self.expected_frames[number] if self.expected_frames is not None else frames
         if not frames or not expected or abs(seconds * FRAMES_PER_SECOND - expected) > 1e-6 or frames != expected:
             return "wrong length"
         if is_silent and not self.allow_silence:

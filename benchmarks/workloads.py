@@ -27,12 +27,15 @@ class Workload:
     Attributes:
         seconds: of speech asked for.
         reference_seconds: length of each reference clip, one clip a speaker.
+        spread: lengths are drawn from `seconds` times 1 - spread to 1 + spread, evenly; 0: all are alike, and the
+            clients of a closed loop come back together.
     """
 
     name: str
     seconds: float
     n_speakers: int
     reference_seconds: float = 10.0
+    spread: float = 0.0
 
     @property
     def frames(self) -> int:
@@ -47,6 +50,18 @@ WORKLOADS = {
         Workload("long", seconds=600.0, n_speakers=2),
     )
 }
+
+
+def share(text: str) -> float:
+    """An argument of the command line: from 0 to below 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    value = float(text)
+    if not 0 <= value < 1:
+        raise ValueError(text)
+    return value
 
 
 def script(workload: Workload, seed: int) -> str:
@@ -96,7 +111,12 @@ class RequestMaker:
 
     def body(self, index: int) -> bytes:
         """The encoded body of measured request `index`."""
-        return self._body(_seed(self.seed, self.case, index), self.workload.frames)
+        return self._body(_seed(self.seed, self.case, index), self.frames(index))
+
+    def frames(self, index: int) -> int:
+        """Length of measured request `index`, the same in every case."""
+        factor = random.Random(_seed(self.seed, "length", index)).uniform(-1, 1) * self.workload.spread
+        return max(1, round(self.workload.frames * (1 + factor)))
 
     def warm_up_body(self, index: int, seconds: float) -> bytes:
         """A request of `seconds` with a script that no measured request has, and the voices that they share."""

@@ -79,11 +79,13 @@ def test_a_plot_has_one_curve_for_each_kind_of_answer():
         line | {"concurrency": 1, "audio_s_per_s": 2.0},
         line | {"audio_s_per_s": 4.0},
         line | {"stream": True},
+        line | {"stream": True, "spread": 0.5, "audio_s_per_s": 5.0},
         line | {"concurrency": None},
         {"benchmark": "engine_ceiling", "concurrency": 1, "audio_s_per_s": 9.0},
     ]
     assert plot.curves(lines, "audio_s_per_s") == {
         "whole answers": [(1, 2.0), (16, 4.0)],
         "streaming": [(16, 3.0)],
+        "streaming, mixed lengths": [(16, 5.0)],
         "plain text model, same engine": [(1, 9.0)],
     }

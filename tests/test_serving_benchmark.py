@@ -38,6 +38,17 @@ def test_bench_measures_a_server_and_writes_lines(server: FakeServer, tmp_path: 
     assert len(scripts) == len(set(scripts)) == 4 + 8 + 2 + 3  # measured ones, and those of the warm-up
 
 
+def test_bench_holds_every_answer_against_its_own_length(server: FakeServer, tmp_path: Path):
+    out = tmp_path / "lines.jsonl"
+    args = ["--url", server.url, "--concurrency", "2", *FAST, "--spread", "0.9", "--requests", "12", "--out", str(out)]
+    assert serving.main(args) == 1  # the made-up server speaks 5 frames, whatever it is asked for
+    (line,) = read_lines(out)
+    asked = [b["sampling_params"]["max_new_tokens"] for b in server.bodies if "text" in b][-12:]
+    assert line["failures"] == {"wrong length": 12 - asked.count(5)}
+    assert 0 < line["n_failed"] < 12
+    assert (line["audio_s"], line["spread"]) == (pytest.approx(0.4 * asked.count(5)), 0.9)
+
+
 def test_bench_fails_where_the_audio_is_not_what_was_asked_for(server: FakeServer, tmp_path: Path):
     server.answer = json.dumps(speech_answer(4)).encode()
     out = tmp_path / "lines.jsonl"

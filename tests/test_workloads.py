@@ -52,6 +52,18 @@ def test_lengths_are_forced_unless_the_model_shall_end_by_itself():
     assert free["stream"] is True
 
 
+def test_lengths_spread_evenly_around_the_workloads_own():
+    even = RequestMaker(replace(TINY, seconds=30.0))
+    assert {even.frames(i) for i in range(9)} == {375}
+    spread = replace(even, workload=replace(even.workload, spread=0.5))
+    frames = [spread.frames(i) for i in range(400)]
+    assert min(frames) in range(188, 195)
+    assert max(frames) in range(555, 563)
+    assert abs(sum(frames) / 400 - 375) < 15
+    assert frames == [replace(spread, case="another").frames(i) for i in range(400)]
+    assert json.loads(spread.body(7))["sampling_params"]["max_new_tokens"] == frames[7]
+
+
 def test_made_up_voices_sound_from_start_to_end_and_differ():
     clip = (synthetic_speech(240_000, seed=1) * 32_767).astype(np.int16)
     assert not silent(clip, 24_000)
@@ -80,11 +92,13 @@ def silent_body() -> list[bytes]:
 
 
 def test_an_answer_of_sound_of_the_right_length_passes():
-    whole = SpeechReader(stream=False, expected_frames=5)(body(prompt_tokens=9, cached_tokens=4, reference_cached=True))
+    whole = SpeechReader(stream=False, expected_frames=[5])(
+        0, body(prompt_tokens=9, cached_tokens=4, reference_cached=True)
+    )
     assert (whole.problem, whole.frames, whole.part_seconds) == (None, 5, (0.4,))
     assert (whole.prompt_tokens, whole.cached_tokens, whole.reference_cached) == (9, 4, True)
     events = [event.removeprefix(b"data: ") for event in speech_events([2, 3])[:-1]]
-    chunks = SpeechReader(stream=True, expected_frames=None)(events)
+    chunks = SpeechReader(stream=True, expected_frames=None)(0, events)
     assert (chunks.problem, chunks.frames, chunks.part_seconds) == (None, 5, (0.16, 0.24))
 
 
@@ -98,11 +112,11 @@ def test_an_answer_of_sound_of_the_right_length_passes():
     ],
 )
 def test_wrong_answers_do_not_pass(parts: list[bytes], expected_frames: int | None, problem: str):
-    assert SpeechReader(False, expected_frames)(parts).problem == problem
+    assert SpeechReader(False, expected_frames and [expected_frames])(0, parts).problem == problem
 
 
 def test_silence_may_be_allowed_and_is_still_counted():
-    found = SpeechReader(stream=False, expected_frames=5, allow_silence=True)(silent_body())
+    found = SpeechReader(stream=False, expected_frames=[5], allow_silence=True)(0, silent_body())
     assert (found.problem, found.is_silent) == (None, True)
 
 
