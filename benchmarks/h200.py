@@ -52,7 +52,7 @@ _PARTS = {
         Part("spread-stream", 150, "serving", _BENCH + " --concurrency 16 64 128 --spread 0.5 --stream"),
         Part("uncached", 40, "serving", _BENCH + " --concurrency 1 --stream --uncached-references"),
         Part("short", 60, "serving", _BENCH + " --workload short --concurrency 1 16 64 --stream"),
-        Part("open", 90, "serving", _BENCH + " --rate 4 8 --duration 30 --stream"),
+        Part("open", 120, "serving", _BENCH + " --rate 4 8 12 --duration 25 --stream"),
         Part("growth", 300, "serving", _BENCH + " --concurrency 64 64 64 64 --spread 0.5 --rounds 10"),
         Part("profile", 60, "step_profile", "--url {url} --running 1 64 --out {folder}/steps.jsonl"),
         Part("long", 150, "serving", _BENCH + " --workload long --concurrency 1 --requests 1"),
