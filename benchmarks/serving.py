@@ -170,7 +170,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", default=DEFAULT_URL, help="of the server (%(default)s)")
-    parser.add_argument("--api-key", default=os.environ.get("MOSS_TTSD_API_KEY"), help="key that the server asks for")
+    parser.add_argument("--api-key", default=os.environ.get("MOSS_API_KEY"), help="key that the server asks for")
     parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds to wait for an answer")
     parser.add_argument("--out", type=Path, default=Path("serving.jsonl"), help="file to append to (%(default)s)")
     parser.add_argument("--ceiling", type=Path, help="lines of `engine_ceiling`, for the ratio")

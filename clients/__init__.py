@@ -1,9 +1,12 @@
 """Clients of a running server: a library (`MossClient`, `AsyncMossClient`) and the command line `moss-ttsd`."""
 
-from .client import AsyncMossClient, MossClient
+from .async_client import AsyncMossClient
+from .client import MossClient
 from .errors import ClientError, ServerRefused, ServerUnreachable, UnusableAnswer
 from .request import Mode, Reference, Settings
 from .speech import Speech, SpeechChunk
+from .speech_request import SpeechSettings
+from .voices import Voice
 
 __all__ = [
     "AsyncMossClient",
@@ -16,5 +19,7 @@ __all__ = [
     "Settings",
     "Speech",
     "SpeechChunk",
+    "SpeechSettings",
     "UnusableAnswer",
+    "Voice",
 ]

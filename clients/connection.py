@@ -9,6 +9,7 @@ from .errors import ServerRefused, ServerUnreachable
 
 DEFAULT_URL = "http://127.0.0.1:30000"  # where `sglang serve` listens unless told otherwise
 DEFAULT_TIMEOUT_S = 3600.0
+DEFAULT_RETRIES = 2
 _CONNECT_TIMEOUT_S = 10.0
 _SHOWN_CHARS = 400
 
@@ -40,7 +41,9 @@ def refusal(response: httpx.Response) -> ServerRefused:
         body: Any = response.json()
     except ValueError:
         body = response.text
-    return ServerRefused(response.status_code, _one_line(_message(body, response.text)) or response.reason_phrase)
+    message = _one_line(_message(body, response.text)) or response.reason_phrase
+    wait = response.headers.get("Retry-After", "")
+    return ServerRefused(response.status_code, message, float(wait) if wait.isdecimal() else None)
 
 
 def _message(body: Any, otherwise: str) -> str:

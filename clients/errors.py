@@ -23,12 +23,14 @@ class ServerRefused(ClientError):  # noqa: N818
     Attributes:
         status: HTTP status; 4xx: the request must be mended, 5xx: the server failed.
         message: the server's own sentence.
+        retry_after_s: seconds after which the server wants to be asked again, if it said so.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"HTTP {status}: {message}")
         self.status = status
         self.message = message
+        self.retry_after_s = retry_after_s
 
 
 class UnusableAnswer(ClientError):  # noqa: N818

@@ -10,7 +10,7 @@ class EventReader:
     """Cuts a stream of bytes, in whatever pieces it comes, into the data of its events."""
 
     def __init__(self) -> None:
-        self.ended = False  # the event that ends the answer has come
+        self.ended = False  # the event that ends the answer has come; may be set where that is another than `[DONE]`
         self._pieces: list[bytes] = []  # of an event that is not whole; joined once, since events may be large
 
     def feed(self, piece: bytes) -> list[bytes]:

@@ -81,7 +81,7 @@ def request_body(text: str, references: Sequence[Reference], settings: Settings)
         text = _behind_directives(text, transcripts)
     body: dict[str, Any] = {"text": text, "sampling_params": _sampling_params(settings, mode)}
     if references:
-        body["audio_data"] = [_audio_entry(reference.audio) for reference in references]
+        body["audio_data"] = [audio_entry(reference.audio) for reference in references]
     return body
 
 
@@ -127,7 +127,12 @@ def _frames_in(seconds: float | None) -> int | None:
     return math.floor(seconds / FRAME_SECONDS + 1e-6)  # 0.56 / 0.08 is a little off 7
 
 
-def _audio_entry(audio: bytes | str | Path) -> str:
+def audio_entry(audio: bytes | str | Path) -> str:
+    """A clip as it travels in a body: its URL, or base64.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     if isinstance(audio, str) and audio.lower().startswith(_URL_SCHEMES):
         return audio
     data = audio if isinstance(audio, bytes) else Path(audio).read_bytes()

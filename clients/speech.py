@@ -11,6 +11,7 @@ from .errors import ServerRefused, UnusableAnswer
 
 _ASK = "does this server serve MOSS-TTSD?"
 _INTERNAL_ERROR = 500
+_BYTES_PER_SAMPLE = 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Speech:
         Raises:
             UnusableAnswer: it is not JSON, a field is missing, or `text` is not a base64 WAV.
         """
-        return cls.from_answer(_json(body))
+        return cls.from_answer(json_of(body))
 
     @classmethod
     def from_answer(cls, answer: Any) -> "Speech":
@@ -85,8 +86,8 @@ class SpeechChunk:
         pcm: its samples, 16-bit little-endian mono; chunk after chunk they are the whole speech.
         sample_rate: Hz.
         seconds: length of `pcm`.
-        finish_reason: None before the last chunk; then as `Speech.finish_reason`.
-        meta: `meta_info` of the event; that of the last chunk is what a whole answer has.
+        finish_reason: None before the last chunk; then as `Speech.finish_reason`. `/v1/audio/speech` never tells.
+        meta: `meta_info` of the event; that of the last chunk is what a whole answer has. Empty for `/v1/audio/speech`.
     """
 
     pcm: bytes = field(repr=False)
@@ -103,7 +104,7 @@ class SpeechChunk:
             ServerRefused: the event says that the request failed.
             UnusableAnswer: it is not JSON, a field is missing, or `text` is not a base64 WAV.
         """
-        match _json(data):
+        match json_of(data):
             case {"error": {"message": str(message), **error}}:
                 raise ServerRefused(_status(error.get("code")), message)
             case {"meta_info": {"finish_reason": {"type": "abort", **abort}}}:
@@ -122,12 +123,33 @@ class SpeechChunk:
             meta=meta,
         )
 
+    @classmethod
+    def from_speech_event(cls, data: bytes, sample_rate: int) -> "SpeechChunk | None":
+        """Read the data of one event of `/v1/audio/speech`, in format `pcm`; None: the speech is whole.
+
+        Raises:
+            ServerRefused: the event says that the request failed.
+            UnusableAnswer: it is not JSON, or no such event.
+        """
+        match json_of(data):
+            case {"error": {"message": str(message), **error}}:
+                raise ServerRefused(_status(error.get("code")), message)
+            case {"type": "speech.audio.delta", "audio": str(audio)}:
+                pcm = _base64(audio)
+            case {"type": "speech.audio.done"}:
+                return None
+            case _:
+                raise UnusableAnswer(f"the event has no speech in it: {_ASK}")
+        seconds = len(pcm) / _BYTES_PER_SAMPLE / sample_rate
+        return cls(pcm=pcm, sample_rate=sample_rate, seconds=seconds, finish_reason=None, meta={})
+
 
 def _status(code: Any) -> int:
     return code if isinstance(code, int) else _INTERNAL_ERROR
 
 
-def _json(body: bytes) -> Any:
+def json_of(body: bytes) -> Any:
+    """The JSON of an answer; UnusableAnswer where it is none."""
     try:
         return json.loads(body)
     except ValueError as error:
@@ -138,7 +160,7 @@ def _base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:  # binascii.Error is one
-        raise UnusableAnswer(f"the answer's text is no base64 WAV ({error}): {_ASK}") from error
+        raise UnusableAnswer(f"the answer's audio is no base64 ({error}): {_ASK}") from error
 
 
 def _read_wav(wav: bytes) -> tuple[int, int, bytes]:

@@ -6,7 +6,7 @@ import json
 import math
 import threading
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +25,7 @@ class FakeServer:
     status: int = 200
     answer: bytes = b""
     announced_bytes: int | None = None  # more than the answer has: the connection is cut in the middle of it
+    reply: Callable[[Any], tuple[int, bytes, dict[str, str]]] | None = None  # status, answer and headers by body
     events: list[bytes] = field(default_factory=list)  # what a request that streams gets, piece by piece
     waits: bool = False  # do not answer, or send no event but the first, before `release` is set
     release: threading.Event = field(default_factory=threading.Event)
@@ -50,10 +51,14 @@ def fake_speech_server() -> Iterator[FakeServer]:
                 return
             if fake.waits:
                 fake.release.wait(60)
-            self.send_response(fake.status)
-            self.send_header("Content-Length", str(fake.announced_bytes or len(fake.answer)))
-            self.end_headers()
-            self.wfile.write(fake.answer)
+            status, answer, headers = fake.reply(fake.bodies[-1]) if fake.reply else (fake.status, fake.answer, {})
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(fake.announced_bytes or len(answer)))
+            with suppress(ConnectionError):  # the client left
+                self.end_headers()
+                self.wfile.write(answer)
 
         def stream(self) -> None:
             self.send_response(200)

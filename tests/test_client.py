@@ -219,7 +219,7 @@ def test_a_cut_wav_is_an_error():
 
 def test_no_server_is_unreachable():
     url = f"http://127.0.0.1:{free_port()}"
-    with MossClient(url) as client, pytest.raises(ServerUnreachable, match=url):
+    with MossClient(url, retries=0) as client, pytest.raises(ServerUnreachable, match=url):
         client.generate("[S1] Hi.")
 
 
@@ -231,7 +231,7 @@ def test_an_answer_that_does_not_come_in_time_is_unreachable(server: FakeServer)
 
 def test_an_answer_that_breaks_off_is_unreachable(server: FakeServer):
     server.announced_bytes = len(server.answer) + 1
-    with MossClient(server.url) as client, pytest.raises(ServerUnreachable):
+    with MossClient(server.url, retries=0) as client, pytest.raises(ServerUnreachable):
         client.generate("[S1] Hi.")
 
 

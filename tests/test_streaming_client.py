@@ -39,13 +39,13 @@ async def collected(chunks: AsyncIterator[SpeechChunk]) -> list[SpeechChunk]:
 
 
 def stream(url: str) -> list[SpeechChunk]:
-    with MossClient(url) as client:
+    with MossClient(url, retries=0) as client:
         return list(client.stream("[S1] Hi.", [Reference(b"clip")], seed=3))
 
 
 def stream_async(url: str) -> list[SpeechChunk]:
     async def run() -> list[SpeechChunk]:
-        async with AsyncMossClient(url) as client:
+        async with AsyncMossClient(url, retries=0) as client:
             return await collected(client.stream("[S1] Hi.", [Reference(b"clip")], seed=3))
 
     return asyncio.run(run())
@@ -148,7 +148,7 @@ def test_arguments_that_cannot_work_are_refused_before_anything_is_sent(server: 
 
 def run_async(url: str, use: Callable[[AsyncMossClient], Coroutine[Any, Any, Any]]) -> Any:
     async def run() -> Any:
-        async with AsyncMossClient(url) as client:
+        async with AsyncMossClient(url, retries=0) as client:
             return await use(client)
 
     return asyncio.run(run())

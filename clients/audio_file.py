@@ -1,0 +1,112 @@
+"""Speech to an audio file, as it comes: any format by the file's suffix, and no file before the speech is whole."""
+
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+STDOUT = Path("-")
+
+
+@dataclass(frozen=True)
+class _Format:
+    container: str  # FFmpeg's names
+    codec: str
+
+
+_FORMATS = {
+    ".wav": _Format("wav", "pcm_s16le"),
+    ".mp3": _Format("mp3", "libmp3lame"),
+    ".flac": _Format("flac", "flac"),
+    ".opus": _Format("ogg", "libopus"),
+    ".ogg": _Format("ogg", "libopus"),
+    ".aac": _Format("adts", "aac"),
+    ".m4a": _Format("ipod", "aac"),
+}
+
+
+class AudioFile:
+    """Writes one file: under a name of its own beside `path`, which becomes `path` when the `with` block is left whole.
+
+    Args:
+        path: with one of the known suffixes; replaced if it exists. `-` is standard output, as WAV.
+        sample_rate: of the speech, in Hz.
+    Raises:
+        ValueError: see `check_writable`.
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, path: Path, sample_rate: int) -> None:
+        check_writable(path)
+        found = _FORMATS[".wav" if path == STDOUT else path.suffix.lower()]
+        self._path = path
+        self._beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._sample_rate = sample_rate
+        self._n_samples = 0
+        target = _Pipe() if path == STDOUT else str(self._beside)
+        self._container = av.open(target, "w", format=found.container)
+        stream = self._container.add_stream(found.codec, rate=sample_rate)
+        assert isinstance(stream, av.AudioStream), "every codec above is one of audio"
+        stream.layout = "mono"
+        self._stream = stream
+
+    def write(self, pcm: bytes) -> None:
+        """Add 16-bit little-endian mono samples."""
+        samples = np.frombuffer(pcm, "<i2")
+        if not len(samples):
+            return
+        frame = av.AudioFrame.from_ndarray(samples[None, :], format="s16", layout="mono")
+        frame.sample_rate = self._sample_rate
+        frame.time_base = Fraction(1, self._sample_rate)
+        frame.pts = self._n_samples
+        self._n_samples += len(samples)
+        self._container.mux(self._stream.encode(frame))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._container.mux(self._stream.encode(None))
+                self._container.close()
+                if self._path != STDOUT:
+                    self._beside.replace(self._path)
+            else:
+                with suppress(FFmpegError):  # what it was left for matters more
+                    self._container.close()
+        finally:
+            self._beside.unlink(missing_ok=True)
+
+
+class _Pipe:
+    """Standard output as a file that cannot seek: the lengths in the WAV's header stay open."""
+
+    def write(self, data: bytes) -> int:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return len(data)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse what could not be written, before the server works for nothing.
+
+    Raises:
+        ValueError: no such folder, a folder itself, or a suffix that is not known.
+    """
+    if path == STDOUT:
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be written: name a file in a folder that exists")
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"{path}: the suffix says the format; known are {', '.join(_FORMATS)}")

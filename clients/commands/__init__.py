@@ -1,0 +1,1 @@
+"""The commands of `moss-ttsd`, a file each."""

@@ -1,0 +1,90 @@
+"""Options that several commands have, and how all of them fail."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from ..errors import ClientError
+from ..request import Mode, Reference
+
+_SERVER = "Server"
+_SAMPLING = "Sampling (left out: the server's defaults)"
+_VOICE = re.compile(r"\[?S?([1-5])\]?=(.+)", re.IGNORECASE)
+
+Url = Annotated[str, typer.Option(help="Address of the server.", rich_help_panel=_SERVER)]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MOSS_API_KEY", show_default=False, help="Key that the server asks for.", rich_help_panel=_SERVER
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option(help="Seconds to wait for more of an answer.", min=0.001, rich_help_panel=_SERVER)
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="The same seed gives the same speech again.", show_default=False, rich_help_panel=_SAMPLING),
+]
+Temperature = Annotated[
+    float | None, typer.Option(help="0: always the likeliest.", show_default=False, rich_help_panel=_SAMPLING)
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(help="Share of the probability that is kept.", show_default=False, rich_help_panel=_SAMPLING),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(help="How many candidates are kept; -1: all.", show_default=False, rich_help_panel=_SAMPLING),
+]
+RepetitionPenalty = Annotated[float | None, typer.Option(help="1: off.", show_default=False, rich_help_panel=_SAMPLING)]
+MaxSeconds = Annotated[float | None, typer.Option(help="Cut the speech there.", show_default=False)]
+ModeOption = Annotated[
+    Mode | None,
+    typer.Option(
+        help="How clips are used; by default cloned, and continued where transcribed.",
+        show_default=False,
+        rich_help_panel="Voices",
+    ),
+]
+VoiceNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--voice",
+        metavar="S1=NAME",
+        help="Stored voice of a speaker; repeat it. See `moss-ttsd voices`.",
+        show_default=False,
+        rich_help_panel="Voices",
+    ),
+]
+
+
+def voices_by_speaker(names: list[str] | None, references: list[Reference]) -> dict[int, str | Reference]:
+    """Stored voices for the speakers that they name, clips for the others in their order.
+
+    Raises:
+        BadParameter: not S1=NAME, or a speaker named twice.
+    """
+    voices: dict[int, str | Reference] = {}
+    for value in names or ():
+        found = _VOICE.fullmatch(value.strip())
+        if found is None or int(found[1]) in voices:
+            raise typer.BadParameter(f"one S1=NAME for each speaker from S1 to S5, got {value!r}", param_hint="--voice")
+        voices[int(found[1])] = found[2].strip()
+    others = (speaker for speaker in range(1, 1 + len(voices) + len(references)) if speaker not in voices)
+    return voices | dict(zip(others, references, strict=False))
+
+
+@contextmanager
+def failures_in_one_line() -> Iterator[None]:
+    """What a user can mend is one sentence and exit status 1; anything else keeps its traceback."""
+    try:
+        yield
+    except (ClientError, OSError, ValueError) as error:  # a FuseError is a ValueError
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(130) from None

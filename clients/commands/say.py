@@ -1,0 +1,136 @@
+"""`moss-ttsd say`: a script to a file or the loudspeaker, as it is made."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..client import MossClient
+from ..connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
+from ..request import Reference
+from .options import (
+    ApiKey,
+    MaxSeconds,
+    ModeOption,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    Timeout,
+    TopK,
+    TopP,
+    Url,
+    VoiceNames,
+    failures_in_one_line,
+    voices_by_speaker,
+)
+from .speaking import Outlet
+
+EPILOG = """Examples:
+
+moss-ttsd say "[S1] Did you hear that? [S2] No." -o out.wav --voice S1=alice --voice S2=bob
+
+moss-ttsd say --file script.txt --play -o out.mp3
+
+echo "Hello there." | moss-ttsd say - -o - | ffplay -
+"""
+
+
+def say(
+    text: Annotated[
+        str | None,
+        typer.Argument(help="The script, '[S1] ... [S2] ...'; '-' reads it from standard input.", show_default=False),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Read the script from this file instead.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write, replaced if it exists: .wav, .mp3, .flac, .opus, .ogg, .aac or .m4a; '-' writes WAV "
+            "to standard output.",
+            show_default=False,
+        ),
+    ] = None,
+    play: Annotated[bool, typer.Option("--play", help="Play it while it comes.")] = False,
+    max_seconds: MaxSeconds = None,
+    normalize: Annotated[
+        bool, typer.Option(help="Rewrite the script the way the model was trained to read it.")
+    ] = True,
+    instruction: Annotated[str | None, typer.Option(help="How it is to be spoken.", show_default=False)] = None,
+    voice: VoiceNames = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLIP",
+            help="Audio file, or URL, with a voice; repeat it: the first is that of [S1], or of the first speaker "
+            "without a --voice.",
+            show_default=False,
+            rich_help_panel="Voices",
+        ),
+    ] = None,
+    reference_text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What is said in the clip; one for every --reference, in the same order.",
+            show_default=False,
+            rich_help_panel="Voices",
+        ),
+    ] = None,
+    mode: ModeOption = None,
+    seed: Seed = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repetition_penalty: RepetitionPenalty = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Speak a script: to a file, to the loudspeaker, or both.
+
+    Scripts of any length: what does not fit one session of the model is spoken in parts.
+    """
+    with failures_in_one_line():
+        outlet = Outlet(output, play)
+        voices = voices_by_speaker(voice, references_of(reference or [], reference_text or []))
+        with MossClient(url, api_key, timeout) as client:
+            chunks = client.speech(
+                _script(text, file),
+                voices,
+                instructions=instruction,
+                mode=mode,
+                normalize=None if normalize else False,
+                max_seconds=max_seconds,
+                seed=seed,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                repetition_penalty=repetition_penalty,
+            )
+            outlet.take(chunks, max_seconds)
+
+
+def references_of(audio: list[str], transcripts: list[str]) -> list[Reference]:
+    """Clips with their transcripts, all of them or none.
+
+    Raises:
+        ValueError: as many of one as of the other, or no transcripts.
+    """
+    if transcripts and len(transcripts) != len(audio):
+        raise ValueError(
+            f"every --reference needs its --reference-text, or none has one: got {len(audio)} references and "
+            f"{len(transcripts)} texts"
+        )
+    return [Reference(*pair) for pair in zip(audio, transcripts or [None] * len(audio), strict=True)]
+
+
+def _script(text: str | None, file: Path | None) -> str:
+    if (text is None) == (file is None):
+        raise typer.BadParameter("give the script as TEXT or with --file FILE", param_hint="TEXT")
+    if file is not None:
+        return file.read_text(encoding="utf-8").strip()
+    return sys.stdin.read().strip() if text == "-" else text or ""

@@ -1,0 +1,102 @@
+"""What a podcast is about: a web page, a PDF or a text file, to plain text.
+
+Needs the extra `podcast`. The source is not trusted: it is bounded in bytes and in characters, and nothing in it is
+followed or run.
+"""
+
+import io
+from pathlib import Path
+
+import httpx
+
+MAX_BYTES = 20_000_000
+MAX_CHARS = 200_000  # a book of 100 pages; most language models take no more
+_TIMEOUT_S = 60.0
+_MAX_REDIRECTS = 5
+_HTML_SUFFIXES = (".html", ".htm", ".xhtml")
+_BROWSER = {"User-Agent": "Mozilla/5.0 (compatible; moss-ttsd)", "Accept": "text/html,application/pdf,text/*;q=0.9"}
+
+
+class UnusableSource(ValueError):  # noqa: N818 (named for what it is)
+    """The source cannot be had, or holds no text."""
+
+
+def read_source(source: str) -> str:
+    """The text of a source: at most `MAX_CHARS` characters, from its beginning.
+
+    Args:
+        source: an http(s) URL, or the path of a PDF, HTML, Markdown or text file.
+    Raises:
+        UnusableSource: not there, too large, or without text that can be read.
+        OSError: the file cannot be read.
+    """
+    if source.lower().startswith(("http://", "https://")):
+        data, is_html = _download(source)
+    else:
+        path = Path(source)
+        if path.stat().st_size > MAX_BYTES:
+            raise _too_large(source)
+        data, is_html = path.read_bytes(), path.suffix.lower() in _HTML_SUFFIXES
+    to_text = _text_of_pdf if data.startswith(b"%PDF-") else _text_of_html if is_html else _decoded
+    text = to_text(data).strip()
+    if not text:
+        raise UnusableSource(f"{source} holds no text; a scanned PDF or a page made by scripts has none to read")
+    return text[:MAX_CHARS]
+
+
+def _download(url: str) -> tuple[bytes, bool]:
+    """The body behind a URL, and whether it is HTML."""
+    data = bytearray()
+    try:
+        with (
+            httpx.Client(
+                follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT_S, headers=_BROWSER
+            ) as client,
+            client.stream("GET", url) as response,
+        ):
+            response.raise_for_status()
+            for piece in response.iter_bytes():
+                data += piece
+                if len(data) > MAX_BYTES:
+                    raise _too_large(url)
+            return bytes(data), "html" in response.headers.get("Content-Type", "text/html")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnusableSource(f"{url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+
+
+def _text_of_html(data: bytes) -> str:
+    import trafilatura
+
+    return trafilatura.extract(data, output_format="txt", include_comments=False) or ""
+
+
+def _text_of_pdf(data: bytes) -> str:
+    import pypdf
+    from pypdf.errors import PyPdfError
+
+    text: list[str] = []
+    n_chars = 0
+    try:
+        for page in pypdf.PdfReader(io.BytesIO(data)).pages:
+            text.append(page.extract_text())
+            n_chars += len(text[-1])
+            if n_chars > MAX_CHARS:
+                break
+    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # A damaged file trips pypdf in more ways than it has errors for.
+        raise UnusableSource(f"the PDF cannot be read: {error or type(error).__name__}") from error
+    return "\n".join(text)
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnusableSource("expected a PDF, HTML, or text in UTF-8") from error
+    if "\0" in text:
+        raise UnusableSource("expected a PDF, HTML, or text in UTF-8, got binary data")
+    return text
+
+
+def _too_large(source: str) -> UnusableSource:
+    return UnusableSource(f"{source}: a source has at most {MAX_BYTES} bytes; cut it")
