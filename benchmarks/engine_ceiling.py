@@ -114,7 +114,8 @@ def cases(
         n_requests = max(args.rounds * concurrency, args.least_requests)
         log_start = server.log.stat().st_size
         n_new = [maker.frames(i) for i in range(n_requests)]
-        exchanges = load.run(_case(args, server.url, prompts, concurrency, n_new))
+        name = f"{args.seed}/{maker.workload.spread}/{concurrency}"  # no two cases share a prompt's own part
+        exchanges = load.run(_case(name, server.url, prompts, concurrency, n_new))
         time.sleep(0.2)  # for the log's last lines
         with server.log.open("rb") as log:
             log.seek(log_start)
@@ -147,9 +148,8 @@ def cases(
 
 
 async def _case(
-    args: argparse.Namespace, url: str, prompts: PlainPrompts, concurrency: int, n_new: Sequence[int]
+    name: str, url: str, prompts: PlainPrompts, concurrency: int, n_new: Sequence[int]
 ) -> "list[Exchange[PlainReading]]":
-    name = f"{args.seed}/{concurrency}"
     bodies = [prompts.body(name, i, n) for i, n in enumerate(n_new)]
     few = [min(_WARM_UP_TOKENS, *n_new)] * (1 + min(concurrency, len(n_new)))
     warm_up = [prompts.body(f"{name}/warm-up", i, n) for i, n in enumerate(few)]
