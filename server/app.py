@@ -4,16 +4,29 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
+from sglang_moss.text import MAX_SPEAKERS
+
+from .access_log import AccessLog, write_access_log
+from .admission import Admission
 from .engine import Engine
+from .gate import Gate, Limits
+from .health import CodecHealth
+from .metrics import SpeechMetrics
+from .page import Page
+from .rate_limit import RateLimit
 from .routes import speech_router, voice_router
+from .shutdown import GracefulShutdown
 from .voices import VoiceStore
 
 _DEFAULT_VOICES_DIR = "~/.cache/sglang-moss/voices"
+_BODY_MARGIN = 4_000_000  # bytes of a body besides its audio files
+_HEALTH_TIMEOUT_SECONDS = 20.0  # as SGLang's own
 
 
 def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
-    """Serve `/v1/audio/speech` and `/v1/audio/voices` on `app`.
+    """Serve `/v1/audio/speech` and `/v1/audio/voices` on `app`, and watch over all of its requests.
 
     Args:
         app: SGLang's application, before it starts.
@@ -32,3 +45,29 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     engine = Engine(tokenizer_manager)
     app.include_router(speech_router(engine, store))
     app.include_router(voice_router(engine, store))
+    _watch_over(app, server_args, tokenizer_manager, engine)
+
+
+def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: Engine) -> None:
+    """Log and metrics around everything, then whatever the application has (API key, CORS), then the gate."""
+    admission = Admission(server_args.max_running_requests + server_args.max_queued_speech)
+    rate_limit = None if server_args.rate_limit is None else RateLimit(server_args.rate_limit)
+    clip_bytes = engine.limits.max_bytes
+    limits = Limits(
+        body_bytes=server_args.max_request_bytes or MAX_SPEAKERS * (clip_bytes * 4 // 3 + 4) + _BODY_MARGIN,
+        voice_bytes=clip_bytes + _BODY_MARGIN,
+        body_seconds=server_args.request_body_seconds,
+    )
+    app.user_middleware += [
+        Middleware(Gate, admission, rate_limit, limits),
+        Middleware(CodecHealth, server_args.codec_address, engine.frame_samples, _HEALTH_TIMEOUT_SECONDS),
+    ]
+    metrics = SpeechMetrics(server_args.served_model_name) if server_args.enable_metrics else None
+    writes_log = server_args.access_log == "json"
+    if writes_log:
+        write_access_log()
+    build = app.build_middleware_stack  # what is added to the application later would stand around ours
+    app.build_middleware_stack = lambda: AccessLog(Page(build()), metrics, writes_log)
+    tokenizer_manager.signal_handler_class = lambda manager: GracefulShutdown(
+        manager, admission, server_args.shutdown_seconds, server_args.codec_address
+    )

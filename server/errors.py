@@ -4,6 +4,7 @@
 """
 
 import logging
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -18,7 +19,6 @@ from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, Pro
 
 logger = logging.getLogger(__name__)
 
-_BODY_MARGIN = 4_000_000  # bytes of a body besides its audio files
 _SHOWN_FIELDS = 8
 
 
@@ -51,6 +51,56 @@ class SpeechFailed(MossError):  # noqa: N818 (named for what happened)
         self.http_status = status
 
 
+class Refused(MossError):  # noqa: N818 (named for what happened)
+    """A request that the server does not take, whatever is in it.
+
+    Attributes:
+        code: for programs.
+        retry_after: seconds after which it may be taken; None: never as it is.
+    """
+
+    code: ClassVar[str]
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
+
+
+class BodyTooLarge(Refused):
+    """More bytes than any request of its kind needs."""
+
+    status: ClassVar[int] = 413
+    code: ClassVar[str] = "body_too_large"
+
+
+class BodyTooSlow(Refused):
+    """The body did not come in time."""
+
+    status: ClassVar[int] = 408
+    code: ClassVar[str] = "body_timeout"
+
+
+class QueueFull(Refused):
+    """As many requests wait as may wait."""
+
+    status: ClassVar[int] = 429
+    code: ClassVar[str] = "queue_full"
+
+
+class RateLimited(Refused):
+    """A client asks more often than it may."""
+
+    status: ClassVar[int] = 429
+    code: ClassVar[str] = "rate_limit_exceeded"
+
+
+class ShuttingDown(Refused):
+    """The server finishes what runs, and takes nothing new."""
+
+    status: ClassVar[int] = 503
+    code: ClassVar[str] = "shutting_down"
+
+
 def error_body(error: Exception) -> dict[str, Any]:
     """The JSON that says `error`; failures that are not meant for clients become one plain sentence."""
     status, message, param, code = _parts_of(error)
@@ -69,6 +119,8 @@ def _parts_of(error: Exception) -> tuple[int, str, str | None, str | None]:
             return error.status, str(error), error.param, error.code
         case SpeechFailed():
             return error.http_status, str(error), None, None
+        case Refused():
+            return error.status, str(error), None, error.code
         case MossError():
             return error.status, str(error), _field_of(error), None
         case RequestValidationError():
@@ -100,67 +152,19 @@ def _path(problem: Any) -> str:
     return ".".join(str(step)[:64] for step in problem["loc"] if step != "body")
 
 
-def route_class(max_audio_bytes: int) -> type[APIRoute]:
-    """A route whose errors are OpenAI's and whose body is bounded.
+class SpeechRoute(APIRoute):
+    """A route whose errors are OpenAI's."""
 
-    Args:
-        max_audio_bytes: of all files in a body together, as they are encoded there.
-    """
-    max_bytes = max_audio_bytes + _BODY_MARGIN
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
 
-    class SpeechRoute(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handler = super().get_route_handler()
+        async def handle(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Exception as error:
+                status = error_status(error)
+                if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+                return JSONResponse(error_body(error), status)
 
-            async def handle(request: Request) -> Response:
-                body = _BoundedBody(request, max_bytes)
-                try:
-                    body.check_announced()
-                    return await handler(Request(request.scope, body.receive))
-                except Exception as error:
-                    status = error_status(error)
-                    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-                    # Else the rest of a refused body would still be received, for as long as it is sent.
-                    headers = None if body.is_whole else {"Connection": "close"}
-                    return JSONResponse(error_body(error), status, headers)
-
-            return handle
-
-    return SpeechRoute
-
-
-class _BoundedBody:
-    """The body of a request, which stops being read beyond `max_bytes`, whatever was announced."""
-
-    def __init__(self, request: Request, max_bytes: int) -> None:
-        self.is_whole = False
-        self._request = request
-        self._max_bytes = max_bytes
-        self._n_bytes = 0
-
-    def check_announced(self) -> None:
-        """Refuse by the header alone.
-
-        Raises:
-            HTTPException: 413.
-        """
-        announced = self._request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._max_bytes:
-            raise self._too_large()
-
-    async def receive(self) -> Any:
-        """The next ASGI message.
-
-        Raises:
-            HTTPException: 413.
-        """
-        message = await self._request.receive()
-        self.is_whole = not message.get("more_body", False)
-        self._n_bytes += len(message.get("body", b""))
-        if self._n_bytes > self._max_bytes:
-            raise self._too_large()
-        return message
-
-    def _too_large(self) -> HTTPException:
-        return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {self._max_bytes} bytes here")
+        return handle

@@ -4,33 +4,34 @@ import asyncio
 import uuid
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from sglang_moss.audio.preparation import prepare_reference
 from sglang_moss.errors import BadReference
-from sglang_moss.text import MAX_SPEAKERS, SPEAKER_TAG, check_text
+from sglang_moss.text import SPEAKER_TAG, check_text
 
 from .answers import events_of, file_of, stream
 from .encoding import make_encoder, media_type
 from .engine import Engine
-from .errors import BadField, route_class
+from .errors import BadField, SpeechRoute
 from .fields import SpeechFields
 from .narration import Narration
 from .order import read_order
+from .schema import ERRORS, SPEECH, VoiceAnswer, VoiceDeleted, VoiceList
 from .voices import Voice, VoiceStore, check_name
 
 _MAX_TRANSCRIPT_CHARS = 10_000
 _DEFAULT_FORMAT = "mp3"  # OpenAI's
+_UPLOADS = 2  # that are decoded at a time; each may take 25 MB for its file and 250 MB for its samples
 
 
 def speech_router(engine: Engine, store: VoiceStore) -> APIRouter:
     """`POST /v1/audio/speech`."""
-    base64_bytes = engine.limits.max_bytes * 4 // 3 + 4
-    router = APIRouter(route_class=route_class(MAX_SPEAKERS * base64_bytes))
+    router = APIRouter(route_class=SpeechRoute)
 
-    @router.post("/v1/audio/speech", response_class=Response)
+    @router.post("/v1/audio/speech", response_class=Response, responses=SPEECH)
     async def create_speech(fields: SpeechFields, request: Request) -> Response:
         """Speak a script, as OpenAI's endpoint of this name does, in one voice or several.
 
@@ -48,7 +49,7 @@ def speech_router(engine: Engine, store: VoiceStore) -> APIRouter:
         narration = Narration(engine, order, uuid.uuid4().hex)
         audio_format = fields.response_format or _DEFAULT_FORMAT
         encoder = make_encoder(audio_format, engine.sample_rate)
-        headers = {"X-Request-Id": narration.id, "X-Sample-Rate": str(engine.sample_rate)}
+        headers = {"X-Sample-Rate": str(engine.sample_rate)}
         if fields.stream_format == "sse":
             return await stream(events_of(narration, encoder), request, "text/event-stream", headers)
         return await stream(file_of(narration, encoder), request, media_type(audio_format), headers)
@@ -58,36 +59,37 @@ def speech_router(engine: Engine, store: VoiceStore) -> APIRouter:
 
 def voice_router(engine: Engine, store: VoiceStore) -> APIRouter:
     """`GET`, `POST` and `DELETE /v1/audio/voices`."""
-    router = APIRouter(route_class=route_class(engine.limits.max_bytes))
+    router = APIRouter(route_class=SpeechRoute, responses=ERRORS)
+    decoding = asyncio.Semaphore(_UPLOADS)
 
     @router.get("/v1/audio/voices")
-    async def list_voices() -> dict[str, Any]:
+    async def list_voices() -> VoiceList:
         """Stored voices, by name."""
-        return {"object": "list", "data": [_shown(voice) for voice in await asyncio.to_thread(store.list_voices)]}
+        return VoiceList(data=[_shown(voice) for voice in await asyncio.to_thread(store.list_voices)])
 
     @router.post("/v1/audio/voices", status_code=HTTPStatus.CREATED)
     async def add_voice(
         name: Annotated[str, Form()], audio: Annotated[UploadFile, File()], text: Annotated[str, Form()] = ""
-    ) -> dict[str, Any]:
+    ) -> VoiceAnswer:
         """Store a voice: a clip, and what is said in it (without which it can be cloned, but not continued)."""
         check_name(name)
         transcript = _check_transcript(text, engine)
-        data = await audio.read(engine.limits.max_bytes + 1)
-        seconds = await asyncio.to_thread(_seconds_of, data, engine)
+        async with decoding:
+            data = await audio.read(engine.limits.max_bytes + 1)
+            seconds = await asyncio.to_thread(_seconds_of, data, engine)
         return _shown(await asyncio.to_thread(store.add, name, data, transcript, seconds))
 
     @router.delete("/v1/audio/voices/{name}")
-    async def remove_voice(name: str) -> dict[str, Any]:
+    async def remove_voice(name: str) -> VoiceDeleted:
         """Forget a voice."""
         await asyncio.to_thread(store.remove, name)
-        return {"object": "voice.deleted", "id": name, "deleted": True}
+        return VoiceDeleted(id=name)
 
     return router
 
 
-def _shown(voice: Voice) -> dict[str, Any]:
-    """A voice as the API says it; `id` is what `/v1/audio/speech` takes."""
-    return {"object": "voice", "id": voice.name, **asdict(voice)}
+def _shown(voice: Voice) -> VoiceAnswer:
+    return VoiceAnswer(id=voice.name, **asdict(voice))
 
 
 def _check_transcript(text: str, engine: Engine) -> str | None:

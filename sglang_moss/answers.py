@@ -10,6 +10,7 @@ from sglang.srt.managers.io_struct import AbortReq
 from sglang_moss.delivery import chunks_of, whole_answer
 from sglang_moss.errors import BadRequest, MossError
 from sglang_moss.output import META
+from sglang_moss.request_record import BAD_REQUEST, current_record
 
 
 async def speech_answers(
@@ -27,6 +28,8 @@ async def speech_answers(
     """
     streams = _Streams(manager) if getattr(request, "stream", False) else None
     ended: set[str] = set()
+    record = current_record()
+    record.is_streamed |= streams is not None
     try:
         async with aclosing(generate(manager, request, *args, **kwargs)) as answers:
             async for answer in answers:
@@ -34,18 +37,24 @@ async def speech_answers(
                 ended.update(one["meta_info"]["id"] for one in each if _finish_reason(one))
                 if streams is None:
                     whole = [_whole(one) for one in each]
+                    for one in whole:
+                        record.take(one)
                     yield whole if isinstance(answer, list) else whole[0]
                     continue
                 for one in each:
                     for event in streams.events(one):
+                        record.take(event)
                         yield event
     except BaseException as error:
         _abort(manager, [rid for rid in _ids(request) if rid not in ended], forgotten=isinstance(error, Exception))
+        if isinstance(error, ValueError):  # a stream's status is out already
+            record.refusal = BAD_REQUEST
         if not isinstance(error, MossError) or isinstance(error, BadRequest):
             raise
         if streams is None:
             raise HTTPException(error.status, str(error)) from error
         for event in _failures(request, ended, error):
+            record.take(event)
             yield event
 
 
@@ -124,7 +133,10 @@ def _abort(manager: Any, rids: list[str], forgotten: bool) -> None:
 def _failures(request: Any, ended: set[str], error: MossError) -> Iterator[dict[str, Any]]:
     """A stream's last events, one for each request that an error of ours has ended."""
     reason = {"type": "abort", "message": str(error), "status_code": error.status, "err_type": type(error).__name__}
-    for i, rid in enumerate(_ids(request)):
+    rids = _ids(request)
+    if not rids:  # refused before SGLang gave it any
+        yield {"error": {"message": str(error), "type": type(error).__name__, "code": error.status}}
+    for i, rid in enumerate(rids):
         if rid not in ended:
             event: dict[str, Any] = {"text": "", "output_ids": [], "meta_info": {"id": rid, "finish_reason": reason}}
             yield event if not isinstance(request.rid, list) else {**event, "index": i}

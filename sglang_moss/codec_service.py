@@ -23,6 +23,7 @@ from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.runner import DecoderRunner
 from sglang_moss.codec.state import DecoderState
 from sglang_moss.codec_client import CANCEL
+from sglang_moss.codec_load import CodecGauges, CodecLoad
 from sglang_moss.config import SpecialTokens
 from sglang_moss.speech import SpeechProgress
 from sglang_moss.speech_stream import STEP_FRAMES, SpeechPart
@@ -74,10 +75,17 @@ class CodecService:
 
     Args:
         state: of slots for streams and, the last `n_voices` of them, for states of known voices.
+        metrics_model: name of the model in the gauges; None: there are none.
     """
 
     def __init__(
-        self, codec: Codec, state: DecoderState, tokens: SpecialTokens, address: str, n_voices: int = 0
+        self,
+        codec: Codec,
+        state: DecoderState,
+        tokens: SpecialTokens,
+        address: str,
+        n_voices: int = 0,
+        metrics_model: str | None = None,
     ) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         n_slots = state.n_slots - n_voices
@@ -94,7 +102,8 @@ class CodecService:
         self._commands: deque[tuple] = deque()
         self._parts: deque[tuple[str, SpeechPart]] = deque()
         bells = (self._to_worker, self._to_scheduler)
-        worker = _Worker(context, codec, decoder, tokens.n_vq, address, bells, self._commands, self._parts)
+        gauges = None if metrics_model is None else CodecGauges(metrics_model, n_slots)
+        worker = _Worker(context, codec, decoder, tokens.n_vq, address, bells, self._commands, self._parts, gauges)
         threading.Thread(target=worker.run, name="moss-codec", daemon=True).start()
 
     def open(self, rid: str, progress: SpeechProgress, is_live: bool) -> None:
@@ -140,6 +149,7 @@ class _Worker:
         bells: tuple[_Bell, _Bell],
         commands: deque[tuple],
         parts: deque[tuple[str, SpeechPart]],
+        gauges: CodecGauges | None,
     ) -> None:
         self._context = context
         self._codec = codec
@@ -149,6 +159,7 @@ class _Worker:
         self._bell, self._to_scheduler = bells
         self._commands = commands
         self._parts = parts
+        self._gauges = gauges
         self._waiting: deque[_EncodeRequest] = deque()
 
     def run(self) -> None:
@@ -172,6 +183,8 @@ class _Worker:
                 self._obey()
                 busy = self._encode_next()
                 busy |= self._decoder.step(self._deliver)
+                if self._gauges is not None:
+                    self._gauges.show(CodecLoad(self._decoder.n_seated, self._decoder.n_waiting, len(self._waiting)))
 
     def _on_own_stream(self) -> torch.cuda.StreamContext | nullcontext:
         device = self._codec.device

@@ -12,6 +12,7 @@ from typing import Any
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sglang_moss import TESTED_SGLANG, arrival
+from sglang_moss.request_record import current_record
 from sglang_moss.server_args import MossServerArgs, add_flags, is_fused, serves_speech
 
 
@@ -46,6 +47,9 @@ def _contains_mm_input(result: bool, _request: Any) -> bool:
 def _normalize(request: Any) -> None:
     if _served_here():
         arrival.prepare(request)
+        claim = current_record().claim
+        if claim is not None and request.text is not None:  # else a health check
+            claim(len(request.text) if isinstance(request.text, list) else 1)
 
 
 async def _generate_request(
@@ -176,7 +180,8 @@ HOOKS = (
         f"{_SRT}.managers.io_struct.GenerateReqInput.normalize_batch_and_arguments",
         HookType.BEFORE,
         _normalize,
-        why="with n above 1 samples share a seed and lose references; lengths of batches go unchecked",
+        why="with n above 1 samples share a seed and lose references; lengths of batches go unchecked; a batch "
+        "would count as one request where requests are counted",
         remove_when="SGLang expands audio_data and seeds with n",
     ),
     Hook(

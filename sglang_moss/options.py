@@ -95,7 +95,7 @@ class RequestOptions:
             raise BadSetting("ignore_eos needs max_new_tokens: without an end of its own the request needs a length")
         mode = custom.get("mode")
         if mode is not None and mode not in MODES:
-            raise BadSetting(f"custom_params.mode must be one of {', '.join(MODES)}, got {mode!r}")
+            raise BadSetting(f"custom_params.mode must be one of {', '.join(MODES)}, got {_shown(mode)}")
         seed = _integer(params, "sampling_seed", low=0, high=SEED_LIMIT - 1)
         chunk_frames = _integer(custom, "chunk_frames", low=1, high=MAX_CHUNK_FRAMES)
         return cls(

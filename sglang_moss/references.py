@@ -17,6 +17,7 @@ from sglang_moss.audio.preparation import concatenate_references, prepare_refere
 from sglang_moss.audio.sources import SourcePolicy, read_source
 from sglang_moss.codec_client import Cached, CodeCache, CodecClient
 from sglang_moss.prompt import Mode
+from sglang_moss.request_record import current_record
 
 _LOADERS = 2  # threads that decode and resample clips
 
@@ -66,6 +67,7 @@ class ReferenceEncoder:
             # A clip that is no audio fails its own request, not another one that shares an encoding with it.
             await asyncio.gather(*(clip.waveform() for clip in clips))
         found = await asyncio.gather(*(self._codes(group, clips if mode.continues else group) for group in wanted))
+        current_record().take_references([cached.was_cached for cached in found])
         return ReferenceCodes(
             clips=[cached.codes for cached in found[: len(clips)]] if mode.clones else [],
             prompt_audio=found[-1].codes if mode.continues else None,

@@ -24,6 +24,7 @@ from sglang_moss.config import ARCHITECTURE
 WARMUP = "sglang_moss"
 RADIX_CACHE_BACKEND = "sglang_moss"
 _DEFAULT_MAX_RUNNING_REQUESTS = 128
+_QUEUED_PER_RUNNING = 4
 _SECRETS = ("api_key", "admin_api_key", "ssl_keyfile_password")
 
 # Features of SGLang that assume one token a row, a shared prefix of generated rows, or client code in the sampler.
@@ -49,7 +50,17 @@ _UNSUPPORTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "is_embedding": (bool, "--is-embedding"),
     "radix_cache_backend": (lambda name: name not in (None, RADIX_CACHE_BACKEND), "--radix-cache-backend"),
 }
-_LEAST = {"codec_slots": 2, "codec_voices": 0, "reference_cache_mb": 0, "max_voices": 0}
+_LEAST = {
+    "codec_slots": 2,
+    "codec_voices": 0,
+    "reference_cache_mb": 0,
+    "max_voices": 0,
+    "max_queued_speech": 0,
+    "rate_limit": 1,
+    "max_request_bytes": 1_000_000,
+    "request_body_seconds": 1,
+    "shutdown_seconds": 0,
+}
 
 
 @dataclass
@@ -87,6 +98,27 @@ class MossServerArgs(ServerArgs):
     allow_private_reference_urls: A[bool, Arg(help="Fetch references from private and loopback addresses too.")] = False
     voices_dir: A[str | None, Arg(help="Folder of the voices that clients upload; ~/.cache/sglang-moss/voices.")] = None
     max_voices: A[int, Arg(help="Voices that may be stored.")] = 1000
+    max_queued_speech: A[
+        int | None,
+        Arg(
+            type_parser=int,
+            help="Requests for speech that may wait beside those that run; more are told to come again (429). "
+            "Four times --max-running-requests by default.",
+        ),
+    ] = None
+    rate_limit: A[
+        int | None, Arg(type_parser=int, help="Requests a minute that one client's address may send; any by default.")
+    ] = None
+    max_request_bytes: A[
+        int | None,
+        Arg(type_parser=int, help="Largest body of a request; by default what five references of full size take."),
+    ] = None
+    request_body_seconds: A[float, Arg(help="Time in which the body of a request must have come.")] = 300.0
+    access_log: A[
+        str,
+        Arg(choices=["json", "off"], help="One line of JSON for each request that speaks, without its words or sound."),
+    ] = "json"
+    shutdown_seconds: A[float, Arg(help="Time that running requests have to finish after SIGTERM or Ctrl-C.")] = 30.0
     codec_address: str | None = None  # where the codec listens; made up at start
 
     def __post_init__(self) -> None:
@@ -146,6 +178,8 @@ class MossServerArgs(ServerArgs):
     def _set_defaults(self) -> None:
         if self.max_running_requests is None:
             self.max_running_requests = _DEFAULT_MAX_RUNNING_REQUESTS
+        if self.max_queued_speech is None:
+            self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests
         if self.codec_address is None:
             self.codec_address = (
                 f"ipc://{Path(tempfile.gettempdir()) / f'sglang-moss-{os.getpid()}-{uuid.uuid4().hex}'}"

@@ -63,6 +63,12 @@ class StreamDecoder:
         self._priming: dict[bytes, SpeechStream] = {}  # by voice, the stream whose state will be kept
         self._clock = clock
         self._streams: dict[str, SpeechStream] = {}  # in the order in which they were opened
+        self.n_waiting = 0  # streams with frames to decode that found no slot
+
+    @property
+    def n_seated(self) -> int:
+        """Streams that hold a slot."""
+        return self._n_slots - len(self._free_slots)
 
     def open(self, rid: str, progress: SpeechProgress, is_live: bool) -> None:
         """Take on a request; one that `is_live` is heard while it is made."""
@@ -103,6 +109,7 @@ class StreamDecoder:
         for stream in waiting:
             if len(self._free_slots) > self._n_reserved(stream):
                 self._take_slot(stream)
+        self.n_waiting = sum(stream.slot is None for stream in waiting)
 
     def _n_reserved(self, stream: SpeechStream) -> int:
         """Free slots that are not for this stream.

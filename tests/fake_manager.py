@@ -41,7 +41,19 @@ class FakeManager:
         self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config))
         self.tokenizer = _Tokenizer()
         self.server_args = SimpleNamespace(
-            reference_limits=ReferenceLimits(), voices_dir=str(self.voices_dir), max_voices=self.max_voices
+            reference_limits=ReferenceLimits(),
+            voices_dir=str(self.voices_dir),
+            max_voices=self.max_voices,
+            codec_address="ipc:///nowhere",
+            max_running_requests=2,
+            max_queued_speech=100,
+            rate_limit=None,
+            max_request_bytes=None,
+            request_body_seconds=30.0,
+            enable_metrics=False,
+            served_model_name="fake",
+            access_log="off",
+            shutdown_seconds=1.0,
         )
 
     async def generate_request(self, request: Any, _http_request: None) -> AsyncGenerator[dict[str, Any], None]:

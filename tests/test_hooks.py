@@ -1,6 +1,7 @@
 """Hooks on the installed SGLang: each finds a target that fits its body, or else stops the process."""
 
 import asyncio
+import contextvars
 import importlib.metadata
 import inspect
 import pkgutil
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 from fresh_process import in_fresh_process
+from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from sglang.srt.server_args import ServerArgs
 
 from sglang_moss import hooks, plugin
 from sglang_moss.hooks import HOOKS, TESTED_SGLANG, Hook, install
+from sglang_moss.request_record import RequestRecord, open_record
 from sglang_moss.server_args import MossServerArgs
 
 BODIES = {hook.body.__name__: hook.body for hook in HOOKS}
@@ -200,6 +203,22 @@ def test_answers_of_another_model_pass_as_they_are():
         return [answer async for answer in BODIES["_generate_request"](stock, manager, "body")]
 
     assert asyncio.run(passed()) == answers
+
+
+def test_a_batch_claims_a_place_for_each_of_its_texts(monkeypatch):
+    monkeypatch.setattr(hooks, "_served_here", lambda: True)
+    claimed: list[int] = []
+
+    def claim_for(**fields: Any) -> None:
+        open_record(RequestRecord(claim=claimed.append))
+        BODIES["_normalize"](GenerateReqInput(**fields))
+
+    context = contextvars.copy_context()
+    context.run(claim_for, text="[S1] a")
+    context.run(claim_for, text="[S1] a", sampling_params={"n": 3})
+    context.run(claim_for, text=["[S1] a", "[S1] b"])
+    context.run(claim_for, input_ids=[0], rid="HEALTH_CHECK_1")
+    assert claimed == [1, 3, 2]
 
 
 def test_a_freed_slot_is_told_to_requests_with_speech_alone():

@@ -15,6 +15,7 @@ import pytest
 from golden_data import GOLDEN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from page_browser import chromium, downloaded, speak, write
 from test_openai_encoding import best_match, decoded
 
 from sglang_moss.benchmarks.waveforms import pcm_of_wav
@@ -109,6 +110,22 @@ def test_the_official_client_streams(official: openai.OpenAI, speech: Any):
     ) as answer:
         pieces = list(answer.iter_bytes())
     assert_same_speech(np.frombuffer(b"".join(pieces), "<i2"), expected)
+
+
+def test_the_page_plays_what_generate_says(server: LocalServer, speech: Any, tmp_path: Path):
+    seed, expected = speech
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(server.url)
+        page.get_by_label("This server asks for an API key").fill("secret")
+        page.keyboard.press("Enter")
+        page.locator("summary", has_text="Settings").click()
+        page.get_by_label("Seed", exact=True).fill(str(seed))
+        page.get_by_label("At most, seconds").fill(str(SECONDS))
+        write(page, SCRIPT)
+        speak(page)
+        file = downloaded(page, "wav").rename(tmp_path / "heard.wav")
+    assert_same_speech(decoded("wav", file.read_bytes(), RATE), expected)
 
 
 def test_the_official_client_gets_events(official: openai.OpenAI, speech: Any):

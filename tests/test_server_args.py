@@ -84,7 +84,17 @@ def test_a_reference_root_that_is_no_folder_is_refused(fused_path):
 
 @pytest.mark.parametrize(
     ("name", "value", "least"),
-    [("codec_slots", 1, 2), ("codec_voices", -1, 0), ("reference_cache_mb", -1, 0), ("max_voices", -1, 0)],
+    [
+        ("codec_slots", 1, 2),
+        ("codec_voices", -1, 0),
+        ("reference_cache_mb", -1, 0),
+        ("max_voices", -1, 0),
+        ("max_queued_speech", -1, 0),
+        ("rate_limit", 0, 1),
+        ("max_request_bytes", 999, 1_000_000),
+        ("request_body_seconds", 0.5, 1),
+        ("shutdown_seconds", -1.0, 0),
+    ],
 )
 def test_a_number_below_its_least_is_refused_by_its_flag(name, value, least, fused_path):
     flag = name.replace("_", "-")
@@ -107,6 +117,7 @@ def test_the_server_is_set_up_for_speech(served):
     assert served.incremental_streaming_output
     assert served.sleep_on_idle
     assert served.max_running_requests > 0
+    assert served.max_queued_speech == 4 * served.max_running_requests
     assert served.skip_server_warmup
     assert served.warmups == f"theirs,{WARMUP}"
     assert served.codec_address.startswith("ipc:///")

@@ -8,8 +8,10 @@ Source: MOSS-TTSD, served path of `/generate`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from scipy.fft import next_fast_len
 from scipy.signal import resample
 
 from sglang_moss.audio.loading import ReferenceLimits, load_audio
@@ -18,6 +20,9 @@ from sglang_moss.errors import BadReference
 _TARGET_DBFS = -20.0
 _MAX_GAIN_DB = 3.0
 _SILENCE = 1e-9  # keeps the logarithm of silence finite
+# Longer than 60 s at 48 kHz, so only at a studio's rates: silence is appended to reach a length that an FFT likes, and
+# leaves with the last samples. A prime number of 6 million samples would take 2.6 s and 870 MB.
+_LONG = 60 * 48_000
 
 
 def prepare_reference(data: bytes, sample_rate: int, limits: ReferenceLimits, position: int) -> np.ndarray:
@@ -54,9 +59,16 @@ def to_mono(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
     """
     if rate != sample_rate:
         # Channel by channel: the same numbers, in a fraction of the memory.
-        n_samples = len(samples) * sample_rate // rate
-        samples = np.stack([np.asarray(resample(channel, n_samples)) for channel in samples.T], axis=1)
+        samples = np.stack([_resampled(channel, rate, sample_rate) for channel in samples.T], axis=1)
     return samples.mean(axis=1).astype(np.float32)
+
+
+def _resampled(channel: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """[L] to [int(L * sample_rate / rate)]."""
+    n_samples = len(channel) * sample_rate // rate
+    n_padded: Any = next_fast_len(len(channel)) if len(channel) > _LONG else len(channel)
+    padded = np.pad(channel, (0, n_padded - len(channel)))
+    return np.asarray(resample(padded, n_padded * sample_rate // rate))[:n_samples]
 
 
 def normalize_loudness(waveform: np.ndarray) -> np.ndarray:

@@ -1,0 +1,89 @@
+"""The body of a request: bounded in size and time, before anybody parses it."""
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope
+
+from .errors import BodyTooLarge, BodyTooSlow, Refused
+
+
+class BoundedBody:
+    """Receives for an application; raises, and remembers as `refusal`, what keeps the request from being served.
+
+    Args:
+        max_bytes: of the body, announced or not.
+        max_seconds: in which all of it must have come.
+        on_left: called when the client has gone.
+        on_whole: called once all of it has come; may raise `Refused`.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        max_bytes: int,
+        max_seconds: float,
+        on_left: Callable[[], None],
+        on_whole: Callable[[], None],
+    ) -> None:
+        self.is_whole = False
+        self.refusal: Refused | None = None
+        headers = Headers(scope=scope)
+        self._announced = headers.get("content-length", "")
+        self._has_body = self._announced not in ("", "0") or "transfer-encoding" in headers
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._on_left = on_left
+        self._on_whole = on_whole
+        self._deadline = asyncio.get_running_loop().time() + max_seconds
+        self._n_bytes = 0
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether something of it may still come."""
+        return self._has_body and not self.is_whole
+
+    def check_announced(self) -> None:
+        """Refuse by the header alone.
+
+        Raises:
+            BodyTooLarge: it announces too much.
+        """
+        if self._announced.isdecimal() and int(self._announced) > self._max_bytes:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """The next ASGI message.
+
+        Raises:
+            Refused: the request will not be served.
+        """
+        try:
+            message = await (self._receive() if self.is_whole else self._receive_body())
+        except Refused as error:
+            self.refusal = error
+            raise
+        if message["type"] == "http.disconnect":
+            self._on_left()
+        return message
+
+    async def _receive_body(self) -> Message:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTooSlow(f"the body did not arrive within {self._max_seconds:g} s") from None
+        self._n_bytes += len(message.get("body", b""))
+        if self._n_bytes > self._max_bytes:
+            raise self._too_large()
+        if not message.get("more_body", False):
+            self.is_whole = True
+            if message["type"] == "http.request":
+                self._on_whole()
+        return message
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"a body has at most {self._max_bytes} bytes here")

@@ -1,0 +1,66 @@
+"""What the API document says of answers: the endpoints of voices send these, the other one describes them."""
+
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel
+
+from .encoding import media_type
+from .fields import AudioFormat
+
+
+class ErrorFields(BaseModel):
+    """What is wrong, for people (`message`) and for programs."""
+
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every refusal and failure, as OpenAI has it."""
+
+    error: ErrorFields
+
+
+class VoiceAnswer(BaseModel):
+    """A stored voice; `id` is what `/v1/audio/speech` takes."""
+
+    object: Literal["voice"] = "voice"
+    id: str
+    name: str
+    text: str | None
+    seconds: float
+    n_bytes: int
+    created: int
+
+
+class VoiceList(BaseModel):
+    """All stored voices."""
+
+    object: Literal["list"] = "list"
+    data: list[VoiceAnswer]
+
+
+class VoiceDeleted(BaseModel):
+    """A voice that is no more."""
+
+    object: Literal["voice.deleted"] = "voice.deleted"
+    id: str
+    deleted: Literal[True] = True
+
+
+# In FastAPI's words. Naming 4XX also keeps it from promising its own shape of validation errors.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorAnswer, "description": "The request cannot be served as it is."},
+    "5XX": {"model": ErrorAnswer, "description": "The server failed, or is shutting down."},
+}
+_AUDIO = {"schema": {"type": "string", "format": "binary"}}
+_EVENTS = {"schema": {"type": "string"}}
+SPEECH: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Audio in `response_format`, or events.",
+        "content": {media_type(name): _AUDIO for name in get_args(AudioFormat)} | {"text/event-stream": _EVENTS},
+    },
+    **ERRORS,
+}

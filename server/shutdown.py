@@ -1,0 +1,105 @@
+"""The end of the server, on SIGTERM or Ctrl-C: nothing new is taken, what runs is finished, and nothing is left.
+
+    signal ----> requests run on, new ones get 503 ----> the rest is told that it is over ----> children end, exit 0
+           <-------- --shutdown-seconds, at most ------>  <---- a few seconds, at most ---->
+
+A second signal skips the waiting. SGLang's own way out has no deadline, takes new requests all the while, and ends by
+SIGKILL.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from sglang.srt.managers.io_struct import AbortReq, ShutdownReq
+from sglang.srt.managers.tokenizer_manager import SignalHandler
+from sglang.srt.utils import kill_process_tree
+from sglang.srt.utils.cudacore_pyspy_dump_utils import collect_scheduler_processes
+
+from .admission import Admission
+
+logger = logging.getLogger(__name__)
+
+_LAST_WORDS_SECONDS = 5.0  # for clients to read that it is over
+_CHILDREN_SECONDS = 15.0
+_POLL_SECONDS = 0.05
+_OVER = {
+    "type": "abort",
+    "message": "the server is shutting down",
+    "status_code": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+class GracefulShutdown(SignalHandler):
+    """In the place of SGLang's handler; made in the event loop, as that is.
+
+    Args:
+        manager: SGLang's `TokenizerManager`.
+        admission: of the server's requests.
+        seconds: for those that run to finish.
+        codec_address: whose file is removed.
+    """
+
+    def __init__(self, manager: Any, admission: Admission, seconds: float, codec_address: str) -> None:
+        super().__init__(manager)
+        self._admission = admission
+        self._seconds = seconds
+        self._codec_address = codec_address
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.sigterm_handler)
+
+    def sigterm_handler(self, signum: Any = None, frame: Any = None) -> None:  # noqa: ARG002 (SGLang's signature)
+        """Begin, or hurry up."""
+        if self._task is not None:
+            self._hurry.set()
+            return
+        self._admission.close(self._seconds)
+        logger.info("shutting down: %d requests have %g s to finish", self._admission.n_requests, self._seconds)
+        self._task = asyncio.create_task(self._shut_down())
+
+    def running_phase_sigquit_handler(self, signum: Any = None, frame: Any = None) -> None:
+        """A child died."""
+        self._remove_socket()
+        super().running_phase_sigquit_handler(signum, frame)
+
+    async def _shut_down(self) -> None:
+        try:
+            await self._until(lambda: self._admission.n_requests == 0 or self._hurry.is_set(), self._seconds)
+            await self._until(self._is_over, _LAST_WORDS_SECONDS)
+            await self._end_children()
+        except Exception:
+            logger.exception("shutting down failed")
+        finally:
+            self._remove_socket()
+            # Not by returning: connections whose clients read nothing more would be waited for.
+            os._exit(0)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition() and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _is_over(self) -> bool:
+        """Whether every request has been answered; those that run are told that it is over."""
+        for rid, state in list(self.tokenizer_manager.rid_to_state.items()):
+            if state.time_stats.api_server_dispatch_time:  # else SGLang would look for what is removed here
+                self.tokenizer_manager._handle_abort_req(AbortReq(rid=rid, finished_reason=_OVER))
+        return self._admission.n_requests == 0
+
+    async def _end_children(self) -> None:
+        watchdog = self.tokenizer_manager._subprocess_watchdog
+        if watchdog is not None:
+            watchdog.stop()
+        self.tokenizer_manager._dispatch_to_scheduler(ShutdownReq())
+        await self._until(lambda: not collect_scheduler_processes(), _CHILDREN_SECONDS)
+        kill_process_tree(os.getpid(), include_parent=False)
+
+    def _remove_socket(self) -> None:
+        Path(self._codec_address.removeprefix("ipc://")).unlink(missing_ok=True)
