@@ -60,7 +60,7 @@ def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: 
     )
     app.user_middleware += [
         Middleware(Gate, admission, rate_limit, limits),
-        Middleware(CodecHealth, server_args.codec_address, engine.frame_samples, _HEALTH_TIMEOUT_SECONDS),
+        Middleware(CodecHealth, server_args.codec_address, _HEALTH_TIMEOUT_SECONDS),
     ]
     metrics = SpeechMetrics(server_args.served_model_name) if server_args.enable_metrics else None
     writes_log = server_args.access_log == "json"

@@ -16,6 +16,8 @@ from .errors import Refused, error_body
 from .paths import VOICES, is_limited, makes_speech, path_of
 from .rate_limit import RateLimit
 
+_POLICY_VIOLATION = 1008  # of RFC 6455
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -36,6 +38,9 @@ class Gate:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # SGLang has one for other models, which asks for no key
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            return
         if scope["type"] != "http" or path_of(scope).startswith("/metrics"):
             await self._app(scope, receive, send)
             return

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from http import HTTPStatus
 
-import numpy as np
 from fastapi import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -21,14 +20,12 @@ class CodecHealth:
 
     Args:
         address: where the codec listens.
-        frame_samples: of one frame, which is encoded for each question.
         timeout_seconds: how long the codec may take.
     """
 
-    def __init__(self, app: ASGIApp, address: str, frame_samples: int, timeout_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, address: str, timeout_seconds: float) -> None:
         self._app = app
         self._address = address
-        self._silence = np.zeros(frame_samples, np.float32)
         self._timeout_seconds = timeout_seconds
         self._client: CodecClient | None = None
 
@@ -39,13 +36,13 @@ class CodecHealth:
         await self._app(scope, receive, send)
 
     async def _answers(self) -> bool:
-        """Whether the codec encodes."""
+        """Whether the codec's thread is at work."""
         if self._client is None:  # made here, since it belongs to the event loop
             self._client = CodecClient(self._address, n_vq=1)  # what the codes are does not matter
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await self._client.encode([self._silence])
+                await self._client.ping()
         except (TimeoutError, MossError):
-            logger.exception("health check failed: the codec does not encode")
+            logger.exception("health check failed: the codec does not answer")
             return False
         return True

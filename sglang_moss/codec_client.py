@@ -53,6 +53,14 @@ class CodecClient:
             if answer.cancelled() or not answer.done():
                 self._socket.send_multipart([job, CANCEL])
 
+    async def ping(self) -> None:
+        """Return once the codec's thread has answered, between two steps of its own.
+
+        Raises:
+            MossError: see `encode`.
+        """
+        await self.encode(())
+
     async def _read_answers(self) -> None:
         while True:
             job, error, *payloads = await self._socket.recv_multipart()

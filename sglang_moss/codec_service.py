@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import zmq
 
+from sglang_moss.bell import Bell
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.runner import DecoderRunner
 from sglang_moss.codec.state import DecoderState
@@ -38,36 +39,6 @@ _LINGER_MS = 2
 _MAX_STREAMS = 64  # in one step
 # A step of either thread is a few milliseconds of launches; Python's 5 ms would let one of them wait for whole steps.
 _SWITCH_INTERVAL_S = 0.0005
-
-
-class _Bell:
-    """Wakes a thread that polls `socket`; rung once until it is answered, however often `ring` is called."""
-
-    def __init__(self, context: zmq.Context, address: str) -> None:
-        self.socket = context.socket(zmq.PULL)  # the listener's
-        self.socket.bind(address)
-        self._context = context
-        self._address = address
-        self._sender: zmq.Socket | None = None  # the ringer's; made in its thread
-        self._rung = False
-
-    def ring(self) -> None:
-        if self._rung:
-            return
-        self._rung = True
-        sender = self._sender
-        if sender is None:
-            sender = self._sender = self._context.socket(zmq.PUSH)
-            sender.connect(self._address)
-        sender.send(b"")
-
-    def answer(self) -> bool:
-        """Whether it was rung; what was rung for is visible from now on."""
-        if not self._rung:
-            return False
-        self.socket.recv()  # on its way, if not here
-        self._rung = False
-        return True
 
 
 class CodecService:
@@ -96,8 +67,8 @@ class CodecService:
         rate, frame_samples = codec.config.sampling_rate, codec.config.frame_samples
         decoder = StreamDecoder(runner, tokens, rate, frame_samples, n_slots, n_voices)
         context = zmq.Context()
-        self._to_worker = _Bell(context, _TO_WORKER)
-        self._to_scheduler = _Bell(context, _TO_SCHEDULER)
+        self._to_worker = Bell(context, _TO_WORKER)
+        self._to_scheduler = Bell(context, _TO_SCHEDULER)
         self.woken = self._to_scheduler.socket  # readable when parts are waiting
         self._commands: deque[tuple] = deque()
         self._parts: deque[tuple[str, SpeechPart]] = deque()
@@ -146,7 +117,7 @@ class _Worker:
         decoder: StreamDecoder,
         n_vq: int,
         address: str,
-        bells: tuple[_Bell, _Bell],
+        bells: tuple[Bell, Bell],
         commands: deque[tuple],
         parts: deque[tuple[str, SpeechPart]],
         gauges: CodecGauges | None,
@@ -231,6 +202,9 @@ class _Worker:
             client, job, *payloads = self._encode_requests.recv_multipart()
             if payloads == [CANCEL]:
                 self._waiting = deque(w for w in self._waiting if w[:2] != (client, job))
+                continue
+            if not payloads:  # somebody asks whether this thread answers
+                self._encode_requests.send_multipart([client, job, b""])
                 continue
             waveforms = [torch.from_numpy(np.frombuffer(bytearray(p), np.float32)) for p in payloads]
             self._waiting.append((client, job, waveforms))

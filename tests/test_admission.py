@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from sglang_moss.request_record import RequestRecord, current_record
 from sglang_moss.server.access_log import AccessLog
@@ -296,6 +298,19 @@ def test_a_place_is_free_once_the_client_has_left():
         await assert_free_after(app, admission, sleeps, leaves=True)
 
     asyncio.run(run())
+
+
+def test_no_websocket_is_opened():
+    app = FastAPI()
+
+    @app.websocket("/v1/realtime")
+    async def realtime(websocket: WebSocket) -> None:
+        await websocket.accept()
+
+    limits = Limits(body_bytes=10, voice_bytes=10, body_seconds=5)
+    gate = Gate(app, Admission(1), None, limits)
+    with pytest.raises(WebSocketDisconnect), TestClient(gate).websocket_connect("/v1/realtime"):
+        pass
 
 
 async def assert_free_after(app: Any, admission: Admission, sleeps: asyncio.Event, leaves: bool) -> None:

@@ -274,6 +274,17 @@ def test_a_stream_without_audio_ends_in_its_error(service):
     assert part.error.startswith("no audio: ")
 
 
+@pytest.mark.usefixtures("service")
+def test_the_thread_answers_whoever_asks_whether_it_does(address, guarded):
+    async def ask() -> None:
+        client = CodecClient(address, TOKENS.n_vq)
+        await asyncio.wait_for(asyncio.gather(*(client.ping() for _ in range(50))), 10)
+
+    guarded.batches.clear()
+    asyncio.run(ask())
+    assert guarded.batches == []  # nothing was encoded for it
+
+
 def test_encoding_and_decoding_go_on_side_by_side(service, address):
     progress, rows, frames = started(service, "a", 90)
     progress.rows.extend(rows)

@@ -10,7 +10,7 @@ import pytest
 import schemathesis
 from fake_manager import STOP, FakeManager, event, frames_of
 from fastapi import FastAPI
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from sglang.srt.managers.io_struct import GenerateReqInput
@@ -87,6 +87,7 @@ as_fastapi_reads_it = TypeAdapter(GenerateReqInput)
 
 
 @settings(max_examples=500, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@example(body={"text": "a", "sampling_params": {"custom_params": {"mode": "x" * 100_000}}}, more={})
 @given(body=bodies, more=st.dictionaries(st.sampled_from(FIELDS), anything, max_size=2))
 def test_any_body_of_generate_is_taken_or_refused_in_a_sentence(body: dict[str, Any], more: dict[str, Any]):
     try:
