@@ -63,6 +63,14 @@ class Engine:
         """Whole frames in a length of time."""
         return math.floor(seconds * self.frames_per_second + 1e-6)
 
+    async def learn(self, clip: bytes) -> None:
+        """Encode a reference clip, to be known when it is used.
+
+        Raises:
+            MossError: the codec failed.
+        """
+        await self._manager.mm_processor.learn(clip)
+
     async def speak(self, session: Session, rid: str) -> AsyncGenerator[Heard, None]:
         """One session's speech, as it is made. Closing this generator ends the session.
 

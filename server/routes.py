@@ -77,6 +77,7 @@ def voice_router(engine: Engine, store: VoiceStore) -> APIRouter:
         async with decoding:
             data = await audio.read(engine.limits.max_bytes + 1)
             seconds = await asyncio.to_thread(_seconds_of, data, engine)
+            await engine.learn(data)
         return _shown(await asyncio.to_thread(store.add, name, data, transcript, seconds))
 
     @router.delete("/v1/audio/voices/{name}")

@@ -76,6 +76,15 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         request_obj.mm_hashes = None
         return envelope(SpeechRequest(prompt, options, codes.all_cached), self._tokens.pad_code)
 
+    async def learn(self, clip: bytes) -> None:
+        """Encode a clip before anybody speaks with it: the first request that does finds its codes.
+
+        Raises:
+            BadReference: it cannot be read or used.
+            MossError: the codec failed.
+        """
+        await self._encoder().encode([clip], choose_mode("voice_clone", 1))
+
     def _encoder(self) -> ReferenceEncoder:
         """Made on first use: its socket belongs to the event loop, and one of the two processes never needs it."""
         if self._references is None:

@@ -14,6 +14,7 @@ from golden_data import GOLDEN
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.wav import wav_bytes
+from sglang_moss.errors import MossError
 
 SAMPLE_RATE = 24_000
 FRAME_SAMPLES = 1_920
@@ -33,13 +34,16 @@ class FakeManager:
     max_voices: int = 5
     max_req_input_len: int = 40_960
     pause_seconds: float = 0.0  # before each event
+    learning_fails: bool = False
     requests: list[Any] = field(default_factory=list)
+    learned: list[bytes] = field(default_factory=list)  # clips that were to be encoded
     closed: list[str] = field(default_factory=list)  # ids of requests whose generator has ended, however it did
 
     def __post_init__(self) -> None:
         codec_config = json.loads((GOLDEN / "codec" / "config.json").read_text())
         self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config))
         self.tokenizer = _Tokenizer()
+        self.mm_processor = self
         self.server_args = SimpleNamespace(
             reference_limits=ReferenceLimits(),
             voices_dir=str(self.voices_dir),
@@ -55,6 +59,11 @@ class FakeManager:
             access_log="off",
             shutdown_seconds=1.0,
         )
+
+    async def learn(self, clip: bytes) -> None:
+        if self.learning_fails:
+            raise MossError("the codec failed")
+        self.learned.append(clip)
 
     async def generate_request(self, request: Any, _http_request: None) -> AsyncGenerator[dict[str, Any], None]:
         self.requests.append(request)

@@ -20,8 +20,12 @@ CLIP = written("WAV")
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> FastAPI:
-    manager = FakeManager(lambda _request: [], tmp_path / "voices", max_voices=50)
+def manager(tmp_path: Path) -> FakeManager:
+    return FakeManager(lambda _request: [], tmp_path / "voices", max_voices=50)
+
+
+@pytest.fixture
+def app(manager: FakeManager) -> FastAPI:
     made = FastAPI()
     add_routes(made, manager.server_args, manager)
     return made
@@ -81,3 +85,11 @@ def test_hostile_files_leave_only_voices_that_were_answered(app: FastAPI):
     assert {answer.status_code for answer in answers} == {201, 400}
     stored = [name for (name, _), answer in zip(small, answers, strict=True) if answer.status_code == 201]
     assert sorted(listed(app)) == sorted(stored)
+
+
+def test_a_stored_voice_has_been_encoded_and_one_that_cannot_be_is_not_stored(app: FastAPI, manager: FakeManager):
+    assert [answer.status_code for answer in upload_all(app, [("alice", CLIP)])] == [201]
+    assert manager.learned == [CLIP]
+    manager.learning_fails = True
+    assert [answer.status_code for answer in upload_all(app, [("bob", CLIP)])] == [500]
+    assert listed(app) == ["alice"]

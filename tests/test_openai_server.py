@@ -57,6 +57,15 @@ def official(server: LocalServer, client: httpx.Client) -> Iterator[openai.OpenA
         yield opened
 
 
+def test_a_stored_voice_is_known_before_it_has_spoken(client: httpx.Client):
+    body = {
+        "text": "[S1] Hello.",
+        "audio_data": [base64.b64encode(BOB).decode()],
+        "sampling_params": {"max_new_tokens": 5, "ignore_eos": True, "custom_params": {"mode": "voice_clone"}},
+    }
+    assert client.post("/generate", json=body).json()["meta_info"]["reference_cached"] is True
+
+
 def generated(client: httpx.Client, text: str, seed: int, clips: list[bytes] | None = None) -> np.ndarray | None:
     """[L] int16 of `/generate`, None if the model chose to say nothing."""
     body: dict[str, Any] = {"text": text, "sampling_params": {"max_new_tokens": 40, "sampling_seed": seed}}
