@@ -1,5 +1,6 @@
 """Places in the server: a bounded number of requests runs or waits; beyond it, clients hear when to come again."""
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,12 +19,17 @@ class Admission:
 
     Args:
         n_places: requests that may run or wait at a time; each text of a batch is one.
+        max_bytes: of the bodies of all requests that are in the server.
     """
 
-    def __init__(self, n_places: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, n_places: int, clock: Callable[[], float] = time.monotonic, max_bytes: int = sys.maxsize
+    ) -> None:
         self.n_requests = 0  # HTTP requests that are being answered
         self._n_places = n_places
         self._n_taken = 0
+        self._n_bytes = 0
+        self._max_bytes = max_bytes
         self._clock = clock
         self._ends: deque[float] = deque(maxlen=_REMEMBERED)
         self._closes_at: float | None = None
@@ -53,11 +59,22 @@ class Admission:
         self.n_requests += 1
         return Ticket(self, record)
 
-    def leave(self, n_places: int, n_spoken: int) -> None:
+    def leave(self, n_places: int, n_spoken: int, n_bytes: int) -> None:
         """A request has ended that had `n_places`, of which `n_spoken` count for how long others wait."""
         self.n_requests -= 1
+        self._n_bytes -= n_bytes
         self._n_taken -= n_places
         self._ends.extend([self._clock()] * n_spoken)
+
+    def hold(self, n_bytes: int) -> None:
+        """Keep so many bytes more of a body.
+
+        Raises:
+            QueueFull: there is no room for them.
+        """
+        if self._n_bytes + n_bytes > self._max_bytes:
+            raise QueueFull("the bodies of other requests fill the server; try again later", self._wait(1))
+        self._n_bytes += n_bytes
 
     def take(self, n: int, n_own: int) -> None:
         """Take `n` places more, for a request that has `n_own`; one that is alone gets what it wants.
@@ -70,12 +87,14 @@ class Admission:
         self._n_taken += n
 
     def _full(self, n: int) -> QueueFull:
-        """The refusal, with the time in which so many places became free of late."""
-        wait = _UNKNOWN_WAIT_SECONDS
-        if self._ends:
-            n_missing = self._n_taken + n - self._n_places
-            wait = min(_LONGEST_WAIT_SECONDS, (self._clock() - self._ends[0]) / len(self._ends) * n_missing)
+        wait = self._wait(self._n_taken + n - self._n_places)
         return QueueFull(f"all {self._n_places} places of the server are taken; try again later", wait)
+
+    def _wait(self, n: int) -> float:
+        """Seconds in which so many places became free of late."""
+        if not self._ends:
+            return _UNKNOWN_WAIT_SECONDS
+        return min(_LONGEST_WAIT_SECONDS, (self._clock() - self._ends[0]) / len(self._ends) * n)
 
 
 class Ticket:
@@ -90,6 +109,7 @@ class Ticket:
         self._admission = admission
         self._record = record
         self._n_places = 0
+        self._n_bytes = 0
         self._has_left = False
 
     def claim(self, n: int) -> None:
@@ -107,6 +127,17 @@ class Ticket:
             raise
         self._n_places = n
 
+    def hold(self, n_bytes: int) -> None:
+        """Keep so many bytes more of the body, until it leaves.
+
+        Raises:
+            QueueFull: there is no room for them.
+        """
+        if self._has_left:
+            return
+        self._admission.hold(n_bytes)
+        self._n_bytes += n_bytes
+
     def refuse(self, error: Refused) -> None:
         self.refusal = error
         self._record.refusal = error.code
@@ -115,4 +146,5 @@ class Ticket:
         """Give all places back; the second time it does nothing."""
         if not self._has_left:
             self._has_left = True
-            self._admission.leave(self._n_places, self._n_places if self._record.audio_seconds else 0)
+            n_spoken = self._n_places if self._record.audio_seconds else 0
+            self._admission.leave(self._n_places, n_spoken, self._n_bytes)

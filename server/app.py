@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.middleware import Middleware
 
 from sglang_moss.text import MAX_SPEAKERS
@@ -11,6 +13,7 @@ from sglang_moss.text import MAX_SPEAKERS
 from .access_log import AccessLog, write_access_log
 from .admission import Admission
 from .engine import Engine
+from .errors import error_for, error_status
 from .gate import Gate, Limits
 from .health import CodecHealth
 from .metrics import SpeechMetrics
@@ -22,6 +25,7 @@ from .voices import VoiceStore
 
 _DEFAULT_VOICES_DIR = "~/.cache/sglang-moss/voices"
 _BODY_MARGIN = 4_000_000  # bytes of a body besides its audio files
+_LARGEST_BODIES = 16  # as many of the largest size may be in the server at a time, or hundreds of usual ones
 _HEALTH_TIMEOUT_SECONDS = 20.0  # as SGLang's own
 
 
@@ -45,16 +49,24 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     engine = Engine(tokenizer_manager)
     app.include_router(speech_router(engine, store))
     app.include_router(voice_router(engine, store))
+    app.add_exception_handler(RequestValidationError, _invalid)
     _watch_over(app, server_args, tokenizer_manager, engine)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """A body that does not fit its route, in a sentence that repeats nothing of it."""
+    return JSONResponse(error_for(request.scope, error), error_status(error))
 
 
 def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: Engine) -> None:
     """Log and metrics around everything, then whatever the application has (API key, CORS), then the gate."""
-    admission = Admission(server_args.max_running_requests + server_args.max_queued_speech)
     rate_limit = None if server_args.rate_limit is None else RateLimit(server_args.rate_limit)
     clip_bytes = engine.limits.max_bytes
+    body_bytes = server_args.max_request_bytes or MAX_SPEAKERS * (clip_bytes * 4 // 3 + 4) + _BODY_MARGIN
+    n_places = server_args.max_running_requests + server_args.max_queued_speech
+    admission = Admission(n_places, max_bytes=_LARGEST_BODIES * body_bytes)
     limits = Limits(
-        body_bytes=server_args.max_request_bytes or MAX_SPEAKERS * (clip_bytes * 4 // 3 + 4) + _BODY_MARGIN,
+        body_bytes=body_bytes,
         voice_bytes=clip_bytes + _BODY_MARGIN,
         body_seconds=server_args.request_body_seconds,
     )

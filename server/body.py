@@ -1,11 +1,11 @@
 """The body of a request: bounded in size and time, before anybody parses it."""
 
 import asyncio
-from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
+from .admission import Ticket
 from .errors import BodyTooLarge, BodyTooSlow, Refused
 
 
@@ -15,8 +15,8 @@ class BoundedBody:
     Args:
         max_bytes: of the body, announced or not.
         max_seconds: in which all of it must have come.
-        on_left: called when the client has gone.
-        on_whole: called once all of it has come; may raise `Refused`.
+        ticket: of the request; holds the bytes that have come, and leaves with the client.
+        needs_place: whether the request takes a place once all of its body has come.
     """
 
     def __init__(
@@ -25,8 +25,8 @@ class BoundedBody:
         receive: Receive,
         max_bytes: int,
         max_seconds: float,
-        on_left: Callable[[], None],
-        on_whole: Callable[[], None],
+        ticket: Ticket,
+        needs_place: bool,
     ) -> None:
         self.is_whole = False
         self.refusal: Refused | None = None
@@ -36,8 +36,8 @@ class BoundedBody:
         self._receive = receive
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
-        self._on_left = on_left
-        self._on_whole = on_whole
+        self._ticket = ticket
+        self._needs_place = needs_place
         self._deadline = asyncio.get_running_loop().time() + max_seconds
         self._n_bytes = 0
 
@@ -67,7 +67,7 @@ class BoundedBody:
             self.refusal = error
             raise
         if message["type"] == "http.disconnect":
-            self._on_left()
+            self._ticket.leave()
         return message
 
     async def _receive_body(self) -> Message:
@@ -79,10 +79,11 @@ class BoundedBody:
         self._n_bytes += len(message.get("body", b""))
         if self._n_bytes > self._max_bytes:
             raise self._too_large()
+        self._ticket.hold(len(message.get("body", b"")))
         if not message.get("more_body", False):
             self.is_whole = True
             if message["type"] == "http.request":
-                self._on_whole()
+                self._ticket.claim(self._needs_place)
         return message
 
     def _too_large(self) -> BodyTooLarge:

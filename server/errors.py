@@ -14,8 +14,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, PromptTooLong
+
+from .paths import path_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,13 @@ class Refused(MossError):  # noqa: N818 (named for what happened)
         self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
 
 
+class NotServed(Refused):
+    """A route of SGLang's that has no meaning for this model."""
+
+    status: ClassVar[int] = 404
+    code: ClassVar[str] = "not_found"
+
+
 class BodyTooLarge(Refused):
     """More bytes than any request of its kind needs."""
 
@@ -106,6 +116,12 @@ def error_body(error: Exception) -> dict[str, Any]:
     status, message, param, code = _parts_of(error)
     kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_for(scope: Scope, error: Exception) -> dict[str, Any]:
+    """`error_body` under OpenAI's paths, else the shape that SGLang's own routes have."""
+    body = error_body(error)
+    return body if path_of(scope).startswith("/v1/") else {"error": {"message": body["error"]["message"]}}
 
 
 def error_status(error: Exception) -> int:

@@ -2,6 +2,7 @@
 place, and does its body come in bounds. Who is refused hears why, in the shape of the API that was asked.
 """
 
+import logging
 from dataclasses import dataclass
 
 from fastapi.responses import JSONResponse
@@ -12,10 +13,14 @@ from sglang_moss.request_record import current_record
 
 from .admission import Admission, Ticket
 from .body import BoundedBody
-from .errors import Refused, error_body
-from .paths import VOICES, is_limited, makes_speech, path_of
+from .errors import NotServed, Refused, error_for
+from .outgoing import Outgoing
+from .paths import VOICES, is_limited, is_served, path_of, takes_place
 from .rate_limit import RateLimit
 
+logger = logging.getLogger(__name__)
+
+_PIECE_SECONDS = 60.0  # in which a client must take a megabyte of its answer
 _POLICY_VIOLATION = 1008  # of RFC 6455
 
 
@@ -44,14 +49,19 @@ class Gate:
         if scope["type"] != "http" or path_of(scope).startswith("/metrics"):
             await self._app(scope, receive, send)
             return
+        outgoing = Outgoing(send, _PIECE_SECONDS)
         record = current_record()
         ticket = self._admission.ticket(record)
         record.claim = ticket.claim
         try:
-            await self._pass(scope, receive, send, ticket)
+            await self._pass(scope, receive, outgoing.send, ticket)
         except Refused as error:
             ticket.refuse(error)
             await _refuse(error, scope, receive, send)
+        except Exception:
+            if not outgoing.is_stalled:
+                raise
+            logger.warning("a client stopped reading its answer; %s is given up", record.id)
         finally:
             ticket.leave()
 
@@ -61,15 +71,17 @@ class Gate:
             Refused: and nothing has been sent.
         """
         self._admission.check_open()
+        if not is_served(scope):
+            raise NotServed("this model speaks, and does nothing else; see /generate and /v1/audio/speech")
         if self._rate_limit is not None and is_limited(scope):
             self._rate_limit.take((scope.get("client") or ("",))[0])
-        speaks = makes_speech(scope)
-        if speaks:
+        needs_place = takes_place(scope)
+        if needs_place:
             self._admission.check_place()
         # A place is taken by a whole body only, else slow senders would fill the server.
         limits = self._limits
-        max_bytes = limits.voice_bytes if path_of(scope) == VOICES else limits.body_bytes
-        body = BoundedBody(scope, receive, max_bytes, limits.body_seconds, ticket.leave, lambda: ticket.claim(speaks))
+        max_bytes = min(limits.body_bytes, limits.voice_bytes if path_of(scope) == VOICES else limits.body_bytes)
+        body = BoundedBody(scope, receive, max_bytes, limits.body_seconds, ticket, needs_place)
         body.check_announced()
         answer = _Answer(send, body, ticket)
         try:
@@ -111,5 +123,4 @@ async def _refuse(error: Refused, scope: Scope, receive: Receive, send: Send) ->
     headers = {"Connection": "close"}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
-    body = error_body(error) if path_of(scope).startswith("/v1/") else {"error": {"message": str(error)}}
-    await JSONResponse(body, error.status, headers)(scope, receive, send)
+    await JSONResponse(error_for(scope, error), error.status, headers)(scope, receive, send)

@@ -51,8 +51,10 @@ class SpeechMetrics:
         self._misses = counter("reference_cache_misses", "Encodings of references that were made").labels(model_name)
         self._requests = counter("requests", "Requests by what became of them", "route", "outcome")
         self._refusals = counter("refusals", "Requests that were not served, by reason", "reason")
-        self._ttfa = histogram("ttfa_seconds", "From a streaming request to its first audio", _TTFA_BUCKETS)
-        self._rtf = histogram("rtf", "Seconds of work per second of audio, of requests that were served", _RTF_BUCKETS)
+        self._ttfa = histogram(
+            "ttfa_seconds", "From a stream's request, upload included, to its first audio", _TTFA_BUCKETS
+        )
+        self._rtf = histogram("rtf", "Seconds per second of audio, at its client's pace", _RTF_BUCKETS)
 
     def count_audio(self, seconds: float, n_frames: int) -> None:
         """Audio has just been made."""

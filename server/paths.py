@@ -9,6 +9,17 @@ VOICES = "/v1/audio/voices"
 _SPEAKING = ("/generate", SPEECH, os.environ.get("AIP_PREDICT_ROUTE", "/vertex_generate"))  # the last as SGLang has it
 
 
+# They would fail, or speak past what counts and limits requests.
+_NOT_SERVED = (
+    "/classify",
+    "/encode",
+    "/detokenize",
+    "/v1/detokenize",
+    os.environ.get("SGLANG_OLLAMA_GENERATE_ROUTE", "/api/generate"),
+    os.environ.get("SGLANG_OLLAMA_CHAT_ROUTE", "/api/chat"),
+)
+
+
 def path_of(scope: Scope) -> str:
     """The path of an HTTP request, without what a proxy in front of the server adds."""
     return scope["path"].removeprefix(scope.get("root_path", ""))
@@ -22,8 +33,14 @@ def route_of(scope: Scope) -> str | None:
     return f"{VOICES}/{{name}}" if path.startswith(f"{VOICES}/") else None
 
 
-def makes_speech(scope: Scope) -> bool:
-    return _writes(scope) and path_of(scope) in _SPEAKING
+def is_served(scope: Scope) -> bool:
+    """Whether the model can do what the route is for."""
+    return path_of(scope) not in _NOT_SERVED
+
+
+def takes_place(scope: Scope) -> bool:
+    """Whether the request is work: it makes the server speak, or decode and encode a voice."""
+    return _writes(scope) and path_of(scope) in (*_SPEAKING, VOICES)
 
 
 def is_limited(scope: Scope) -> bool:

@@ -36,6 +36,7 @@ _TO_WORKER = "inproc://sglang-moss-codec"
 _TO_SCHEDULER = "inproc://sglang-moss-parts"
 _MAX_ENCODE_SECONDS = 60  # of audio in one padded pass, padding included; streams wait for it
 _LINGER_MS = 2
+_MAX_MESSAGES = 32  # read at a time, whoever sends how many
 _MAX_STREAMS = 64  # in one step
 # A step of either thread is a few milliseconds of launches; Python's 5 ms would let one of them wait for whole steps.
 _SWITCH_INTERVAL_S = 0.0005
@@ -198,7 +199,9 @@ class _Worker:
     def _receive(self) -> None:
         """Take in what clients have sent: requests, and cancellations of some that still wait."""
         # The clips of one request come one by one; together they cost one pass.
-        while self._encode_requests.poll(_LINGER_MS if self._waiting else 0):
+        for _ in range(_MAX_MESSAGES):
+            if not self._encode_requests.poll(_LINGER_MS if self._waiting else 0):
+                return
             client, job, *payloads = self._encode_requests.recv_multipart()
             if payloads == [CANCEL]:
                 self._waiting = deque(w for w in self._waiting if w[:2] != (client, job))

@@ -180,6 +180,10 @@ class MossServerArgs(ServerArgs):
             self.max_running_requests = _DEFAULT_MAX_RUNNING_REQUESTS
         if self.max_queued_speech is None:
             self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests
+        if self.log_level_http is None:
+            self.log_level_http = (
+                "warning"  # the access log is ours: uvicorn's has paths, and with them names of voices
+            )
         if self.codec_address is None:
             self.codec_address = (
                 f"ipc://{Path(tempfile.gettempdir()) / f'sglang-moss-{os.getpid()}-{uuid.uuid4().hex}'}"

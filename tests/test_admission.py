@@ -84,7 +84,7 @@ def test_the_wait_is_what_the_last_ends_say():
         done.leave()  # had no place
     assert wait() == 10
     for _ in range(4):  # one each 3 seconds
-        admission.leave(0, 1)
+        admission.leave(0, 1, 0)
         clock.now += 3
     assert wait() == 3
     assert wait(5) == 15
@@ -298,6 +298,27 @@ def test_a_place_is_free_once_the_client_has_left():
         await assert_free_after(app, admission, sleeps, leaves=True)
 
     asyncio.run(run())
+
+
+def test_bodies_fill_the_server_until_their_requests_leave():
+    admission = Admission(9, max_bytes=10)
+    first, second = admission.ticket(RequestRecord()), admission.ticket(RequestRecord())
+    first.hold(6)
+    second.hold(4)
+    with pytest.raises(QueueFull):
+        second.hold(1)
+    first.leave()
+    first.hold(100)  # nobody waits for the rest of it
+    second.hold(6)
+    with pytest.raises(QueueFull):
+        second.hold(1)
+
+
+@pytest.mark.parametrize("path", ["/encode", "/v1/detokenize", "/api/generate"])
+def test_what_the_model_cannot_do_is_not_there(path: str):
+    answer = asked(application(Admission(1), []), lambda client: client.post(path, json={}))
+    assert answer.status_code == 404
+    assert "speaks" in answer.json()["error"]["message"]
 
 
 def test_no_websocket_is_opened():
