@@ -19,7 +19,7 @@ from .client import (
 from .connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL, connection, refusal, unreachable
 from .events import EventReader
 from .request import Reference, Settings, request_body
-from .retrying import async_retrying
+from .retrying import async_retrying, did_nothing
 from .speech import Speech, SpeechChunk, json_of
 from .speech_request import SpeechSettings, Voices, speech_body
 from .voices import VOICES_PATH, Voice, voice_path, voices_in
@@ -37,6 +37,7 @@ class AsyncMossClient:
     ) -> None:
         self._http = httpx.AsyncClient(**connection(base_url, api_key, timeout_s))
         self._retrying = async_retrying(retries)
+        self._retrying_change = async_retrying(retries, did_nothing)
 
     async def generate(self, text: str, references: Sequence[Reference] = (), **settings: Unpack[Settings]) -> Speech:
         """See `MossClient.generate`."""
@@ -63,12 +64,12 @@ class AsyncMossClient:
         """See `MossClient.add_voice`."""
         data = audio if isinstance(audio, bytes) else Path(audio).read_bytes()
         form = {"name": name, "text": text or ""}
-        response = await self._request("POST", VOICES_PATH, data=form, files={"audio": data})
+        response = await self._retrying_change(self._request, "POST", VOICES_PATH, data=form, files={"audio": data})
         return Voice.from_answer(json_of(response.content))
 
     async def remove_voice(self, name: str) -> None:
         """See `MossClient.remove_voice`."""
-        await self._request("DELETE", voice_path(name))
+        await self._retrying_change(self._request, "DELETE", voice_path(name))
 
     async def answer(self, body: bytes) -> bytes:
         """Send an encoded `/generate` request, once; the body of its answer, not yet read.

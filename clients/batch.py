@@ -12,7 +12,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from .async_client import AsyncMossClient
@@ -23,6 +25,7 @@ from .request import Mode, Settings, request_body
 
 _LINES_WITHOUT_SERVER = 3  # times the concurrency: so many in a row without an answer end the run
 _KEY_REFUSED = (401, 403)
+_SERVER_AWAY = (502, 503, 504)  # it leaves, or a proxy in front of it finds none
 
 
 class BatchStopped(ClientError):  # noqa: N818 (named for what happened)
@@ -71,19 +74,24 @@ class Batch:
     _unanswered: int = 0  # lines in a row that found no server
 
     async def run(self, client: AsyncMossClient, n_lines: int) -> None:
-        """Speak what is not done yet.
+        """Speak what is not done yet of the first `n_lines` lines, see `count_lines`.
 
         Raises:
             BatchStopped: see there; what was done is kept.
             OSError: the input cannot be read, or `save_dir` not be written.
-            ValueError: another run is writing into `save_dir`, or a setting that no line could have.
+            ValueError: another run is writing into `save_dir`, the input lies there under the output's name, or a
+                setting that no line could have.
         """
         request_body("", (), self.settings)
         self.save_dir.mkdir(parents=True, exist_ok=True)
         with _alone_in(self.save_dir), self.input_jsonl.open("rb") as file:
-            record = BatchRecord(self.save_dir / "output.jsonl", n_lines)
+            output = self.save_dir / "output.jsonl"
+            if output.exists() and output.samefile(self.input_jsonl):
+                raise ValueError(f"{self.input_jsonl} is what this run would write: name another --save-dir")
+            record = BatchRecord(output, n_lines)
             try:
-                lines = enumerate(file, start=1)  # shared: each worker takes the next one
+                # Shared: each worker takes the next one. The file may grow meanwhile.
+                lines = enumerate(islice(file, n_lines), start=1)
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(self.concurrency):
                         workers.create_task(self._work(lines, client, record))
@@ -139,10 +147,12 @@ class Batch:
 
     def _check_server(self, error: Exception) -> None:
         """Raises BatchStopped where every other line would fail as this one did."""
-        self._unanswered = self._unanswered + 1 if isinstance(error, ServerUnreachable) else 0
+        status = error.status if isinstance(error, ServerRefused) else None
+        away = isinstance(error, ServerUnreachable) or status in _SERVER_AWAY
+        self._unanswered = self._unanswered + 1 if away else 0
         if self._unanswered >= _LINES_WITHOUT_SERVER * self.concurrency:
             raise BatchStopped(f"{error}; run the same command again to go on")
-        if isinstance(error, ServerRefused) and error.status in _KEY_REFUSED:
+        if status in _KEY_REFUSED:
             raise BatchStopped(f"{error}; give the server's key with --api-key or MOSS_API_KEY")
 
 
@@ -151,7 +161,10 @@ def count_lines(path: Path) -> int:
 
     Raises:
         OSError: it cannot be read.
+        ValueError: it is no regular file; a pipe, say, can be read once only.
     """
+    if not S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is no regular file: a batch reads its input twice")
     with path.open("rb") as file:
         return sum(1 for _ in file)
 

@@ -21,7 +21,7 @@ from .connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL, connect
 from .errors import UnusableAnswer
 from .events import EventReader
 from .request import Reference, Settings, request_body
-from .retrying import retrying
+from .retrying import did_nothing, retrying
 from .speech import Speech, SpeechChunk, json_of
 from .speech_request import SpeechSettings, Voices, speech_body
 from .voices import VOICES_PATH, Voice, voice_path, voices_in
@@ -39,8 +39,9 @@ class MossClient:
         base_url: of the server.
         api_key: of the server, if it was started with one.
         timeout_s: how long to wait for more of an answer; one that does not stream comes all at once.
-        retries: how often a request is sent again that found the server busy (HTTP 429, 503) or not at all; a stream
-            only as long as none of it has come.
+        retries: how often a request is sent again that found the server busy (HTTP 429, 503) or not at all (502 and
+            504 of a proxy, too); a stream only as long as none of it has come, and what adds or removes a voice only
+            where the server was busy.
     Raises:
         ValueError: no URL of a server, or a key that no HTTP header can carry.
     """
@@ -54,6 +55,7 @@ class MossClient:
     ) -> None:
         self._http = httpx.Client(**connection(base_url, api_key, timeout_s))
         self._retrying = retrying(retries)
+        self._retrying_change = retrying(retries, did_nothing)
 
     def generate(self, text: str, references: Sequence[Reference] = (), **settings: Unpack[Settings]) -> Speech:
         """Speak a text.
@@ -116,7 +118,7 @@ class MossClient:
         """
         data = audio if isinstance(audio, bytes) else Path(audio).read_bytes()
         form = {"name": name, "text": text or ""}
-        response = self._request("POST", VOICES_PATH, data=form, files={"audio": data})
+        response = self._retrying_change(self._request, "POST", VOICES_PATH, data=form, files={"audio": data})
         return Voice.from_answer(json_of(response.content))
 
     def remove_voice(self, name: str) -> None:
@@ -125,7 +127,7 @@ class MossClient:
         Raises:
             ClientError: `ServerRefused` 404: there is none of that name.
         """
-        self._request("DELETE", voice_path(name))
+        self._retrying_change(self._request, "DELETE", voice_path(name))
 
     def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:

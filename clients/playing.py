@@ -39,14 +39,14 @@ class Player:
         sample_rate: Hz.
     Raises:
         NoPlayer: none is installed.
-        OSError: it cannot be started.
+        OSError: it cannot be started; or, when the block is left, it has failed.
     """
 
     def __init__(self, sample_rate: int) -> None:
-        program = player_program()
-        arguments = _PLAYERS[program].format(rate=sample_rate).split()
+        self._program = player_program()
+        arguments = _PLAYERS[self._program].format(rate=sample_rate).split()
         # A session of its own: Ctrl-C reaches us alone, and we end it.
-        self._process = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, start_new_session=True)
+        self._process = subprocess.Popen([self._program, *arguments], stdin=subprocess.PIPE, start_new_session=True)
         self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._feeding = threading.Thread(target=self._feed, daemon=True)
         self._feeding.start()
@@ -79,7 +79,8 @@ class Player:
         try:
             if error is None:
                 self._waiting.put(None)
-                self._process.wait()
+                if status := self._process.wait():
+                    raise OSError(f"the player {self._program} failed with status {status}")
         finally:
             self._process.kill()  # harmless where it has ended
             self._process.wait()

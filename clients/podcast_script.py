@@ -12,7 +12,8 @@ _SPEAKING_RATE = {"zh": "270 characters", "ja": "330 characters"}  # a minute
 _WORDS_A_MINUTE = "150 words"
 _LONGEST_CHARS_A_MINUTE = 3_000
 
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THOUGHTS_BEGIN = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_THOUGHTS_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _CONTROL_TOKEN = re.compile(r"<\|[^|>\n]*\|>|\$\{[^}\n]*\}")  # and directives
 _MARKDOWN_LINE = re.compile(r"^\s*(?:```.*|[-*_=]{3,}|#+\s.*)$", re.MULTILINE)
 _MARKS = re.compile(r"[*_`#<>|{}\\\x00-\x09\x0b-\x1f\x7f]")
@@ -51,11 +52,11 @@ def script_request(source: str, minutes: float, language: str, speakers: int) ->
 def checked_script(answer: str, minutes: float, speakers: int) -> str:
     """The script in an answer: a turn a line, `[S1] ...`.
 
-    Mended: other ways to write a tag (`S1:`, `**[S1]**`, `Speaker 1:`), several lines in a turn, Markdown, and what
-    stands before the first tag.
+    Mended: other ways to write a tag (`S1:`, `**[S1]**`, `Speaker 1:`), several lines in a turn, Markdown, thoughts up
+    to the last `</think>`, and what stands before the first tag.
 
     Raises:
-        NoScript: no turn with words, a speaker too many, or far longer than `minutes`.
+        NoScript: no turn with words, a speaker too many, far longer than `minutes`, or thoughts without an end.
     """
     pieces = _TAG.split(_plain(answer))  # before the first tag, then (a number or None, the other, words) for each turn
     turns = []
@@ -80,6 +81,9 @@ def checked_script(answer: str, minutes: float, speakers: int) -> str:
 
 def _plain(answer: str) -> str:
     """An answer without what is not spoken, each tag at the start of a line."""
-    text = _CONTROL_TOKEN.sub("", _THOUGHTS.sub("", answer))
+    text = _THOUGHTS_END.split(answer)[-1]  # the tag that begins them may stand in the model's prompt
+    if _THOUGHTS_BEGIN.search(text):
+        raise NoScript("the language model's thoughts did not come to an end: allow it a longer answer")
+    text = _CONTROL_TOKEN.sub("", text)
     text = _CITATION.sub("", _MARKS.sub("", _MARKDOWN_LINE.sub("", text)))
     return _INLINE_TAG.sub("\n", text)

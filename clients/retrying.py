@@ -1,7 +1,10 @@
 """Trying again what may work a moment later: a server that is busy or starting, a connection that failed.
 
-Asking twice changes nothing on the server: a request that was made before its connection broke is ended there.
+Asking twice for speech changes nothing on the server: a request that was made before its connection broke is ended
+there. What changes the server is asked for again only where it was refused before anything was done.
 """
+
+from collections.abc import Callable
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
@@ -10,28 +13,32 @@ from tenacity.wait import wait_random_exponential
 from .errors import ServerRefused, ServerUnreachable
 
 _BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+_BEHIND_A_PROXY = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)  # the server restarts, or had begun
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _LONGEST_ASKED_WAIT_S = 120.0  # however long a server asks for
 
 
-def retrying(retries: int) -> Retrying:
-    """Calls a function again, up to `retries` times, while it fails for a while only; then raises what it raised."""
-    return Retrying(retry=retry_if_exception(may_pass), stop=stop_after_attempt(1 + retries), wait=_wait, reraise=True)
-
-
-def async_retrying(retries: int) -> AsyncRetrying:
-    """`retrying` for asyncio."""
-    return AsyncRetrying(
-        retry=retry_if_exception(may_pass), stop=stop_after_attempt(1 + retries), wait=_wait, reraise=True
-    )
-
-
 def may_pass(error: BaseException) -> bool:
     """Whether a failure is likely to be gone soon."""
     if isinstance(error, ServerRefused):
-        return error.status in _BUSY
+        return error.status in _BUSY or error.status in _BEHIND_A_PROXY
     return isinstance(error, ServerUnreachable) and not isinstance(error.__cause__, httpx.ReadTimeout)
+
+
+def did_nothing(error: BaseException) -> bool:
+    """Whether the server was too busy to begin."""
+    return isinstance(error, ServerRefused) and error.status in _BUSY
+
+
+def retrying(retries: int, on: Callable[[BaseException], bool] = may_pass) -> Retrying:
+    """Calls a function again, up to `retries` times, while `on` says so of its failure; then raises what it raised."""
+    return Retrying(retry=retry_if_exception(on), stop=stop_after_attempt(1 + retries), wait=_wait, reraise=True)
+
+
+def async_retrying(retries: int, on: Callable[[BaseException], bool] = may_pass) -> AsyncRetrying:
+    """`retrying` for asyncio."""
+    return AsyncRetrying(retry=retry_if_exception(on), stop=stop_after_attempt(1 + retries), wait=_wait, reraise=True)
 
 
 _backoff = wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)

@@ -24,16 +24,16 @@ fail() {
 
 # Run what takes minutes: a signal to this shell ends it, and it has the time to put things in order.
 run() {
-    local child status=0
+    local child status signals=0 seen=-1
     "$@" &
     child=$!
-    trap 'kill -TERM "$child" || true' TERM INT HUP
-    while kill -0 "$child" 2> /dev/null; do # `wait` also returns when the trap has run
-        status=0
+    trap 'signals=$((signals + 1)); kill -TERM "$child" || true' TERM INT HUP
+    while ((seen != signals)); do # `wait` also returns when the trap has run
+        seen=$signals status=0
         wait "$child" || status=$?
     done
     trap - TERM INT HUP
-    ((status == 0)) || exit "$status"
+    ((status == 0 && signals == 0)) || exit "$status"
 }
 
 # Make sure that a published checkpoint is there. A download has its final name only when it is whole.
@@ -78,4 +78,4 @@ nvidia-smi --list-gpus > /dev/null 2>&1 || say "warning: no GPU is visible here 
 export HF_HUB_OFFLINE=1
 # The arguments come last, so that they may override these.
 exec sglang serve --model-path "$fused" --delay-pattern --voices-dir "$data/voices" \
-    --host 0.0.0.0 --port "${MOSS_PORT:-30000}" ${MOSS_API_KEY:+--api-key "$MOSS_API_KEY"} "$@"
+    --host 0.0.0.0 --port "${MOSS_PORT:-30000}" ${MOSS_API_KEY:+"--api-key=$MOSS_API_KEY"} "$@"

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import wave
+from contextlib import ExitStack
 
 from sglang_moss.clients import ClientError, MossClient
 
@@ -18,13 +19,15 @@ def main(output: str, script: str = SCRIPT) -> None:
     seconds = 0.0
     with (
         MossClient(os.environ.get("MOSS_URL", "http://127.0.0.1:30000"), os.environ.get("MOSS_API_KEY")) as client,
-        wave.open(output, "wb") as file,
+        ExitStack() as files,
     ):
+        file = None
         for chunk in client.stream(script, max_seconds=20, seed=8):
             if not chunk.pcm:
                 continue
-            if not seconds:
+            if file is None:  # opened this late, so that a server that is away costs no file that is there
                 print(f"first audio after {1000 * (time.monotonic() - started):.0f} ms")
+                file = files.enter_context(wave.open(output, "wb"))
                 file.setparams((1, 2, chunk.sample_rate, 0, "NONE", ""))
             file.writeframes(chunk.pcm)  # or give it to whatever plays 16-bit mono samples
             seconds += chunk.seconds

@@ -283,6 +283,53 @@ def test_a_server_that_is_gone_ends_the_run_and_keeps_what_was_done(server: Fake
     assert run(server.url, tmp_path).stdout.startswith("100 spoken")
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_server_that_is_gone_behind_a_proxy_ends_the_run(server: FakeServer, tmp_path: Path, status: int):
+    server.status, server.answer = status, b"<html>Bad Gateway</html>"
+    write_lines(tmp_path / "in.jsonl", *({"text": f"[S1] {i}."} for i in range(100)))
+    result = run(server.url, tmp_path, "--retries", "0", "--concurrency", "2")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("; run the same command again to go on\n")
+    assert len(server.bodies) < 10
+
+
+def test_lines_that_are_added_meanwhile_are_for_the_next_run(server: FakeServer, tmp_path: Path):
+    source = tmp_path / "in.jsonl"
+
+    def answer(_body: Any) -> tuple[int, bytes, dict[str, str]]:
+        with source.open("ab") as file:
+            file.write(b'{"text": "[S1] More."}\n' * 500)  # more than is read at a time
+        return 200, json.dumps(speech_answer(n_frames=1)).encode(), {}
+
+    server.reply = answer
+    write_lines(source, *({"text": f"[S1] {i}." + " and on" * 300} for i in range(20)))
+    result = run(server.url, tmp_path, "--concurrency", "2")
+    assert (result.exit_code, result.stdout[:20]) == (0, "20 spoken, 0 failed,")
+    assert [record["line"] for record in records(tmp_path)] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("lies", ["a pipe", "a folder"])
+def test_an_input_that_cannot_be_read_twice_is_refused(server: FakeServer, tmp_path: Path, lies: str):
+    source = tmp_path / "in.jsonl"
+    os.mkfifo(source) if lies == "a pipe" else source.mkdir()
+    result = run(server.url, tmp_path)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: {source} is no regular file: a batch reads its input twice\n",
+    )
+
+
+def test_the_output_of_a_run_is_not_its_input(server: FakeServer, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    source = tmp_path / "out" / "output.jsonl"
+    write_lines(source, {"text": "[S1] Hi."})
+    (tmp_path / "in.jsonl").symlink_to(source)
+    before = source.read_bytes()
+    result = run(server.url, tmp_path)
+    assert (result.exit_code, "name another --save-dir" in result.stderr) == (1, True)
+    assert (source.read_bytes(), server.bodies) == (before, [])
+
+
 def test_a_key_that_is_refused_ends_the_run(server: FakeServer, tmp_path: Path):
     server.status, server.answer = 401, b'{"error": "Unauthorized"}'
     write_lines(tmp_path / "in.jsonl", *({"text": f"[S1] {i}."} for i in range(100)))

@@ -225,6 +225,8 @@ def test_arguments_that_cannot_work_are_refused_before_anything_is_sent(
         ["Hi.", "-o", "out.wav", "--voice", "alice"],
         ["Hi.", "-o", "out.wav", "--voice", "S6=alice"],
         ["Hi.", "-o", "out.wav", "--voice", "S1=alice", "--voice", "S1=bob"],
+        ["Hi.", "-o", "out.wav", "--voice", "S2=bob"],
+        ["Hi.", "-o", "out.wav", "--voice", "S3=bob", "--reference", "a.wav"],
     ],
 )
 def test_wrong_usage_is_status_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str]):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ from sglang_moss.prompt import MODES
 from sglang_moss.text import normalize_text, prefix_prompt_texts
 
 TRANSCRIBED = [Reference(b"one", "We met."), Reference(b"two", "[S2] 今天。")]
+
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "stream.py"
 
 
 @pytest.fixture
@@ -272,3 +276,15 @@ def test_importing_the_clients_loads_neither_torch_nor_sglang():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_example_that_streams_spoils_no_file_when_there_is_no_server(tmp_path: Path):
+    out = tmp_path / "out.wav"
+    out.write_bytes(b"before")
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, str(EXAMPLE), str(out)]
+    done = subprocess.run(
+        command, env=os.environ | {"MOSS_URL": url}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, out.read_bytes()) == (1, b"before")
+    assert done.stderr.startswith(f"error: {url}: ")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fake_manager import SAMPLE_RATE, FakeManager, event, frames_of
@@ -188,7 +189,7 @@ def test_voices_are_kept_told_and_forgotten(service: tuple[str, FakeManager], tm
 
 
 @either
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_busy_server_is_asked_again_when_it_says(server: FakeServer, asked: Callable[..., Speech], status: int):
     answers = iter([(status, b"{}", {"Retry-After": "0"})] * 2)
     spoken = json.dumps(speech_answer(n_frames=5)).encode()
@@ -196,6 +197,54 @@ def test_a_busy_server_is_asked_again_when_it_says(server: FakeServer, asked: Ca
     assert asked(server.url, 2).frames == 5
     assert len(server.bodies) == 3
     assert server.bodies[0] == server.bodies[2]
+
+
+def add_voice(url: str, retries: int) -> Voice:
+    with MossClient(url, retries=retries) as client:
+        return client.add_voice("alice", b"clip")
+
+
+def add_voice_async(url: str, retries: int) -> Voice:
+    async def run() -> Voice:
+        async with AsyncMossClient(url, retries=retries) as client:
+            return await client.add_voice("alice", b"clip")
+
+    return asyncio.run(run())
+
+
+def remove_voice(url: str, retries: int) -> None:
+    with MossClient(url, retries=retries) as client:
+        client.remove_voice("alice")
+
+
+def remove_voice_async(url: str, retries: int) -> None:
+    async def run() -> None:
+        async with AsyncMossClient(url, retries=retries) as client:
+            await client.remove_voice("alice")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("change", [add_voice, add_voice_async, remove_voice, remove_voice_async])
+@pytest.mark.parametrize(("status", "times"), [(429, 3), (503, 3), (500, 1), (502, 1), (504, 1)])
+def test_voices_are_changed_again_only_where_nothing_was_done(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[str, int], Any], status: int, times: int
+):
+    asked: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(status, headers={"Retry-After": "0"})
+
+    async def handle_async(_transport: object, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        return handle(request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _transport, request: handle(request))
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle_async)
+    with pytest.raises(ServerRefused, match=f"HTTP {status}"):
+        change("http://127.0.0.1:1", 2)
+    assert len(asked) == times
 
 
 @either

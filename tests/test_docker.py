@@ -142,7 +142,8 @@ class TestServing:
     def test_a_key_and_a_port_are_passed_on(self, container: Container):
         container.mount_checkpoints()
         printed = container.run(MOSS_API_KEY="two words", MOSS_PORT="8080")[1]
-        assert "--port 8080 --api-key two words\n" in printed
+        assert "--port 8080 --api-key=two words\n" in printed
+        assert "--api-key=-begins so\n" in container.run(MOSS_API_KEY="-begins so")[1]
         assert "--api-key" not in container.run(MOSS_API_KEY="")[1]
 
     def test_a_signal_reaches_the_server(self, container: Container):
@@ -176,6 +177,14 @@ class TestRefusals:
         status, printed = container.run()
         assert (status, "error: " in printed, "called" in printed) == (1, True, False)
         assert not (container.data / "fused").exists()
+
+    def test_a_tool_that_fails_at_once_stops_the_start(self, container: Container):
+        container.mount_checkpoints()
+        container.replace_command("python", "exit 3")
+        slow = container.folder / "slow.sh"  # the tool has ended before the entry point's next command
+        slow.write_text("set -T; trap 'sleep 0.05' DEBUG\n")
+        status, printed = container.run(BASH_ENV=str(slow))
+        assert (status, "called" in printed) == (3, False), printed
 
     def test_a_volume_that_is_not_there_is_named(self, container: Container):
         container.data.rmdir()

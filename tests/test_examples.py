@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from container import ENTRYPOINT, ROOT, Container
+from fake_speech_server import FRAME_SAMPLES, FakeServer, fake_speech_server
 from golden_data import GOLDEN
 from test_openai_encoding import best_match, decoded
 
@@ -29,6 +30,7 @@ RATE = 24_000
 KEY = "secret"
 STOP_SECONDS = 120.0  # after which the server is killed
 SCRIPT = "[S1] Did you hear that? [S2] No. What was it?"
+REFUSAL = b'{"error": {"message": "all places are taken"}}'
 SEED = 8  # with which the tiny checkpoints speak, each of the examples' scripts
 
 
@@ -122,6 +124,46 @@ def test_generate_sh(tmp_path: Path, server: LocalServer, generated: np.ndarray,
     assert (len(stored) - 44) % (2 * 1920) == 0
     assert "example: 0.73" in printed
     assert voices(server) == []
+
+
+class TestRefusalsOfGenerateSh:
+    """It fails, says what the server said, and takes no error for audio."""
+
+    @pytest.fixture
+    def fake(self) -> Iterator[FakeServer]:
+        with fake_speech_server() as running:
+            yield running
+
+    def refused(self, folder: Path, fake: FakeServer) -> None:
+        env = os.environ | {"MOSS_URL": fake.url}
+        command = [EXAMPLES / "generate.sh"]
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode != 0
+        assert "all places are taken" in done.stderr
+
+    def test_of_a_whole_answer(self, tmp_path: Path, fake: FakeServer):
+        fake.status, fake.answer = 429, REFUSAL
+        self.refused(tmp_path, fake)
+        assert (tmp_path / "whole.wav").read_bytes() == b""
+        assert len(fake.bodies) == 1
+
+    def test_of_a_stream(self, tmp_path: Path, fake: FakeServer):
+        fake.reply = lambda body: (429, REFUSAL, {}) if "stream" in body else (200, fake.answer, {})
+        fake.status = 429  # no stream begins
+        self.refused(tmp_path, fake)
+        assert pcm(tmp_path / "stream.pcm").size == 0
+
+    def test_in_the_middle_of_a_stream(self, tmp_path: Path, fake: FakeServer):
+        fake.events.insert(1, b"data: " + REFUSAL + b"\n\n")
+        self.refused(tmp_path, fake)
+        assert pcm(tmp_path / "stream.pcm").size == FRAME_SAMPLES
+        assert len(fake.bodies) == 2
+
+    def test_of_openais_endpoint(self, tmp_path: Path, fake: FakeServer):
+        fake.reply = lambda body: (429, REFUSAL, {}) if "input" in body else (200, fake.answer, {})
+        self.refused(tmp_path, fake)
+        assert (tmp_path / "speech.mp3").read_bytes() == b""
+        assert pcm(tmp_path / "stream.pcm").size == 5 * FRAME_SAMPLES
 
 
 def test_stream_py(tmp_path: Path, server: LocalServer, generated: np.ndarray):

@@ -22,6 +22,17 @@ from sglang_moss.errors import BadText, MossError
 
 N_EVENTS = 8
 NOISE = np.random.default_rng(0).integers(1_000, 9_000, N_EVENTS * 3 * FRAME_SAMPLES).astype(np.int16)
+# Leave to use the microphone takes a while; its tracks are in window.tracks.
+SLOW_MICROPHONE = """() => {
+    window.tracks = [];
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        const stream = await ask(wanted);
+        tracks.push(...stream.getTracks());
+        return stream;
+    };
+}"""
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">"
 
 # Samples on their way to the loudspeaker, in window.heard; the page's context is made early so that none is missed.
@@ -171,6 +182,22 @@ def test_a_refusal_is_shown_and_the_last_speech_kept(page: Page, manager: FakeMa
     page.get_by_role("button", name="Speak", exact=True).click()
     expect(page.get_by_role("alert")).to_have_text("text: no such words")
     assert np.array_equal(samples_of(downloaded(page, "wav")), NOISE)
+
+
+def test_what_a_refused_request_cut_off_still_plays_to_its_end(page: Page, served: tuple[str, FakeManager]):
+    address, manager = served
+    store_voice(address, "alice")
+    page.reload()
+    manager.script = lambda _: (event(frames_of(500)) for _ in itertools.count())
+    manager.pause_seconds = 0.05
+    page.get_by_role("button", name="Speak", exact=True).click()
+    expect(page.locator("#length")).to_contain_text("s")
+    manager.script = lambda _: [BadText("text: no such words")]
+    page.get_by_role("button", name="Preview alice").click()
+    expect(page.get_by_role("alert")).to_have_text("text: no such words")
+    page.get_by_role("button", name="Play").click()
+    page.get_by_role("slider", name="Position").press("End")
+    expect(page.locator("#pause")).to_have_text("Play")
 
 
 def test_a_failure_in_the_middle_is_shown_and_its_beginning_kept(page: Page, manager: FakeManager):
@@ -347,6 +374,32 @@ def test_a_voice_is_recorded(page: Page, served: tuple[str, FakeManager]):
     assert 0.5 < voice["seconds"] < 10
 
 
+def test_a_double_click_starts_one_recording(page: Page):
+    page.evaluate(SLOW_MICROPHONE)
+    page.locator("summary", has_text="Add a voice").click()
+    page.get_by_role("button", name="Record").dblclick()
+    expect(page.locator("#record-hint")).to_have_text("1 s")
+    page.get_by_role("button", name="Stop recording").click()
+    expect(page.locator("#record-hint")).to_have_text("recorded")
+    assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
+
+
+def test_voices_that_the_server_would_refuse_are_pointed_out(page: Page, served: tuple[str, FakeManager]):
+    store_voice(served[0], "alice")
+    page.reload()
+    gap = page.locator("#casting-gap")
+    expect(gap).to_be_hidden()
+    page.get_by_label("Voice of speaker 2").select_option("alice")
+    expect(gap).to_have_text("S2 has a voice and S1 has none: give S1 one too.")
+    page.get_by_label("Voice of speaker 1").select_option("alice")
+    expect(gap).to_be_hidden()
+    write(page, "[S1] One. [S3] Three.")
+    page.get_by_label("Voice of speaker 3").select_option("alice")
+    expect(gap).to_have_text("S3 has a voice and S2 has none: nobody is S2: renumber the speakers.")
+    page.get_by_role("button", name="Speak", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("numbered from S1 without a gap")
+
+
 def test_words_of_others_are_never_html(page: Page):
     voices = {"object": "list", "data": [{"name": HOSTILE, "text": HOSTILE, "seconds": 1.0}]}
     page.route("**/audio/voices", lambda route: route.fulfill(json=voices))
@@ -380,9 +433,12 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(browser: Browser, tmp_path:
         page.goto(address)
         key = page.get_by_label("This server asks for an API key")
         expect(key).to_be_focused()
-        key.fill("wrong")
-        key.press("Enter")
-        expect(page.locator("#key-hint")).to_have_text("The server did not take this key.")
+        for wrong in ("wrong", "“wrong”"):  # no header can hold the second
+            key.fill(wrong)
+            key.press("Enter")
+            expect(page.locator("#key-hint")).to_have_text("The server did not take this key.")
+            page.reload()
+            expect(key).to_be_focused()
         key.fill("secret")
         key.press("Enter")
         expect(key).to_be_hidden()

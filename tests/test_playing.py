@@ -17,6 +17,7 @@ from test_openai_answers import serving, three_events, wait_for
 SPOKEN = np.concatenate([frames_of(level) for level in (100, 200, 300)]).tobytes()  # by `three_events`
 KEEPS = '#!/bin/sh\necho "$(basename "$0") $*" > "$PLAYED.args"\nexec cat > "$PLAYED"\n'
 LEAVES = "#!/bin/sh\nexit 0\n"
+FAILS = "#!/bin/sh\nexit 3\n"
 
 
 def players(folder: Path, program: str, *names: str) -> Path:
@@ -80,6 +81,18 @@ def test_a_player_that_is_closed_spoils_no_file(tmp_path: Path):
         assert (tmp_path / "out.wav").stat().st_size > 20 * 50 * 1920 * 2
         assert say(str(client.base_url), tmp_path).wait(timeout=60) == 0  # alone, it ends the request
         wait_for(lambda: len(manager.closed) == 2)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_player_that_fails_is_named_and_spoils_no_file(tmp_path: Path, kept: bool):
+    players(tmp_path / "bin", FAILS, "pw-play")
+    out = tmp_path / "out.wav"
+    with serving(three_events, tmp_path) as (client, _):
+        process = say(str(client.base_url), tmp_path, *(["-o", str(out)] if kept else []))
+        stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (1, "")
+    assert stderr == "error: the player pw-play failed with status 3\n"
+    assert not kept or out.read_bytes()[-len(SPOKEN) :] == SPOKEN
 
 
 def test_ctrl_c_ends_the_player_and_the_request(tmp_path: Path):

@@ -1,12 +1,14 @@
 """`moss-ttsd podcast`: from a source over a stub of a language model to speech by the real endpoint."""
 
 import functools
+import gzip
 import http.server
 import io
 import json
 import threading
+import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +56,27 @@ def _names(names: dict[str, str]) -> dict[Any, Any]:
 
 
 @contextmanager
-def web(folder: Path) -> Iterator[str]:
-    """Address of an HTTP server of the files in `folder`."""
+def web(folder: Path, **headers: str) -> Iterator[str]:
+    """Address of an HTTP server of the files in `folder`; it redirects from `/to/...`."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/to/"):
+                self.send_response(302)
+                self.send_header("Location", self.path.removeprefix("/to") if self.path != "/to/itself" else self.path)
+                self.send_header("Connection", "close")
+                self.end_headers()
+                with suppress(ConnectionError):  # nobody reads it to its end
+                    for _ in range(200):
+                        self.wfile.write(bytes(1_000_000))
+            else:
+                super().do_GET()
+
+        def end_headers(self) -> None:
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            super().end_headers()
+
         def log_message(self, *_: object) -> None:
             pass
 
@@ -86,7 +105,8 @@ def writes(llm: FakeServer, content: str | None) -> None:
     llm.reply = lambda _body: (llm.status, llm.answer, {"Content-Type": "application/json"})
 
 
-def podcast(llm: FakeServer, *args: str, **env: str) -> Result:
+def podcast(llm: FakeServer, *args: str, **env: str | None) -> Result:
+    """Run the command; a variable that is None is not set."""
     env = {"MOSS_LLM_BASE_URL": f"{llm.url}/v1", "MOSS_LLM_API_KEY": "secret", "MOSS_LLM_MODEL": "writer"} | env
     return CliRunner().invoke(app, ["podcast", *args], env=env)
 
@@ -165,6 +185,37 @@ def test_what_holds_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
                 read_source(source)
 
 
+def test_a_page_unfolds_to_no_more_than_was_sent(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(gzip.compress(b"x" * 50_000_000))
+    tracemalloc.start()
+    try:
+        with web(tmp_path, Content_Encoding="gzip") as url, pytest.raises(UnusableSource, match="Encoding 'gzip'"):
+            read_source(f"{url}/a.txt")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_redirects_are_followed_but_not_read_and_not_for_ever(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("Foxes.")
+    with web(tmp_path) as url:
+        tracemalloc.start()
+        try:
+            assert read_source(f"{url}/to/to/a.txt") == "Foxes."
+            assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        finally:
+            tracemalloc.stop()
+        with pytest.raises(UnusableSource, match="more than 5 redirects"):
+            read_source(f"{url}/to/itself")
+
+
+def test_a_pdf_that_trips_its_reader_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "a.pdf").write_bytes(pdf("Foxes."))
+    monkeypatch.setattr(pypdf.PageObject, "extract_text", lambda _page: [][0])
+    with pytest.raises(UnusableSource, match="the PDF cannot be read: list index out of range"):
+        read_source(str(tmp_path / "a.pdf"))
+
+
 def test_a_source_that_is_not_there_is_one_line(llm: FakeServer, tmp_path: Path):
     with web(tmp_path) as url:
         for source in (f"{url}/nothing", "http://127.0.0.1:1/", "http://[", str(tmp_path / "nothing.txt")):
@@ -190,6 +241,7 @@ def test_a_long_source_is_cut_and_that_is_told(llm: FakeServer, tmp_path: Path):
         "# The Show\n\n**Speaker 1:** *Hi* there.\n---\n**Speaker 2**: Hello.",
         "[1] Hi\nthere.\n[2]: `Hello.`",
         "<think>[S1] Should I?\nS2: No.</think>[S1] Hi there. [S2] Hello.",
+        "[S1] So it begins.</think>\n<think>[S2] <think>Again?</think></think>[S1] Hi there. [S2] Hello.",
         "[S1] ${instruction:shout} Hi <|im_end|>there.\n[S1]\n[S2] ...\n[S2] Hello.\x07",
         "［S1］\n[s1] Hi there.\n- [s2] Hello.",
     ],
@@ -212,6 +264,8 @@ def test_brackets_in_words_become_no_tags():
         ("[S1] ...\n[S2] !", "wrote no script"),
         ("[S1] Hi.\n[S3] Hello.", r"a turn for \[S3\], and there are 2 speakers"),
         ("[S0] Hi.", r"a turn for \[S0\]"),
+        ("<think>[S1] Hi. [S2] Or so?", "thoughts did not come to an end"),
+        ("<think>a</think>[S1] Hi.<thinking>[S2] Ho.", "thoughts did not come to an end"),
         ("[S1] " + "word " * 4_000, "far too many for 3 minutes"),
     ],
 )
@@ -248,12 +302,48 @@ def test_a_refusal_of_the_model_is_one_line(llm: FakeServer, tmp_path: Path):
     assert "secret" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"<html>Welcome</html>", "text/html"),
+        (b"[]", "application/json"),
+        (b'{"choices": [{}]}', "application/json"),
+        (b'{"choices": null}', "application/json"),
+        (b'{"choices": [{"message": 5}]}', "application/json"),
+        (b"{", "application/json"),
+    ],
+)
+def test_an_address_that_is_none_of_a_language_model_is_one_line(
+    llm: FakeServer, tmp_path: Path, answer: bytes, kind: str
+):
+    (tmp_path / "a.txt").write_text("Foxes.")
+    llm.reply = lambda _body: (200, answer, {"Content-Type": kind})
+    result = podcast(llm, str(tmp_path / "a.txt"), "--script-only")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert f"{llm.url}/v1 answers, but not as OpenAI's API does" in result.stderr
+
+
+def test_openai_s_key_is_sent_to_no_other_address(llm: FakeServer, tmp_path: Path):
+    (tmp_path / "a.txt").write_text("Foxes.")
+    args = [str(tmp_path / "a.txt"), "--script-only"]
+    url, key = f"{llm.url}/v1", {"OPENAI_API_KEY": "theirs", "MOSS_LLM_API_KEY": None}
+    assert podcast(llm, *args, **key).exit_code == 0
+    assert podcast(llm, *args, "--llm-url", url, **key, MOSS_LLM_BASE_URL=None, OPENAI_BASE_URL=url).exit_code == 0
+    assert podcast(llm, *args, **key, MOSS_LLM_BASE_URL=None, OPENAI_BASE_URL=url).exit_code == 0
+    assert podcast(llm, *args, OPENAI_API_KEY="theirs", MOSS_LLM_BASE_URL=None, OPENAI_BASE_URL=url).exit_code == 0
+    sent = [headers["authorization"] for headers in llm.headers]
+    assert sent == ["Bearer none", "Bearer none", "Bearer theirs", "Bearer secret"]
+    nowhere = podcast(llm, *args, MOSS_LLM_API_KEY=None, OPENAI_API_KEY=None, MOSS_LLM_BASE_URL=None)
+    assert (nowhere.exit_code, "where is the language model?" in nowhere.stderr) == (1, True)
+
+
 def test_what_is_missing_is_told_before_anything_is_read(llm: FakeServer, tmp_path: Path):
     (tmp_path / "a.txt").write_text("Foxes.")
     source = str(tmp_path / "a.txt")
     assert podcast(llm, source, "--script-only", MOSS_LLM_MODEL="").exit_code == 2
     assert podcast(llm, source).exit_code == 2
     assert podcast(llm, source, "-o", "/nowhere/a.mp3").exit_code == 1
+    assert podcast(llm, source, "-o", str(tmp_path / "a.mp3"), "--voice", "S2=bob").exit_code == 2
     assert llm.bodies == []
 
 

@@ -65,7 +65,7 @@ def voices_by_speaker(names: list[str] | None, references: list[Reference]) -> d
     """Stored voices for the speakers that they name, clips for the others in their order.
 
     Raises:
-        BadParameter: not S1=NAME, or a speaker named twice.
+        BadParameter: not S1=NAME, a speaker named twice, or one left out before the last.
     """
     voices: dict[int, str | Reference] = {}
     for value in names or ():
@@ -74,7 +74,13 @@ def voices_by_speaker(names: list[str] | None, references: list[Reference]) -> d
             raise typer.BadParameter(f"one S1=NAME for each speaker from S1 to S5, got {value!r}", param_hint="--voice")
         voices[int(found[1])] = found[2].strip()
     others = (speaker for speaker in range(1, 1 + len(voices) + len(references)) if speaker not in voices)
-    return voices | dict(zip(others, references, strict=False))
+    voices |= dict(zip(others, references, strict=False))
+    if gaps := set(range(1, len(voices) + 1)) - voices.keys():
+        raise typer.BadParameter(
+            f"S{max(voices)} has a voice and S{min(gaps)} has none: number the speakers with a voice from S1 on",
+            param_hint="--voice",
+        )
+    return voices
 
 
 @contextmanager

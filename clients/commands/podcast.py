@@ -1,5 +1,7 @@
 """`moss-ttsd podcast`: a web page, PDF or text to a conversation about it."""
 
+import os
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,16 +47,19 @@ def podcast(
     llm_url: Annotated[
         str | None,
         typer.Option(
-            envvar=["MOSS_LLM_BASE_URL", "OPENAI_BASE_URL"],
+            envvar="MOSS_LLM_BASE_URL",
             help="Its address, such as http://127.0.0.1:8000/v1.",
-            show_default="OpenAI's",
+            show_default="OPENAI_BASE_URL, or OpenAI's",
             rich_help_panel=_LLM,
         ),
     ] = None,
     llm_api_key: Annotated[
         str | None,
         typer.Option(
-            envvar=["MOSS_LLM_API_KEY", "OPENAI_API_KEY"], help="Its key.", show_default=False, rich_help_panel=_LLM
+            envvar="MOSS_LLM_API_KEY",
+            help="Its key.",
+            show_default="OPENAI_API_KEY, unless an address is named here",
+            rich_help_panel=_LLM,
         ),
     ] = None,
     seed: Seed = None,
@@ -99,15 +104,22 @@ def _ask(messages: list[Any], model: str, url: str | None, api_key: str | None) 
         import openai
     except ModuleNotFoundError as error:
         raise _missing(error) from error
+    if url is None:  # OpenAI's key goes nowhere else
+        url = os.environ.get("OPENAI_BASE_URL") or None
+        api_key = api_key or os.environ.get("OPENAI_API_KEY") or None
     if url is None and api_key is None:
         raise ValueError("where is the language model? Set MOSS_LLM_BASE_URL, MOSS_LLM_API_KEY, or both")
     try:
         client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=_LLM_TIMEOUT_S)
-        answer = client.chat.completions.create(model=model, messages=messages)
+        content: object = client.chat.completions.create(model=model, messages=messages).choices[0].message.content
     except openai.OpenAIError as error:
         raise NoScript(f"the language model at {url or 'OpenAI'} failed: {error}") from error
-    content = answer.choices[0].message.content if answer.choices else None
-    return content or ""
+    except (AttributeError, IndexError, TypeError, JSONDecodeError) as error:
+        # `openai` hands on whatever came, such as a page as a str.
+        raise NoScript(
+            f"{url or 'OpenAI'} answers, but not as OpenAI's API does: is this the address, which often ends in /v1?"
+        ) from error
+    return content if isinstance(content, str) else ""
 
 
 def _missing(error: ModuleNotFoundError) -> ValueError:

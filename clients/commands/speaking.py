@@ -46,7 +46,7 @@ class Outlet:
 
         Raises:
             ClientError: the speech fails; then there is no file.
-            OSError: the file cannot be written.
+            OSError: the file cannot be written, or the player fails; then the file is whole.
         """
         started = time.monotonic()
         seconds = 0.0

@@ -30,7 +30,11 @@ try {
 
 async function request(path, options = {}) {
   const headers = new Headers(options.headers);
-  if (currentKey) headers.set("Authorization", `Bearer ${currentKey}`);
+  try {
+    if (currentKey) headers.set("Authorization", `Bearer ${currentKey}`);
+  } catch {
+    throw new ApiError(401, "No header can hold this key.");
+  }
   let response;
   try {
     response = await fetch(path, { ...options, headers, credentials: "same-origin" });

@@ -52,6 +52,7 @@ export class Speech extends EventTarget {
     const abort = new AbortController();
     this.#abort = abort;
     this.#player.pause();
+    this.#player.finish(); // of what was heard nothing more will come
     this.#player.open(USUAL_RATE);
     const started = performance.now();
     this.#changed();

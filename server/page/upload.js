@@ -13,6 +13,7 @@ export class UploadForm {
   #error = document.querySelector("#voice-error");
   #clip = null; // Blob
   #recording = null;
+  #isAsking = false; // for leave to use the microphone
 
   /** @param {(form: FormData) => Promise<void>} send stores a voice or throws an `ApiError` */
   constructor(send) {
@@ -21,7 +22,10 @@ export class UploadForm {
       this.#submit(send);
     });
     this.#file.addEventListener("change", () => this.#take(this.#file.files[0] ?? null));
-    this.#button.addEventListener("click", () => (this.#recording ? this.#recording.stop() : this.#record()));
+    this.#button.addEventListener("click", () => {
+      if (this.#recording) this.#recording.stop();
+      else if (!this.#isAsking) this.#record();
+    });
     if (!canRecord) {
       this.#button.hidden = true;
       this.#hint.textContent = "To record one here, open this page by HTTPS.";
@@ -38,19 +42,21 @@ export class UploadForm {
 
   async #record() {
     this.#say(null);
-    const started = Date.now();
+    this.#isAsking = true;
     let clock;
     try {
-      this.#recording = await record();
+      const recording = await record().finally(() => (this.#isAsking = false));
+      this.#recording = recording;
+      const started = Date.now();
       this.#button.textContent = "Stop recording";
       this.#button.setAttribute("aria-pressed", "true");
       clock = setInterval(() => {
         const seconds = Math.floor((Date.now() - started) / 1000);
         this.#hint.textContent = `${seconds} s`;
-        if (seconds >= RECORDED_SECONDS) this.#recording?.stop();
+        if (seconds >= RECORDED_SECONDS) recording.stop();
       }, 250);
       this.#file.value = "";
-      this.#take(await this.#recording.clip);
+      this.#take(await recording.clip);
       this.#hint.textContent = "recorded";
     } catch (error) {
       this.#hint.textContent = "";

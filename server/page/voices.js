@@ -10,6 +10,7 @@ export class Voices extends EventTarget {
   #chosen; // name by speaker; none: the model's own voice
   #speakers = [];
   #casting = document.querySelector("#casting");
+  #gap = document.querySelector("#casting-gap");
   #list = document.querySelector("#voices");
   #error = document.querySelector("#voices-error");
 
@@ -67,6 +68,7 @@ export class Voices extends EventTarget {
   #choose(speaker, name) {
     if (name === DEFAULT) this.#chosen.delete(speaker);
     else this.#chosen.set(speaker, name);
+    this.#showGap();
     this.dispatchEvent(new Event("change"));
   }
 
@@ -103,6 +105,16 @@ export class Voices extends EventTarget {
       return row;
     });
     this.#casting.replaceChildren(...rows);
+    this.#showGap();
+  }
+
+  /** Say so if the server will refuse this choice: speakers with a voice are numbered from S1 without a gap. */
+  #showGap() {
+    const voiced = this.#speakers.filter((speaker) => this.#chosen.has(speaker));
+    const gap = voiced.findIndex((speaker, i) => speaker !== i + 1) + 1;
+    const remedy = this.#speakers.includes(gap) ? `give S${gap} one too` : `nobody is S${gap}: renumber the speakers`;
+    this.#gap.textContent = gap ? `S${voiced.at(-1)} has a voice and S${gap} has none: ${remedy}.` : "";
+    this.#gap.hidden = !gap;
   }
 
   async #onClick(target) {
