@@ -5,7 +5,7 @@ import base64
 import ipaddress
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -217,6 +217,15 @@ def test_address_of_no_public_host_is_told(address):
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_address_of_a_public_host_is_told(address):
     assert is_public(ipaddress.ip_address(address))
+
+
+@pytest.fixture(autouse=True)
+def loops_of_asyncio() -> Iterator[None]:
+    """SGLang makes uvloop's the loops of whoever imports it, and those look names up past Python."""
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(None)
+    yield
+    asyncio.set_event_loop_policy(before)
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> list[str]:
