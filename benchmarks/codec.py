@@ -116,12 +116,12 @@ def snr_db(actual: Tensor, expected: Tensor) -> float:
 
 def measure_steps(codec: Codec, n_vq: int, n_slots: int) -> Iterator[dict[str, Any]]:
     """`DecoderRunner.decode` as its caller sees it, once every slot's windows are full."""
-    state = codec.new_state(n_slots)
+    state, slot_bytes = codec.new_state(n_slots), codec.slot_bytes(codec.serving_dtype)
     before = _memory_of(codec)
     began = time.perf_counter()
     runner = DecoderRunner(codec, state, n_vq, max_streams=n_slots, max_frames=64)
     line = {"check": "runner", "dtype": _name(codec.serving_dtype), "seconds_to_build": time.perf_counter() - began}
-    yield line | {"bytes_per_slot": state.bytes_per_slot, "graph_bytes": _memory_of(codec) - before, "slots": n_slots}
+    yield line | {"bytes_per_slot": slot_bytes, "graph_bytes": _memory_of(codec) - before, "slots": n_slots}
 
     generator = np.random.default_rng(2)
 
@@ -148,10 +148,10 @@ def measure_steps(codec: Codec, n_vq: int, n_slots: int) -> Iterator[dict[str, A
             "ms": 1e3 * seconds,
             "frames_per_s": total / seconds,
             "tflop_per_s": 1e-12 * total * cost["flop_per_frame"] / seconds,
-            "gb_per_s": 1e-9 * (cost["weight_bytes"] + n_streams * state.bytes_per_slot) / seconds,
+            "gb_per_s": 1e-9 * (cost["weight_bytes"] + n_streams * slot_bytes) / seconds,
         }
     seconds = _median_seconds(lambda: _synchronised(codec, lambda: runner.copy_slot(0, 1)), repeats=20)
-    yield {"check": "copy_slot", "ms": 1e3 * seconds, "gb_per_s": 2e-9 * state.bytes_per_slot / seconds}
+    yield {"check": "copy_slot", "ms": 1e3 * seconds, "gb_per_s": 2e-9 * slot_bytes / seconds}
 
 
 def step_cost(codec: Codec) -> dict[str, float]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sglang_moss.config import SpecialTokens, special_tokens
-from sglang_moss.frames import FrameReader
-from sglang_moss.prompt import SpeechPrompt
+from sglang_moss.decode.frames import FrameReader
+from sglang_moss.request.prompt import SpeechPrompt
 
 from .rows_engine import prompt_of_rows
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sglang_moss import rows, sampling
-from sglang_moss.delay import DelayState, allowed_text
-from sglang_moss.kernels import step
-from sglang_moss.kernels.text_head import text_logits
-from sglang_moss.slots import SlotState
+from sglang_moss.delay.state import DelayState, allowed_text
+from sglang_moss.step import eager as rows
+from sglang_moss.step import sampling
+from sglang_moss.step.kernels import step
+from sglang_moss.step.kernels.text_head import text_logits
+from sglang_moss.step.slots import SlotState
 
 from .kernel_inputs import DEVICE, Inputs
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sglang_moss.config import SpecialTokens
-from sglang_moss.slots import SlotState
+from sglang_moss.step.slots import SlotState
 
 DEVICE = torch.device("cuda")
 N_INPUTS = 4

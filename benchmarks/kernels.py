@@ -18,8 +18,8 @@ from torch import Tensor
 from torch._C._autograd import DeviceType
 from torch.nn import functional
 
-from sglang_moss import rows
-from sglang_moss.kernels import step
+from sglang_moss.step import eager as rows
+from sglang_moss.step.kernels import step
 
 from .kernel_checks import checks
 from .kernel_inputs import DEVICE, N_INPUTS, Inputs, Shape, random_weights

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sglang_moss.config import SpecialTokens
-from sglang_moss.delay import DelayState, allowed_text, open_codebooks, replay
+from sglang_moss.delay.state import DelayState, allowed_text, open_codebooks, replay
 
 from .forced_logits import ForcedModel
 from .golden_cases import GoldenCases, GreedyCase

@@ -8,8 +8,8 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from sglang_moss.config import special_tokens
-from sglang_moss.directives import read_script
-from sglang_moss.prompt import build_prompt, choose_mode
+from sglang_moss.request.prompt import build_prompt, choose_mode
+from sglang_moss.request.script import read_script
 
 from .workloads import FRAMES_PER_SECOND, RequestMaker
 

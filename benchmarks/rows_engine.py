@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from sglang_moss.config import SpecialTokens
-from sglang_moss.options import RequestOptions
-from sglang_moss.prompt import SpeechPrompt
-from sglang_moss.speech import SpeechRequest, envelope
+from sglang_moss.request.prompt import SpeechPrompt
+from sglang_moss.request.settings import RequestOptions
+from sglang_moss.request.speech import SpeechRequest, envelope
 
 
 @dataclass(frozen=True)

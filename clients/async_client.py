@@ -7,15 +7,7 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from .client import (
-    GENERATE_PATH,
-    JSON,
-    SPEECH_PATH,
-    ReadEvent,
-    encoded,
-    read_event,
-    read_speech_event,
-)
+from .client import GENERATE_PATH, JSON, SPEECH_PATH, ReadEvent, encoded, read_event, read_speech_event
 from .connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL, connection, refusal, unreachable
 from .events import EventReader
 from .request import Reference, Settings, request_body

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sglang_moss.directives import read_script
-from sglang_moss.text import MAX_SPEAKERS, merge_speaker_tags, normalize_text
+from sglang_moss.request.script import read_script
+from sglang_moss.request.text import MAX_SPEAKERS, merge_speaker_tags, normalize_text
 
 from .request import Mode, Reference
 

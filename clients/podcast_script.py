@@ -6,7 +6,7 @@ kept, everything else goes.
 
 import re
 
-from sglang_moss.text import MAX_SPEAKERS
+from sglang_moss.request.text import MAX_SPEAKERS
 
 _SPEAKING_RATE = {"zh": "270 characters", "ja": "330 characters"}  # a minute
 _WORDS_A_MINUTE = "150 words"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from sglang_moss.directives import read_script
-from sglang_moss.text import prefix_prompt_texts
+from sglang_moss.request.script import read_script
+from sglang_moss.request.text import prefix_prompt_texts
 
 FRAME_SECONDS = 0.08  # of the published codec: 1,920 samples at 24 kHz
 

@@ -8,20 +8,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.middleware import Middleware
 
-from sglang_moss.text import MAX_SPEAKERS
+from sglang_moss.request.text import MAX_SPEAKERS
 
-from .access_log import AccessLog, write_access_log
-from .admission import Admission
-from .engine import Engine
 from .errors import error_for, error_status
-from .gate import Gate, Limits
-from .health import CodecHealth
-from .metrics import SpeechMetrics
-from .page import Page
-from .rate_limit import RateLimit
-from .routes import speech_router, voice_router
-from .shutdown import GracefulShutdown
-from .voices import VoiceStore
+from .gate.access_log import AccessLog, write_access_log
+from .gate.admission import Admission
+from .gate.gate import Gate, Limits
+from .gate.health import CodecHealth
+from .gate.metrics import SpeechMetrics
+from .gate.rate_limit import RateLimit
+from .gate.shutdown import GracefulShutdown
+from .page.page import Page
+from .speech.routes import speech_router, voice_router
+from .speech.sessions import Engine
+from .speech.voice_store import VoiceStore
 
 _DEFAULT_VOICES_DIR = "~/.cache/sglang-moss/voices"
 _BODY_MARGIN = 4_000_000  # bytes of a body besides its audio files

@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, PromptTooLong
 
-from .paths import path_of
+from .gate.paths import path_of
 
 logger = logging.getLogger(__name__)
 

@@ -27,20 +27,6 @@ class SpecialTokens:
     pad_code: int
     n_vq: int
 
-    @property
-    def text_ids(self) -> tuple[int, ...]:
-        """The ids that user text must never produce by itself."""
-        return (
-            self.im_start,
-            self.im_end,
-            self.text_pad,
-            self.audio_start,
-            self.audio_end,
-            self.user_slot,
-            self.gen_slot,
-            self.delay_slot,
-        )
-
 
 class MossTTSDConfig(PretrainedConfig):
     """`config.json` of a fused checkpoint; unknown fields are kept as they are."""

@@ -11,8 +11,9 @@ from typing import Any
 
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-from sglang_moss import TESTED_SGLANG, arrival
-from sglang_moss.request_record import current_record
+from sglang_moss import TESTED_SGLANG
+from sglang_moss import generate_body as arrival
+from sglang_moss.request.record import current_record
 from sglang_moss.server_args import MossServerArgs, add_flags, is_fused, serves_speech
 
 
@@ -56,7 +57,7 @@ async def _generate_request(
     original: Callable[..., AsyncGenerator[Any, None]], manager: Any, *args: Any, **kwargs: Any
 ) -> AsyncGenerator[Any, None]:
     if serves_speech(manager.server_args):
-        from sglang_moss.answers import speech_answers
+        from sglang_moss.tokenizer_answers import speech_answers
 
         answers = speech_answers(original, manager, *args, **kwargs)
     else:
@@ -69,14 +70,14 @@ async def _generate_request(
 
 def _extend_image_inputs(_result: None, req: Any, multimodal_inputs: Any) -> None:
     if _served_here():
-        from sglang_moss.speech import attach_progress
+        from sglang_moss.request.speech import attach_progress
 
         attach_progress(multimodal_inputs, req)
 
 
 def _init_output_streamer(_result: None, scheduler: Any) -> None:
     if serves_speech(scheduler.server_args):
-        from sglang_moss.attachment import attach_codec
+        from sglang_moss.output_streamer import attach_codec
 
         attach_codec(scheduler)
 

@@ -42,9 +42,9 @@ def _register_with_sglang() -> None:
 
     from sglang_moss.config import MODEL_TYPE, MossTTSDConfig
     from sglang_moss.models.moss_ttsd import MossTTSDdelayWithCodec
+    from sglang_moss.prefix_cache import build_cache
     from sglang_moss.processor import MossTTSDProcessor, TokenizerAsProcessor
-    from sglang_moss.radix import build_cache
-    from sglang_moss.sampler import build_sampler
+    from sglang_moss.row_sampler import build_sampler
     from sglang_moss.server_args import RADIX_CACHE_BACKEND, WARMUP, MossServerArgs
     from sglang_moss.warmup import speak_once
 

@@ -17,7 +17,7 @@ from sglang.srt.server_args import ServerArgs
 
 from sglang_moss import hooks, plugin
 from sglang_moss.hooks import HOOKS, TESTED_SGLANG, Hook, install
-from sglang_moss.request_record import RequestRecord, open_record
+from sglang_moss.request.record import RequestRecord, open_record
 from sglang_moss.server_args import MossServerArgs
 
 BODIES = {hook.body.__name__: hook.body for hook in HOOKS}
@@ -138,7 +138,7 @@ def register() -> tuple[set[str], bool]:
 def register_where_our_cache_is_taken() -> None:
     from sglang.srt.mem_cache.registry import register_radix_cache_backend
 
-    from sglang_moss.radix import build_cache
+    from sglang_moss.prefix_cache import build_cache
 
     register_radix_cache_backend("sglang_moss", build_cache)
     plugin.register()

@@ -11,28 +11,11 @@ import struct
 
 import numpy as np
 import pybase64
-import torch
 
-from sglang_moss.codec.pcm import to_pcm16
 from sglang_moss.errors import MossError
 
 _BYTES_PER_SAMPLE = 2
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-
-
-def pcm16(waveform: np.ndarray) -> np.ndarray:
-    """16-bit samples of a waveform, by the rule of `codec.pcm.to_pcm16`.
-
-    Args:
-        waveform: [L] float32 in [-1, 1]; what lies beyond is clipped.
-    Returns:
-        [L] little-endian int16.
-    Raises:
-        MossError: NaN or infinite samples, which are no sound.
-    """
-    if not np.isfinite(waveform).all():
-        raise MossError("the waveform holds NaN or infinite samples, so none of it is sent")
-    return to_pcm16(torch.from_numpy(waveform)).numpy().astype("<i2", copy=False)
 
 
 def wav_bytes(pcm: np.ndarray, sample_rate: int) -> bytes:

@@ -143,13 +143,8 @@ class Codec(nn.Module):
         """Fresh decoder state of `n_slots` slots, on the codec's device; its dtype may be told before the weights'."""
         return DecoderState.allocate(self.config, n_slots, self.device, dtype or self.serving_dtype)
 
-    @property
-    def state_bytes_per_slot(self) -> int:
-        """What one slot of `new_state` costs, known without allocating it."""
-        return self.slot_bytes(self.serving_dtype)
-
     def slot_bytes(self, dtype: torch.dtype) -> int:
-        """What one slot of `new_state` costs in `dtype`."""
+        """What one slot of `new_state` costs in `dtype`, known without allocating it."""
         return DecoderState.slot_bytes(self.config, dtype)
 
     @torch.inference_mode()

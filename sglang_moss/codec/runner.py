@@ -59,7 +59,7 @@ class DecoderRunner:
     def reset(self, slot: int) -> None:
         """Make a slot fresh, whatever it held."""
         with self._on_stream():
-            self._state.frames_seen[slot].zero_()
+            self._state.reset(slot)
 
     def copy_slot(self, source: int, target: int) -> None:
         """Let `target` continue where `source` stands; `source` stays as it is."""

@@ -6,7 +6,6 @@ A slot is one stretch of memory, so that it is copied in one go, and the rings a
 in place, so a CUDA graph captured over them stays right.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,10 @@ from torch import Tensor
 
 from sglang_moss.codec.config import CodecConfig, TransformerShape
 from sglang_moss.codec.ring import RingKV
+
+_SHARE = 0.1  # of the device's memory, for the slots of running streams
+_SLOTS_WITHOUT_GPU = 16
+_MIN_SLOTS = 2
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,35 @@ class DecoderState:
         """The slot to give to padding entries of a batch."""
         return self.n_slots
 
-    @property
-    def bytes_per_slot(self) -> int:
-        return self.memory[0].nbytes + self.frames_seen[0].nbytes
-
-    def reset(self, slots: Tensor | Sequence[int]) -> None:
-        """Make these slots fresh, whatever they held: rows that a slot has not seen are never read."""
-        slots = torch.as_tensor(slots, dtype=torch.int64, device=self.frames_seen.device)
-        self.frames_seen.index_fill_(0, slots, 0)
+    def reset(self, slot: int) -> None:
+        """Make a slot fresh, whatever it held: rows that a slot has not seen are never read."""
+        self.frames_seen[slot].zero_()
 
     def copy_slot(self, source: int, target: int) -> None:
         """Let `target` continue where `source` stands; `source` stays as it is."""
         self.memory[target].copy_(self.memory[source])
         self.frames_seen[target].copy_(self.frames_seen[source])
+
+
+def stream_slots(asked: int | None, n_requests: int, slot_bytes: int, device: torch.device) -> int:
+    """Slots for decoding streams: as many as `asked`, else one for each of `n_requests`, within a tenth of the memory.
+
+    Args:
+        slot_bytes: what one slot costs (`Codec.slot_bytes`).
+    """
+    if asked is not None:
+        return asked
+    if device.type != "cuda":
+        return max(_MIN_SLOTS, min(n_requests, _SLOTS_WITHOUT_GPU))
+    total = torch.cuda.get_device_properties(device).total_memory
+    return max(_MIN_SLOTS, min(n_requests, int(_SHARE * total) // slot_bytes))
+
+
+def codec_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The decoder's dtype for `--codec-dtype`; "auto" is float16 on a GPU, else float32."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return getattr(torch, name)
 
 
 def _stages(config: CodecConfig) -> list[TransformerShape]:

@@ -21,14 +21,14 @@ from sglang.srt.runtime_context import get_server_args
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sglang_moss import rows
-from sglang_moss.capacity import codec_dtype, stream_slots
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
+from sglang_moss.codec.state import codec_dtype, stream_slots
 from sglang_moss.config import MossTTSDConfig
+from sglang_moss.request.speech import SpeechProgress, progress_of
 from sglang_moss.server_args import serves_speech
-from sglang_moss.slots import SlotState, to_device
-from sglang_moss.speech import SpeechProgress, progress_of
+from sglang_moss.step import eager as rows
+from sglang_moss.step.slots import SlotState, to_device
 
 _CODEC_PREFIX = "codec_model."
 _UNKNOWN = -1  # text id of a row that the host does not know, since its request carries no speech
@@ -190,7 +190,7 @@ def _step_functions(device: torch.device) -> ModuleType:
     """`begin_step`, `embed_rows` and `finish_step` for tensors on `device`."""
     if device.type != "cuda":
         return rows
-    from sglang_moss.kernels import step
+    from sglang_moss.step.kernels import step
 
     return step
 

@@ -1,0 +1,1 @@
+"""OpenAI's speech API and the stored voices, on top of `/generate`."""

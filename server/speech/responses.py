@@ -1,0 +1,105 @@
+"""Speech on its way to the client: encoded, in one file or in server-sent events, as it is made."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Any
+
+import pybase64
+from fastapi import HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from ..errors import error_body
+from .encoding import Encoder
+from .narration import Narration
+
+_ENCODERS = 4  # threads; FFmpeg works outside the interpreter's lock
+_LOOK_SECONDS = 0.5  # between two looks whether the client is still there, before the first byte
+_CLIENT_CLOSED = 499
+
+_pool = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="moss-encode")
+
+
+async def file_of(narration: Narration, encoder: Encoder) -> AsyncGenerator[bytes, None]:
+    """The bytes of an audio file, as they come; never empty ones."""
+    loop = asyncio.get_running_loop()
+    async with contextlib.aclosing(narration.pcm()) as samples:
+        async for pcm in samples:
+            if len(pcm) and (data := await loop.run_in_executor(_pool, encoder.encode, pcm)):
+                yield data
+    if data := await loop.run_in_executor(_pool, encoder.finish):
+        yield data
+
+
+async def events_of(narration: Narration, encoder: Encoder) -> AsyncGenerator[bytes, None]:
+    """The same bytes in OpenAI's events. A failure before the first of them is raised, a later one is an event."""
+    has_begun = False
+    try:
+        async with contextlib.aclosing(file_of(narration, encoder)) as file:
+            async for data in file:
+                yield _event({"type": "speech.audio.delta", "audio": pybase64.b64encode(data).decode()})
+                has_begun = True
+    except Exception as error:
+        if not has_begun:
+            raise
+        yield _event({"type": "error", **error_body(error)})
+        return
+    yield _event({"type": "speech.audio.done", "usage": narration.usage})
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(content)}\n\n".encode()
+
+
+async def stream(
+    body: AsyncGenerator[bytes, None], request: Request, media_type: str, headers: dict[str, str]
+) -> Response:
+    """An answer that begins once `body` has; until then its failures are ordinary errors.
+
+    A failure after that cuts the connection, so that nobody takes half a file for a whole one.
+
+    Raises:
+        Exception: what `body` raises before its first bytes.
+    """
+    first = await _first_bytes(body, request)
+    return _LiveResponse(first, body, media_type=media_type, headers=headers)
+
+
+async def _first_bytes(body: AsyncGenerator[bytes, None], request: Request) -> bytes:
+    async def begin() -> bytes:
+        return await anext(body, b"")
+
+    beginning = asyncio.create_task(begin())
+    try:
+        while not (await asyncio.wait({beginning}, timeout=_LOOK_SECONDS))[0]:
+            if await request.is_disconnected():
+                raise HTTPException(_CLIENT_CLOSED, "the client has gone")
+        return beginning.result()
+    except BaseException:
+        beginning.cancel()
+        await asyncio.wait({beginning})
+        await body.aclose()
+        raise
+
+
+class _LiveResponse(StreamingResponse):
+    """A streaming response whose source is closed at once when the client has gone: generation ends with it."""
+
+    def __init__(self, first: bytes, body: AsyncGenerator[bytes, None], **options: Any) -> None:
+        async def whole() -> AsyncGenerator[bytes, None]:
+            yield first
+            async for data in body:
+                yield data
+
+        super().__init__(whole(), HTTPStatus.OK, **options)
+        self._source = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._source.aclose()

@@ -1,0 +1,116 @@
+"""SGLang's tokenizer manager, asked for one session of speech at a time, exactly as `/generate` asks it."""
+
+import contextlib
+import io
+import math
+import wave
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+import pybase64
+from sglang.srt.managers.io_struct import GenerateReqInput
+
+from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.codec.config import CodecConfig
+from sglang_moss.errors import BadRequest, MossError
+from sglang_moss.request.prompt import special_strings
+
+from ..errors import SpeechFailed
+
+
+@dataclass(frozen=True)
+class Session:
+    """What `/generate` would be sent."""
+
+    text: str
+    audio_data: list[bytes | str] | None
+    sampling_params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One event of a session."""
+
+    pcm: np.ndarray  # [L] int16, new samples only
+    meta: dict[str, Any]  # `meta_info`
+
+
+class Engine:
+    """Speaks sessions. Belongs to the event loop of the HTTP process.
+
+    Args:
+        manager: SGLang's `TokenizerManager`.
+    """
+
+    def __init__(self, manager: Any) -> None:
+        codec = CodecConfig.from_dict(manager.model_config.hf_config.codec_config)
+        self._manager = manager
+        self.sample_rate = codec.sampling_rate  # Hz
+        self.frame_samples = codec.frame_samples
+        self.frames_per_second = codec.frame_rate
+        self.limits: ReferenceLimits = manager.server_args.reference_limits
+        self.special_strings = special_strings(manager.tokenizer)
+
+    @property
+    def context_rows(self) -> int:
+        """Rows that prompt and speech of one session may have together."""
+        return self._manager.max_req_input_len
+
+    def frames_in(self, seconds: float) -> int:
+        """Whole frames in a length of time."""
+        return math.floor(seconds * self.frames_per_second + 1e-6)
+
+    async def learn(self, clip: bytes) -> None:
+        """Encode a reference clip, to be known when it is used.
+
+        Raises:
+            MossError: the codec failed.
+        """
+        await self._manager.mm_processor.learn(clip)
+
+    async def speak(self, session: Session, rid: str) -> AsyncGenerator[Heard, None]:
+        """One session's speech, as it is made. Closing this generator ends the session.
+
+        Raises:
+            BadRequest: it cannot be spoken; nothing has been yielded.
+            SpeechFailed: it broke off.
+            HTTPException: SGLang's own refusal.
+        """
+        audio_data: Any = session.audio_data
+        request = GenerateReqInput(
+            rid=rid,
+            text=session.text,
+            audio_data=audio_data,
+            sampling_params=session.sampling_params,
+            stream=True,
+        )
+        try:
+            async with contextlib.aclosing(self._manager.generate_request(request, None)) as answers:
+                async for answer in answers:
+                    meta = answer["meta_info"]
+                    _check_end(meta.get("finish_reason"))
+                    yield Heard(_samples_of(answer.get("text")), meta)
+        except MossError:
+            raise
+        except ValueError as error:  # SGLang's way to say 400
+            raise BadRequest(str(error)) from error
+
+
+def _check_end(finish_reason: Any) -> None:
+    """SGLang ends a stream that failed with an ordinary event."""
+    if not isinstance(finish_reason, dict) or finish_reason.get("type") != "abort":
+        return
+    message = finish_reason.get("message") or "the speech was aborted"
+    status = int(finish_reason.get("status_code") or HTTPStatus.INTERNAL_SERVER_ERROR)
+    raise BadRequest(message) if status == HTTPStatus.BAD_REQUEST else SpeechFailed(message, status)
+
+
+def _samples_of(wav_base64: str | None) -> np.ndarray:
+    """[L] int16 of one event's WAV; none where the event has no sound."""
+    if not wav_base64:
+        return np.empty(0, np.int16)
+    with wave.open(io.BytesIO(pybase64.b64decode(wav_base64))) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)

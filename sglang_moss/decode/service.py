@@ -1,0 +1,241 @@
+"""The codec's thread in the scheduler process: encodes references for the HTTP process, decodes finished frames.
+
+    HTTP process      --waveforms-->  ROUTER socket  --codes-->  HTTP process           (`codec_client`)
+    scheduler thread  --commands-->   this thread    --parts-->  scheduler thread       (`output`)
+
+One thread owns the codec, its decoder state and its CUDA stream. The scheduler never waits for it: commands go through
+a queue, rows are read off the requests where the scheduler appends them, parts of answers come back through another
+queue, and each side wakes the other with an empty message on an in-process socket, one at a time.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+import zmq
+
+from sglang_moss.codec.codec import Codec
+from sglang_moss.codec.runner import DecoderRunner
+from sglang_moss.codec.state import DecoderState
+from sglang_moss.config import SpecialTokens
+from sglang_moss.decode.gauges import CodecGauges, CodecLoad
+from sglang_moss.decode.stream import STEP_FRAMES, SpeechPart
+from sglang_moss.decode.stream_decoder import StreamDecoder
+from sglang_moss.decode.wakeup import Wakeup
+from sglang_moss.request.codec_client import CANCEL
+from sglang_moss.request.speech import SpeechProgress
+
+logger = logging.getLogger(__name__)
+
+_TO_WORKER = "inproc://sglang-moss-codec"
+_TO_SCHEDULER = "inproc://sglang-moss-parts"
+_MAX_ENCODE_SECONDS = 60  # of audio in one padded pass, padding included; streams wait for it
+_LINGER_MS = 2
+_MAX_MESSAGES = 32  # read at a time, whoever sends how many
+_MAX_STREAMS = 64  # in one step
+# A step of either thread is a few milliseconds of launches; Python's 5 ms would let one of them wait for whole steps.
+_SWITCH_INTERVAL_S = 0.0005
+
+
+class CodecService:
+    """Handle of the codec's thread; every method is called from the scheduler's thread.
+
+    Args:
+        state: of slots for streams and, the last `n_voices` of them, for states of known voices.
+        metrics_model: name of the model in the gauges; None: there are none.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        state: DecoderState,
+        tokens: SpecialTokens,
+        address: str,
+        n_voices: int = 0,
+        metrics_model: str | None = None,
+    ) -> None:
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        n_slots = state.n_slots - n_voices
+        # Built here and not in the thread: graphs are captured in the main one.
+        runner = DecoderRunner(
+            codec, state, tokens.n_vq, max_streams=min(n_slots, _MAX_STREAMS), max_frames=STEP_FRAMES
+        )
+        rate, frame_samples = codec.config.sampling_rate, codec.config.frame_samples
+        decoder = StreamDecoder(runner, tokens, rate, frame_samples, n_slots, n_voices)
+        context = zmq.Context()
+        self._to_worker = Wakeup(context, _TO_WORKER)
+        self._to_scheduler = Wakeup(context, _TO_SCHEDULER)
+        self.woken = self._to_scheduler.socket  # readable when parts are waiting
+        self._commands: deque[tuple] = deque()
+        self._parts: deque[tuple[str, SpeechPart]] = deque()
+        wakeups = (self._to_worker, self._to_scheduler)
+        gauges = None if metrics_model is None else CodecGauges(metrics_model, n_slots)
+        worker = _Worker(context, codec, decoder, tokens.n_vq, address, wakeups, self._commands, self._parts, gauges)
+        threading.Thread(target=worker.run, name="moss-codec", daemon=True).start()
+
+    def open(self, rid: str, progress: SpeechProgress, is_live: bool) -> None:
+        """Start a stream; its rows are read off `progress` from now on."""
+        self._send("open", rid, progress, is_live)
+
+    def finish(self, rid: str) -> None:
+        """No more rows will come: the stream's last part is due."""
+        self._send("finish", rid)
+
+    def drop(self, rid: str) -> None:
+        self._send("drop", rid)
+
+    def row_accepted(self, progress: SpeechProgress) -> None:
+        """Tell that a stream has grown; wakes the thread only where that gives it something to do."""
+        if len(progress.rows) >= progress.wake_at:
+            self._to_worker.signal()
+
+    def parts(self) -> list[tuple[str, SpeechPart]]:
+        """What streams have sent since the last call, in order."""
+        if not self._to_scheduler.clear():
+            return []
+        return [self._parts.popleft() for _ in range(len(self._parts))]
+
+    def _send(self, *command: object) -> None:
+        self._commands.append(command)
+        self._to_worker.signal()
+
+
+_EncodeRequest = tuple[bytes, bytes, list[torch.Tensor]]  # client, id, waveforms
+
+
+class _Worker:
+    """What runs in the codec's thread."""
+
+    def __init__(
+        self,
+        context: zmq.Context,
+        codec: Codec,
+        decoder: StreamDecoder,
+        n_vq: int,
+        address: str,
+        wakeups: tuple[Wakeup, Wakeup],
+        commands: deque[tuple],
+        parts: deque[tuple[str, SpeechPart]],
+        gauges: CodecGauges | None,
+    ) -> None:
+        self._context = context
+        self._codec = codec
+        self._decoder = decoder
+        self._n_vq = n_vq
+        self._address = address
+        self._wakeup, self._to_scheduler = wakeups
+        self._commands = commands
+        self._parts = parts
+        self._gauges = gauges
+        self._waiting: deque[_EncodeRequest] = deque()
+
+    def run(self) -> None:
+        try:
+            self._loop()
+        except BaseException:
+            logger.critical("the codec's thread died; stopping the server", exc_info=True)
+            os._exit(1)  # the HTTP process watches its children: a server without a codec must not look alive
+
+    def _loop(self) -> None:
+        self._encode_requests = self._context.socket(zmq.ROUTER)
+        self._encode_requests.bind(self._address)
+        poller = zmq.Poller()
+        poller.register(self._encode_requests, zmq.POLLIN)
+        poller.register(self._wakeup.socket, zmq.POLLIN)
+        busy = False
+        with self._on_own_stream(), torch.inference_mode():
+            while True:
+                poller.poll(0 if busy else None)
+                self._wakeup.clear()
+                self._run_commands()
+                busy = self._encode_next()
+                busy |= self._decoder.step(self._deliver)
+                if self._gauges is not None:
+                    self._gauges.show(CodecLoad(self._decoder.n_decoding, self._decoder.n_waiting, len(self._waiting)))
+
+    def _on_own_stream(self) -> torch.cuda.StreamContext | nullcontext:
+        device = self._codec.device
+        if device.type != "cuda":
+            return nullcontext()
+        torch.cuda.set_device(device)
+        return torch.cuda.stream(torch.cuda.Stream(device))
+
+    def _run_commands(self) -> None:
+        verbs = {"open": self._decoder.open, "finish": self._decoder.finish, "drop": self._decoder.drop}
+        while self._commands:
+            verb, *operands = self._commands.popleft()
+            verbs[verb](*operands)
+
+    def _deliver(self, rid: str, part: SpeechPart) -> None:
+        self._parts.append((rid, part))
+        self._to_scheduler.signal()
+
+    def _encode_next(self) -> bool:
+        """Encode requests that wait; False: there were none.
+
+        One padded pass, so that streams are not kept waiting by a flood of references.
+        """
+        self._receive()
+        batch = self._next_batch()
+        if not batch:
+            return False
+        try:
+            codes = iter(self._encode([waveform for *_, waveforms in batch for waveform in waveforms]))
+            answers = [[next(codes) for _ in waveforms] for *_, waveforms in batch]
+        except Exception:
+            logger.exception("encoding %d requests failed", len(batch))
+            for client, job, waveforms in batch:
+                self._encode_alone(client, job, waveforms)
+        else:
+            for (client, job, _), answer in zip(batch, answers, strict=True):
+                self._encode_requests.send_multipart([client, job, b"", *answer])
+        return True
+
+    def _receive(self) -> None:
+        """Take in what clients have sent: requests, and cancellations of some that still wait."""
+        # The clips of one request come one by one; together they cost one pass.
+        for _ in range(_MAX_MESSAGES):
+            if not self._encode_requests.poll(_LINGER_MS if self._waiting else 0):
+                return
+            client, job, *payloads = self._encode_requests.recv_multipart()
+            if payloads == [CANCEL]:
+                self._waiting = deque(w for w in self._waiting if w[:2] != (client, job))
+                continue
+            if not payloads:  # somebody asks whether this thread answers
+                self._encode_requests.send_multipart([client, job, b""])
+                continue
+            waveforms = [torch.from_numpy(np.frombuffer(bytearray(p), np.float32)) for p in payloads]
+            self._waiting.append((client, job, waveforms))
+
+    def _encode_alone(self, client: bytes, job: bytes, waveforms: list[torch.Tensor]) -> None:
+        """Second try for a request whose company failed: a fault must not cost another request's work."""
+        try:
+            answer = [b"", *(codes for waveform in waveforms for codes in self._encode([waveform]))]
+        except Exception:
+            logger.exception("encoding a reference failed")
+            answer = [b"the codec could not encode a reference; the server's log says why"]
+        self._encode_requests.send_multipart([client, job, *answer])
+
+    def _encode(self, waveforms: list[torch.Tensor]) -> list[bytes]:
+        """For each waveform, its codes [T, n_vq] as int16 bytes."""
+        codes = self._codec.encode([waveform.to(self._codec.device) for waveform in waveforms])
+        return [c[:, : self._n_vq].cpu().numpy().astype(np.int16).tobytes() for c in codes]
+
+    def _next_batch(self) -> list[_EncodeRequest]:
+        """Requests in the order they came, as many as fit one padded pass, but at least one if any waits."""
+        limit = _MAX_ENCODE_SECONDS * self._codec.config.sampling_rate
+        batch: list[_EncodeRequest] = []
+        n_waveforms = longest = 0
+        while self._waiting:
+            waveforms = self._waiting[0][2]
+            n_waveforms += len(waveforms)
+            longest = max([longest, *(len(w) for w in waveforms)])
+            if batch and n_waveforms * longest > limit:
+                break
+            batch.append(self._waiting.popleft())
+        return batch

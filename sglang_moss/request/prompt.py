@@ -1,0 +1,185 @@
+"""Prompt of one `/generate` request: the rows that the model reads before it speaks.
+
+    <|im_start|>user\\n<user_inst>\\n- Reference(s):\\n[S1]:\\n     text rows: a text id, then n_vq x pad_code
+    <|audio_start|> slots <|audio_end|>                         T + n_vq - 1 user slots with the delayed codes
+    \\n- Instruction:\\nNone ... - Text:\\n[S1] ...\\n</user_inst>   text rows
+    <|im_end|>\\n<|im_start|>assistant\\n
+    <|audio_start|> slots                                       continuation only: T gen slots with the first T delayed
+                                                                rows; the model itself speaks the rest of them again
+
+The reference implementation fills a template by successive replacement, so that `{reference}` in the text is replaced
+too. Without references we do the same, for it only adds words. With references it would open audio slots a second
+time, and fail; ours leaves the text alone, like every other `{...}` in it.
+
+Source: served path of MOSS-TTSD, `/generate` (template, numbering, continuation); MOSS-TTS processor (packing).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sglang_moss.config import SpecialTokens
+from sglang_moss.delay.layout import apply_delay
+from sglang_moss.errors import BadReference, BadSetting
+from sglang_moss.request.script import Script
+from sglang_moss.request.text import AUDIO_PLACEHOLDER, MAX_SPEAKERS, speakers_in
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a request uses its references."""
+
+    name: str
+    clones: bool  # their codes stand in the user turn, each under its speaker tag
+    continues: bool  # their concatenation, the prompt audio, opens the assistant turn
+
+
+_MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("generation", clones=False, continues=False),
+        Mode("continuation", clones=False, continues=True),
+        Mode("voice_clone", clones=True, continues=False),
+        Mode("voice_clone_and_continuation", clones=True, continues=True),
+    )
+}
+MODES = tuple(_MODES)
+
+
+class Tokenizer(Protocol):
+    """What we use of a transformers tokenizer."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+
+    def get_added_vocab(self) -> dict[str, int]: ...
+
+
+@dataclass(frozen=True)
+class SpeechPrompt:
+    """A prompt as the model reads it."""
+
+    rows: np.ndarray  # [S, 1 + n_vq] int32: text id, then delayed codes
+    prompt_codes: np.ndarray  # [T, n_vq] int32 codes that open the assistant turn, not delayed; T = 0 without them
+
+
+def special_strings(tokenizer: Tokenizer) -> frozenset[str]:
+    """Strings that must not come from a client: each would become one control token, not words.
+
+    A tokenizer that has the speaker tags as tokens may keep them: they are meant to be written.
+    """
+    legal_tags = {f"[S{k}]" for k in range(1, MAX_SPEAKERS + 1)}
+    return frozenset(tokenizer.get_added_vocab()) - legal_tags | {AUDIO_PLACEHOLDER}
+
+
+def choose_mode(name: str | None, n_references: int) -> Mode:
+    """The mode of a request.
+
+    Args:
+        name: what the client asked for (`custom_params.mode`), or None: `voice_clone_and_continuation` with
+            references, `generation` without.
+        n_references: how many references the request has.
+    Raises:
+        BadSetting: no such mode, or one that does not fit the number of references.
+        BadReference: more references than speakers.
+    """
+    if n_references > MAX_SPEAKERS:
+        raise BadReference(f"expected at most {MAX_SPEAKERS} references, one for each speaker, got {n_references}")
+    if name is None:
+        name = "voice_clone_and_continuation" if n_references else "generation"
+    if name not in MODES:
+        raise BadSetting(f"mode: expected one of {', '.join(MODES)}")
+    mode = _MODES[name]
+    uses_references = mode.clones or mode.continues
+    if uses_references and not n_references:
+        raise BadSetting(f"mode: {name} needs references; send audio_data, or use generation")
+    if n_references and not uses_references:
+        raise BadSetting(f"mode: {name} takes no references, got {n_references}; leave audio_data out, or voice_clone")
+    return mode
+
+
+def build_prompt(
+    script: Script,
+    references: Sequence[np.ndarray] | None,
+    prompt_audio: np.ndarray | None,
+    tokenizer: Tokenizer,
+    tokens: SpecialTokens,
+    mode: Mode,
+) -> SpeechPrompt:
+    """Rows of a request's prompt.
+
+    Args:
+        script: checked text and directives.
+        references: [T_i, n_vq] integer codes of each clip, speaker 1 first, T_i may be 0; only where the mode clones.
+            None: the request has no `audio_data`, so that the speakers of the text are listed without a voice. An
+            empty list: it has an empty one, and no speaker is listed.
+        prompt_audio: [T, n_vq] integer codes of the concatenated clips, encoded as one; where the mode continues.
+        tokenizer: of the checkpoint.
+        tokens: of the checkpoint.
+        mode: from `choose_mode`.
+    """
+    assert bool(references) == mode.clones, (mode, references and len(references))
+    assert (prompt_audio is not None) == mode.continues, mode
+
+    def text_rows(text: str) -> np.ndarray:
+        return _rows(tokenizer.encode(text, add_special_tokens=False), tokens)
+
+    # Audio stands between pieces of text that are encoded one by one. A control token cuts the text in the tokenizer
+    # as well, so the ids are those of the whole string, and no client can write a slot that takes a reference's codes.
+    n_references = None if references is None else len(references)
+    head, *tails = prompt_text(script, n_references).split(AUDIO_PLACEHOLDER, len(references or ()))
+    blocks = [_rows([tokens.im_start], tokens), text_rows("user\n" + head)]
+    for codes, tail in zip(references or (), tails, strict=True):
+        slots = _audio_rows(apply_delay(codes, tokens.pad_code), tokens.user_slot, tokens)
+        blocks += [_rows([tokens.audio_start], tokens), slots, _rows([tokens.audio_end], tokens), text_rows(tail)]
+    blocks += [_rows([tokens.im_end], tokens), text_rows("\n"), _rows([tokens.im_start], tokens)]
+    blocks += [text_rows("assistant\n")]
+
+    if prompt_audio is None:
+        prompt_audio = np.empty((0, tokens.n_vq))
+    else:
+        opening = apply_delay(prompt_audio, tokens.pad_code)[: len(prompt_audio)]
+        blocks += [_rows([tokens.audio_start], tokens), _audio_rows(opening, tokens.gen_slot, tokens)]
+    return SpeechPrompt(rows=np.concatenate(blocks), prompt_codes=prompt_audio.astype(np.int32))
+
+
+def prompt_text(script: Script, n_references: int | None) -> str:
+    """The user turn's words, with `AUDIO_PLACEHOLDER` for the codes of each reference.
+
+    Placeholders of ours come before any word of the client's.
+    """
+    text = script.text
+    if n_references is None:
+        reference = "\n".join(f"[S{speaker}]: None" for speaker in speakers_in(text))
+        text = text.replace("{reference}", reference)
+    else:
+        reference = "\n".join(f"[S{k}]:\n{AUDIO_PLACEHOLDER}" for k in range(1, n_references + 1))
+    fields = {
+        "Reference(s)": reference,
+        "Instruction": script.instruction,
+        "Tokens": None,
+        "Quality": None,
+        "Sound Event": None,
+        "Ambient Sound": script.ambient_sound,
+        "Language": None,
+        "Scene": None,
+        "Text": text,
+    }
+    return "<user_inst>\n" + "".join(f"- {name}:\n{value}\n" for name, value in fields.items()) + "</user_inst>"
+
+
+def _rows(text_ids: Iterable[int], tokens: SpecialTokens) -> np.ndarray:
+    """[S, 1 + n_vq] int32: text ids without codes."""
+    ids = np.fromiter(text_ids, np.int32)
+    rows = np.full((len(ids), 1 + tokens.n_vq), tokens.pad_code, np.int32)
+    rows[:, 0] = ids
+    return rows
+
+
+def _audio_rows(delayed: np.ndarray, slot: int, tokens: SpecialTokens) -> np.ndarray:
+    """[S, 1 + n_vq] int32: `slot` in front of every row of [S, n_vq] delayed codes."""
+    assert delayed.shape[1:] == (tokens.n_vq,), f"expected [S, {tokens.n_vq}] codes, got {delayed.shape}"
+    rows = _rows([slot] * len(delayed), tokens)
+    rows[:, 1:] = delayed
+    return rows

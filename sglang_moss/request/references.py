@@ -1,0 +1,119 @@
+"""References of one request: from what the client sent to the codes that its prompt needs.
+
+The user turn wants the codes of each clip, the opening of the assistant turn those of all clips one after the other;
+all are kept by content, so that a voice that comes again costs a hash.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.audio.preparation import concatenate_references, prepare_reference
+from sglang_moss.audio.sources import SourcePolicy, read_source
+from sglang_moss.request.codec_client import Cached, CodeCache, CodecClient
+from sglang_moss.request.prompt import Mode
+from sglang_moss.request.record import current_record
+
+_LOADERS = 2  # threads that decode and resample clips
+
+
+@dataclass(frozen=True)
+class ReferenceCodes:
+    """Codes of a request's references, [T, n_vq] int32 each."""
+
+    clips: list[np.ndarray]  # where the mode clones, else empty
+    prompt_audio: np.ndarray | None  # where the mode continues
+    all_cached: bool
+
+
+class ReferenceEncoder:
+    """Reads, prepares and encodes references. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        codec: CodecClient,
+        sample_rate: int,
+        frame_samples: int,
+        limits: ReferenceLimits,
+        policy: SourcePolicy,
+        cache_bytes: int,
+    ) -> None:
+        self._codec = codec
+        self._sample_rate = sample_rate
+        self._frame_samples = frame_samples
+        self._limits = limits
+        self._policy = policy
+        self._cache = CodeCache(cache_bytes)
+        self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="moss-reference")
+
+    async def encode(self, sources: Sequence[object], mode: Mode) -> ReferenceCodes:
+        """The codes that a prompt in `mode` needs of `sources`, speaker 1 first.
+
+        Raises:
+            BadReference: a source that cannot be read or used; the message names its position.
+            MossError: the codec failed.
+        """
+        files = await asyncio.gather(*(read_source(s, self._policy, i) for i, s in enumerate(sources)))
+        clips = [_Clip(data, position, self._prepare) for position, data in enumerate(files)]
+        wanted: list[list[_Clip]] = [[clip] for clip in clips] if mode.clones else []
+        if mode.continues:
+            wanted.append(clips)
+        if not all(_key(group) in self._cache for group in wanted):
+            # A clip that is no audio fails its own request, not another one that shares an encoding with it.
+            await asyncio.gather(*(clip.waveform() for clip in clips))
+        found = await asyncio.gather(*(self._codes(group, clips if mode.continues else group) for group in wanted))
+        current_record().take_references([cached.was_cached for cached in found])
+        return ReferenceCodes(
+            clips=[cached.codes for cached in found[: len(clips)]] if mode.clones else [],
+            prompt_audio=found[-1].codes if mode.continues else None,
+            all_cached=bool(found) and all(cached.was_cached for cached in found),
+        )
+
+    async def _codes(self, group: Sequence["_Clip"], longest: Sequence["_Clip"]) -> Cached:
+        """Codes of the concatenation of `group`; `longest` are clips whose codes the request needs too.
+
+        The codec is causal: the whole frames of a clip have the same codes whatever follows, so where `longest` begins
+        with `group`, one encoding serves both.
+        """
+        begins_longest = len(longest) > len(group) and longest[0] is group[0]
+
+        async def encode() -> np.ndarray:
+            waveform = concatenate_references(await asyncio.gather(*(clip.waveform() for clip in group)))
+            if begins_longest:
+                cached = await self._codes(longest, longest)
+                return cached.codes[: len(waveform) // self._frame_samples].copy()
+            [codes] = await self._codec.encode([waveform])
+            return codes
+
+        return await self._cache.get(_key(group), encode)
+
+    async def _prepare(self, data: bytes, position: int) -> np.ndarray:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._loaders, prepare_reference, data, self._sample_rate, self._limits, position
+        )
+
+
+def _key(clips: Sequence["_Clip"]) -> bytes:
+    return b"".join(clip.digest for clip in clips)
+
+
+class _Clip:
+    """One reference of one request; decoded at most once, and only if its codes are not known yet."""
+
+    def __init__(self, data: bytes, position: int, prepare: Callable[[bytes, int], Awaitable[np.ndarray]]) -> None:
+        self.digest = hashlib.sha256(data).digest()
+        self._data = data
+        self.position = position
+        self._prepare = prepare
+        self._waveform: asyncio.Future[np.ndarray] | None = None
+
+    async def waveform(self) -> np.ndarray:
+        if self._waveform is None:
+            self._waveform = asyncio.ensure_future(self._prepare(self._data, self.position))
+        return await self._waveform

@@ -1,0 +1,174 @@
+"""What a client may ask of one request: `sampling_params` and its `custom_params`, checked once, here.
+
+Source of the defaults: MOSS-TTSD's recommended sampling.
+"""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sglang_moss.errors import BadSetting
+from sglang_moss.request.prompt import MODES
+
+SEED_LIMIT = 2**63
+MAX_CHUNK_FRAMES = 512
+_GREEDY_BELOW = 1e-6  # as in the served path; logits over much less overflow float32
+
+# Settings of SGLang's that have no meaning for codes, with the value that switches each off.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "min_p": (0,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "min_new_tokens": (0,),
+    "stop": ("", []),
+    "stop_token_ids": ([],),
+    "stop_regex": ("", []),
+    "logit_bias": ({},),
+    "json_schema": (),
+    "regex": (),
+    "ebnf": (),
+    "structural_tag": (),
+}
+# Settings of text output: harmless and without effect here.
+_IGNORED = ("skip_special_tokens", "spaces_between_special_tokens", "no_stop_trim", "stream_interval")
+_OURS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "repetition_penalty",
+    "sampling_seed",
+    "max_new_tokens",
+    "ignore_eos",
+    "custom_params",
+)
+_CUSTOM = ("mode", "return_codes", "chunk_frames", "text_temperature", "text_top_p", "text_top_k")
+
+
+@dataclass(frozen=True)
+class ChannelSampling:
+    """How one kind of channel (text or audio) is drawn."""
+
+    temperature: float = 1.1  # 0: greedy
+    top_p: float = 0.9  # (0, 1]
+    top_k: int = 50  # -1: off
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """Everything in `sampling_params` that we honour, with defaults filled in."""
+
+    text: ChannelSampling
+    audio: ChannelSampling
+    repetition_penalty: float  # audio codebooks only; 1: off
+    seed: int  # [0, 2**63)
+    max_frames: int | None  # None: what the context still holds
+    ignore_eos: bool  # exactly `max_frames` frames
+    mode: str | None  # one of `prompt.MODES`; None: by whether references came
+    return_codes: bool
+    chunk_frames: int = 32  # of a stream's events, once they have grown to it
+
+    @classmethod
+    def parse(cls, sampling_params: dict[str, Any]) -> "RequestOptions":
+        """Read a request's `sampling_params`.
+
+        Raises:
+            BadSetting: a name we do not know, a value of the wrong type or out of range, or a setting of SGLang's that
+                this model cannot honour.
+        """
+        params = {name: value for name, value in sampling_params.items() if value is not None}
+        custom = _custom_params(params)
+        _refuse_unknown(params, custom)
+        audio = ChannelSampling(
+            temperature=_temperature(params, "temperature", ChannelSampling.temperature),
+            top_p=_number(params, "top_p", ChannelSampling.top_p, low=0.0, high=1.0, low_open=True),
+            top_k=_top_k(params, "top_k", ChannelSampling.top_k),
+        )
+        text = ChannelSampling(
+            temperature=_temperature(custom, "text_temperature", audio.temperature),
+            top_p=_number(custom, "text_top_p", audio.top_p, low=0.0, high=1.0, low_open=True),
+            top_k=_top_k(custom, "text_top_k", audio.top_k),
+        )
+        max_frames = _integer(params, "max_new_tokens", low=1)
+        ignore_eos = _flag(params, "ignore_eos")
+        if ignore_eos and max_frames is None:
+            raise BadSetting("ignore_eos needs max_new_tokens: without an end of its own the request needs a length")
+        mode = custom.get("mode")
+        if mode is not None and mode not in MODES:
+            raise BadSetting(f"custom_params.mode must be one of {', '.join(MODES)}, got {_shown(mode)}")
+        seed = _integer(params, "sampling_seed", low=0, high=SEED_LIMIT - 1)
+        chunk_frames = _integer(custom, "chunk_frames", low=1, high=MAX_CHUNK_FRAMES)
+        return cls(
+            text=text,
+            audio=audio,
+            repetition_penalty=_number(params, "repetition_penalty", 1.1, low=0.01, high=2.0),
+            seed=secrets.randbelow(SEED_LIMIT) if seed is None else seed,
+            max_frames=max_frames,
+            ignore_eos=ignore_eos,
+            mode=mode,
+            return_codes=_flag(custom, "return_codes"),
+            chunk_frames=cls.chunk_frames if chunk_frames is None else chunk_frames,
+        )
+
+
+def _custom_params(params: dict[str, Any]) -> dict[str, Any]:
+    custom = params.get("custom_params", {})
+    if not isinstance(custom, dict):
+        raise BadSetting(f"custom_params must be an object, got {type(custom).__name__}")
+    return {name: value for name, value in custom.items() if value is not None}
+
+
+def _refuse_unknown(params: dict[str, Any], custom: dict[str, Any]) -> None:
+    for name, value in params.items():
+        if name in _NEUTRAL:
+            if value not in _NEUTRAL[name]:
+                raise BadSetting(f"sampling_params.{name} is not supported by this model; leave it out")
+        elif name not in _OURS and name not in _IGNORED:
+            raise BadSetting(f"sampling_params has no {str(name)[:64]!r}; known are {', '.join(_OURS)}")
+    unknown = [str(name)[:64] for name in custom if name not in _CUSTOM]
+    if unknown:
+        raise BadSetting(f"custom_params has no {unknown[0]!r}; known are {', '.join(_CUSTOM)}")
+
+
+def _temperature(params: dict[str, Any], name: str, default: float) -> float:
+    value = _number(params, name, default, low=0.0, high=100.0)
+    return value if value >= _GREEDY_BELOW else 0.0
+
+
+def _number(
+    params: dict[str, Any], name: str, default: float, *, low: float, high: float, low_open: bool = False
+) -> float:
+    value = params.get(name, default)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (low_open and value == low):
+        raise BadSetting(
+            f"{name} must be a number in {'(' if low_open else '['}{low:g}, {high:g}], got {_shown(value)}"
+        )
+    return float(value)
+
+
+def _integer(params: dict[str, Any], name: str, *, low: int, high: int = 2**31 - 1) -> int | None:
+    value = params.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise BadSetting(f"{name} must be an integer in [{low}, {high}], got {_shown(value)}")
+    return value
+
+
+def _top_k(params: dict[str, Any], name: str, default: int) -> int:
+    value = params.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or (value != -1 and not 1 <= value < 2**31):
+        raise BadSetting(f"{name} must be -1 (off) or an integer of at least 1, got {_shown(value)}")
+    return value
+
+
+def _flag(params: dict[str, Any], name: str) -> bool:
+    value = params.get(name, False)
+    if not isinstance(value, bool):
+        raise BadSetting(f"{name} must be true or false, got {_shown(value)}")
+    return value
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:64]

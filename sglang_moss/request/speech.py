@@ -1,0 +1,152 @@
+"""One speech request as it travels from the HTTP process to the scheduler and the model."""
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, overload
+
+import numpy as np
+from sglang.srt.managers.schedule_batch import Modality, MultimodalDataItem, Req
+from sglang.srt.multimodal.processors.base_processor import MultimodalProcessorOutput
+
+from sglang_moss.request.prompt import SpeechPrompt
+from sglang_moss.request.settings import RequestOptions
+
+_FIELD = "speech"
+_FIRST_CAPACITY = 64
+_ROW_WITH_CODES = 1 << 62  # above every vocabulary, below int64's sign
+_HASH_MASK = _ROW_WITH_CODES - 1
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """What the scheduler process needs to know of a request; small arrays only, pickled once."""
+
+    prompt: SpeechPrompt
+    options: RequestOptions
+    reference_cached: bool  # every reference of this request had been encoded before
+
+    @property
+    def last_audio_row(self) -> int:
+        """`DelayState.last_audio_row` for a request whose length is fixed, 0 for one that ends by itself."""
+        if not self.options.ignore_eos or self.options.max_frames is None:
+            return 0
+        return len(self.prompt.prompt_codes) + self.options.max_frames
+
+
+class GrowingArray:
+    """Rows [n, width] of int32, n growing; appending costs constant time in the mean.
+
+    One thread may append while another one reads: a row is visible once it is whole, and never changes afterwards, so
+    a view stays right for ever.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._array = np.empty((_FIRST_CAPACITY, width), np.int32)
+        self._length = 0
+
+    def append(self, row: np.ndarray) -> None:
+        """Add one row [width]."""
+        n = self._length
+        if n == len(self._array):
+            self._make_room(n + 1)
+        self._array[n] = row
+        self._length = n + 1
+
+    def extend(self, rows: np.ndarray | Sequence[np.ndarray]) -> None:
+        """Add rows [m, width], m may be 0."""
+        n = self._length
+        end = n + len(rows)
+        if end > len(self._array):
+            self._make_room(end)
+        if end > n:
+            self._array[n:end] = rows
+        self._length = end
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> np.ndarray: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        """A view of one row, or of several; IndexError for a row that is not there."""
+        n = self._length  # before the array, which may be replaced by a longer one, never by a shorter one
+        return self._array[:n][index]
+
+    def _make_room(self, n_rows: int) -> None:
+        grown = np.empty((max(n_rows, 2 * len(self._array)), self._array.shape[1]), np.int32)
+        grown[: self._length] = self._array[: self._length]
+        self._array = grown
+
+
+@dataclass
+class SpeechProgress:
+    """What one request has produced, kept on SGLang's `Req` in the scheduler process.
+
+    The scheduler's thread appends rows; the codec's thread reads them, and says when it wants to be woken.
+    """
+
+    request: SpeechRequest
+    rows: GrowingArray = field(init=False)  # accepted rows [n, 1 + n_vq]: text id, codes
+    wake_at: int = 1  # rows at which the codec has something to do
+    on_slot_freed: Callable[[Req], None] | None = None  # set once the codec knows of this request
+
+    def __post_init__(self) -> None:
+        self.rows = GrowingArray(self.request.prompt.rows.shape[1])
+
+    def all_rows(self, first: int = 0, end: int | None = None) -> np.ndarray:
+        """Rows [first, end) of the prompt and what has been accepted after it: [n, 1 + n_vq] int64."""
+        prompt = self.request.prompt.rows
+        n_prompt = len(prompt)
+        end = n_prompt + len(self.rows) if end is None else end
+        accepted = self.rows[max(0, first - n_prompt) : max(0, end - n_prompt)]
+        return np.concatenate([prompt[first:end], np.reshape(accepted, (-1, prompt.shape[1]))], dtype=np.int64)
+
+
+def envelope(request: SpeechRequest, pad_code: int) -> MultimodalProcessorOutput:
+    """Pack a request for the scheduler.
+
+    SGLang gets real text ids for its own bookkeeping and, as the radix cache's key, one integer a row that stands for
+    the row's text id and codes together.
+    """
+    rows = request.prompt.rows
+    keys: Any = row_keys(rows, pad_code)  # an array, as SGLang keeps ids itself
+    item = MultimodalDataItem(modality=Modality.AUDIO, hash=0, pad_value=0, model_specific_data={_FIELD: request})
+    item.offsets = []
+    return MultimodalProcessorOutput(
+        mm_items=[item],
+        input_ids=rows[:, 0].tolist(),
+        padded_input_ids=keys,
+    )
+
+
+def row_keys(rows: np.ndarray, pad_code: int) -> array:
+    """Radix keys of prompt rows [S, 1 + n_vq] int32, as array('q') of length S."""
+    has_codes = (rows[:, 1:] != pad_code).any(axis=1)
+    hashed = rows[has_codes]
+    data, n_bytes = hashed.tobytes(), rows.shape[1] * rows.itemsize
+    digests = b"".join(
+        blake2b(data[start : start + n_bytes], digest_size=8).digest() for start in range(0, len(data), n_bytes)
+    )
+    keys = rows[:, 0].astype(np.int64)
+    keys[has_codes] = _ROW_WITH_CODES | (np.frombuffer(digests, np.int64) & _HASH_MASK)
+    return array("q", keys.tobytes())
+
+
+def attach_progress(multimodal_inputs: Any, req: Any) -> None:
+    """Give a request that has just reached the scheduler its `SpeechProgress`, also reachable from the model."""
+    if multimodal_inputs is None:
+        return
+    for item in multimodal_inputs.mm_items:
+        request = item.model_specific_data.get(_FIELD)
+        if request is not None:
+            req.speech = SpeechProgress(request)
+            multimodal_inputs.req = req
+
+
+def progress_of(req: Req) -> SpeechProgress | None:
+    """The `SpeechProgress` of a request; None for one that carries no speech (a health check)."""
+    return getattr(req, "speech", None)

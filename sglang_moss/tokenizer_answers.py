@@ -1,0 +1,142 @@
+"""Answers on their way out, in the HTTP process: audio and `meta_info` put right, failures said, leavers aborted."""
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import HTTPException
+from sglang.srt.managers.io_struct import AbortReq
+
+from sglang_moss.decode.wire import chunks_of, whole_answer
+from sglang_moss.errors import BadRequest, MossError
+from sglang_moss.output_streamer import META
+from sglang_moss.request.record import BAD_REQUEST, current_record
+
+
+async def speech_answers(
+    generate: Callable[..., Any], manager: Any, request: Any, *args: Any, **kwargs: Any
+) -> AsyncGenerator[Any, None]:
+    """What `TokenizerManager.generate_request` yields for `request`, a `GenerateReqInput`.
+
+    Whole: one answer, or a list of them. Streamed: one event a chunk of audio, the last one of each request with its
+    `finish_reason`; a request that fails has one of type "abort" with a message. Whatever is still running when the
+    caller goes away, or fails, is aborted at once.
+
+    Raises:
+        ValueError: HTTP 400, as SGLang has it.
+        HTTPException: a failure on our side, with its sentence; whole answers only.
+    """
+    streams = _Streams(manager) if getattr(request, "stream", False) else None
+    ended: set[str] = set()
+    record = current_record()
+    record.is_streamed |= streams is not None
+    try:
+        async with aclosing(generate(manager, request, *args, **kwargs)) as answers:
+            async for answer in answers:
+                each = answer if isinstance(answer, list) else [answer]
+                ended.update(one["meta_info"]["id"] for one in each if _finish_reason(one))
+                if streams is None:
+                    whole = [_whole(one) for one in each]
+                    for one in whole:
+                        record.take(one)
+                    yield whole if isinstance(answer, list) else whole[0]
+                    continue
+                for one in each:
+                    for event in streams.events(one):
+                        record.take(event)
+                        yield event
+    except BaseException as error:
+        _abort(manager, [rid for rid in _ids(request) if rid not in ended], forgotten=isinstance(error, Exception))
+        if isinstance(error, ValueError):  # a stream's status is out already
+            record.refusal = BAD_REQUEST
+        if not isinstance(error, MossError) or isinstance(error, BadRequest):
+            raise
+        if streams is None:
+            raise HTTPException(error.status, str(error)) from error
+        for event in _failures(request, ended, error):
+            record.take(event)
+            yield event
+
+
+class _Streams:
+    """Turns what SGLang yields for streams into events; one for all streams of a call."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self._last: dict[str, dict[str, Any]] = {}  # by request id, our part of its last `meta_info`
+
+    def events(self, answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """One event for each chunk in an answer, and one for an end without a chunk."""
+        meta = answer["meta_info"]
+        rid, end = meta["id"], _finish_reason(answer)
+        self._forget_text(rid)
+        last = self._last.get(rid, {})
+        chunks: list[tuple[str, dict[str, Any]]] = []
+        for wav, of_chunk in chunks_of(answer["text"]):
+            # SGLang repeats text where a request is aborted while it waits in the queue.
+            if of_chunk["audio_frames"] > last.get("audio_frames", 0):
+                chunks.append((wav, of_chunk))
+                last = self._last[rid] = of_chunk
+        for i, (wav, of_chunk) in enumerate(chunks):
+            if i < len(chunks) - 1:
+                more = {"text": wav, "output_ids": [], "meta_info": {**meta, "finish_reason": None, **of_chunk}}
+            else:
+                more = {"text": wav, "meta_info": {**meta, **of_chunk}}
+            yield {**answer, **more}
+        if end and not chunks:
+            totals = {name: value for name, value in last.items() if name != "audio_codes"}
+            totals["chunk_start_seconds"] = last.get("audio_seconds", 0.0)
+            yield {**answer, "text": "", "meta_info": {**totals, **meta}}
+        if end:
+            self._last.pop(rid, None)
+
+    def _forget_text(self, rid: str) -> None:
+        """SGLang keeps all text of a stream for its end, where nothing needs it."""
+        state = self._manager.rid_to_state.get(rid)
+        if state is not None:
+            state.text_chunks.clear()
+
+
+def _whole(answer: dict[str, Any]) -> dict[str, Any]:
+    """Put the WAV together, and lift our part of `meta_info`, which SGLang keeps in a list, to its top level."""
+    meta = answer.get("meta_info") or {}
+    parts = meta.pop(META, None)
+    if parts:
+        answer["text"], ours = whole_answer(answer["text"], parts[-1])
+        meta.update(ours)
+    return answer
+
+
+def _finish_reason(answer: dict[str, Any]) -> Any:
+    return answer["meta_info"].get("finish_reason")
+
+
+def _ids(request: Any) -> list[str]:
+    return request.rid if isinstance(request.rid, list) else [request.rid] if request.rid else []
+
+
+def _abort(manager: Any, rids: list[str], forgotten: bool) -> None:
+    """Stop requests in the scheduler.
+
+    Args:
+        forgotten: SGLang has dropped its own records, as it does on an exception; else the scheduler's last message
+            shall find them, and those that it will never hear of are dropped here.
+    """
+    for rid in rids:
+        state = manager.rid_to_state.get(rid)
+        if state is not None and not state.time_stats.api_server_dispatch_time:
+            del manager.rid_to_state[rid]
+        elif state is not None or forgotten:
+            manager._dispatch_to_scheduler(AbortReq(rid=rid))
+
+
+def _failures(request: Any, ended: set[str], error: MossError) -> Iterator[dict[str, Any]]:
+    """A stream's last events, one for each request that an error of ours has ended."""
+    reason = {"type": "abort", "message": str(error), "status_code": error.status, "err_type": type(error).__name__}
+    rids = _ids(request)
+    if not rids:  # refused before SGLang gave it any
+        yield {"error": {"message": str(error), "type": type(error).__name__, "code": error.status}}
+    for i, rid in enumerate(rids):
+        if rid not in ended:
+            event: dict[str, Any] = {"text": "", "output_ids": [], "meta_info": {"id": rid, "finish_reason": reason}}
+            yield event if not isinstance(request.rid, list) else {**event, "index": i}

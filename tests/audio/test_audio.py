@@ -1,0 +1,242 @@
+"""Reference audio: parity of loading and preparation with the served path, hostile files, and WAV in base64."""
+
+import base64
+import hashlib
+import io
+import json
+import wave
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from golden_data import GOLDEN
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sglang_moss.audio.loading import ReferenceLimits, load_audio
+from sglang_moss.audio.preparation import concatenate_references, normalize_loudness, prepare_reference, to_mono
+from sglang_moss.audio.wav import WavBase64, wav_bytes
+from sglang_moss.codec.pcm import to_pcm16
+from sglang_moss.errors import BadReference, MossError
+
+CLIPS = GOLDEN / "cases" / "audio"
+E2E = GOLDEN / "cases" / "e2e"
+INDEX = json.loads((CLIPS / "index.json").read_text(encoding="utf-8"))
+PREPARED = np.load(GOLDEN / "cases" / "audio_prep" / "audio_prep.npz")
+PREPARATION = json.loads((GOLDEN / "cases" / "audio_prep" / "audio_prep.json").read_text(encoding="utf-8"))
+E2E_NPZ = np.load(E2E / "e2e.npz")
+REQUESTS = {path.name.removesuffix(".request.json"): path for path in sorted(E2E.glob("*.request.json"))}
+WITH_REFERENCES = [key for key in REQUESTS if f"{key}.reference_codes.0" in E2E_NPZ]
+CODEC = json.loads((GOLDEN / "codec" / "config.json").read_text(encoding="utf-8"))
+RATE = json.loads((GOLDEN / "ttsd" / "config.json").read_text(encoding="utf-8"))["sampling_rate"]
+LIMITS = ReferenceLimits()
+
+
+def clip(name: str) -> bytes:
+    return (CLIPS / name).read_bytes()
+
+
+def audio_file(samples: np.ndarray, rate: int = RATE, container: str = "WAV", subtype: str | None = None) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=container, subtype=subtype)
+    return buffer.getvalue()
+
+
+def noise(n_samples: int, n_channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(n_samples).uniform(-0.5, 0.5, (n_samples, n_channels))
+
+
+@pytest.mark.parametrize("name", INDEX)
+def test_decoded_samples_are_those_of_the_file(name):
+    samples, rate = load_audio(clip(name), LIMITS, 0)
+    assert samples.dtype == np.float64
+    assert (rate, *samples.shape) == (INDEX[name]["sampling_rate"], INDEX[name]["samples"], INDEX[name]["channels"])
+    int16 = (samples * 32768).astype("<i2")
+    assert hashlib.sha256(int16.tobytes()).hexdigest() == INDEX[name]["sha256_int16_le"]
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG", "MP3"])
+def test_decoding_equals_soundfile_read(container):
+    data = audio_file(noise(50_001, 2), container=container)
+    np.testing.assert_array_equal(load_audio(data, LIMITS, 0)[0], soundfile.read(io.BytesIO(data), always_2d=True)[0])
+
+
+@pytest.mark.parametrize("case", PREPARATION["loading_and_resampling"], ids=lambda case: case["file"])
+def test_resampling_equals_the_served_one(case):
+    mono = to_mono(*load_audio(clip(case["file"]), LIMITS, 0), RATE)
+    assert mono.dtype == np.float32
+    assert len(mono) == case["served_samples"]
+    if case["stored"]:
+        # An FFT of another build may round differently; float32 output hides all but the last bit of it.
+        np.testing.assert_allclose(mono, PREPARED[f"load.{case['file']}.served"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", PREPARATION["loudness"], ids=lambda case: f"rms {case['rms']}")
+def test_loudness_equals_the_served_one(case):
+    normalized = normalize_loudness(PREPARED[f"loudness.{case['i']}.input"])
+    assert normalized.dtype == np.float32
+    np.testing.assert_allclose(normalized, PREPARED[f"loudness.{case['i']}.served"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", WITH_REFERENCES)
+def test_prepared_references_have_the_frames_of_the_end_to_end_runs(key):
+    frame_samples = CODEC["downsample_rate"]
+    waveforms = []
+    for position, source in enumerate(json.loads(REQUESTS[key].read_text(encoding="utf-8"))["audio_data"]):
+        data = clip(source[7:]) if source.startswith("@audio/") else base64.b64decode(source.partition(",")[2])
+        waveforms.append(prepare_reference(data, RATE, LIMITS, position))
+        assert len(waveforms[-1]) // frame_samples == len(E2E_NPZ[f"{key}.reference_codes.{position}"])
+    prompt_audio = concatenate_references(waveforms)
+    assert prompt_audio.dtype == np.float32
+    assert len(prompt_audio) // frame_samples == len(E2E_NPZ[f"{key}.continuation_codes"])
+
+
+def test_prompt_audio_is_the_prepared_clips_without_a_second_loudness_pass():
+    quiet, loud = (prepare_reference(audio_file(noise(4_800) * level), RATE, LIMITS, 0) for level in (0.01, 1.0))
+    np.testing.assert_array_equal(concatenate_references([quiet, loud]), np.concatenate([quiet, loud]))
+    assert np.abs(loud).max() > 10 * np.abs(quiet).max()
+
+
+def test_reference_below_one_frame_is_legal():
+    assert prepare_reference(audio_file(noise(1)), RATE, LIMITS, 0).shape == (1,)
+
+
+@given(
+    n_samples=st.integers(1, 3_000),
+    rate=st.sampled_from([4_000, 11_025, 22_050, 24_000, 44_100, 48_000, 96_000]),
+    n_channels=st.integers(1, 8),
+)
+@settings(max_examples=40, deadline=None)
+def test_prepared_length_is_the_next_lower_number_of_samples(n_samples, rate, n_channels):
+    data = audio_file(noise(n_samples, n_channels), rate)
+    expected = int(n_samples * RATE / rate)
+    if expected == 0:
+        with pytest.raises(BadReference, match="less than one"):
+            prepare_reference(data, RATE, LIMITS, 0)
+        return
+    waveform = prepare_reference(data, RATE, LIMITS, 0)
+    assert waveform.dtype == np.float32
+    assert waveform.shape == (expected,)
+    assert np.isfinite(waveform).all()
+
+
+REFUSED = {
+    "no bytes": (b"", "no bytes"),
+    "text": (b"this is no audio file at all", "cannot be read as audio"),
+    "html": (b"<html><body>404</body></html>" * 50, "cannot be read as audio"),
+    "half a header": (audio_file(noise(100))[:20], "cannot be read as audio"),
+    "no sample": (audio_file(noise(0)), "holds no sample"),
+    "another format": (audio_file(noise(100), container="AIFF"), "AIFF is not supported"),
+    "nine channels": (audio_file(noise(10, 9)), "1 to 8 channels, got 9"),
+    "low rate": (audio_file(noise(100), rate=3_999), "4000 to 384000 Hz, got 3999"),
+    "high rate": (audio_file(noise(100), rate=384_001), "got 384001"),
+    "a sample too long": (audio_file(np.zeros(60 * 4_000 + 1), rate=4_000, container="FLAC"), "lasts at most 60 s"),
+    "too many values": (audio_file(np.zeros((750_001, 8)), rate=48_000, container="FLAC"), "at most 6000000 samples"),
+    "NaN": (audio_file(np.array([0.0, np.nan]), subtype="FLOAT"), "NaN or infinite"),
+    "infinity": (audio_file(np.array([0.0, np.inf]), subtype="DOUBLE"), "NaN or infinite"),
+    "integers as floats": (audio_file(np.array([0.0, -32768.0]), subtype="FLOAT"), "full scale is 1.*got 3.28e"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal_names_the_reference_and_what_is_wrong(name):
+    data, problem = REFUSED[name]
+    with pytest.raises(BadReference, match=f"^reference 3: .*{problem}"):
+        prepare_reference(data, RATE, LIMITS, 2)
+
+
+def test_clip_at_every_limit_passes():
+    limits = ReferenceLimits(max_seconds=0.25, max_channels=2, max_rate=8_000, min_rate=8_000, max_values=4_000)
+    data = audio_file(np.full((2_000, 2), 1.0), 8_000, subtype="DOUBLE")
+    assert load_audio(data, limits, 0)[0].shape == (2_000, 2)
+    with pytest.raises(BadReference, match=rf"at most {len(data) - 1} bytes, got {len(data)}"):
+        load_audio(data, ReferenceLimits(max_bytes=len(data) - 1), 0)
+
+
+@pytest.mark.parametrize("announced", [0, 1_000, 2**36 - 1])
+def test_header_that_lies_about_its_length_unfolds_no_more_than_it_announced(announced):
+    data = bytearray(audio_file(noise(30_000), container="FLAC"))
+    fields = int.from_bytes(data[18:26], "big")  # of STREAMINFO; its last 36 bits count the samples, 0: unknown
+    data[18:26] = (fields >> 36 << 36 | announced).to_bytes(8, "big")
+    if announced == 1_000:
+        assert load_audio(bytes(data), LIMITS, 0)[0].shape == (1_000, 1)
+        return
+    with pytest.raises(BadReference, match=r"lasts at most|does not say how long"):
+        load_audio(bytes(data), LIMITS, 0)
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG", "MP3"])
+def test_damaged_file_is_decoded_or_refused(container):
+    data = audio_file(noise(3_000), container=container)
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        damaged = bytearray(data[: random.integers(1, len(data) + 1)])
+        for at in random.integers(0, min(len(damaged), 300), 5):
+            damaged[at] = random.integers(256)
+        try:
+            samples, _ = load_audio(bytes(damaged), LIMITS, 0)
+        except BadReference:
+            continue
+        assert np.isfinite(samples).all()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_decoded_or_refused(data):
+    with pytest.raises(BadReference, match="reference 1"):
+        load_audio(b"RIFF" + data, LIMITS, 0)
+
+
+def pcm16_of(samples: np.ndarray) -> np.ndarray:
+    return to_pcm16(torch.from_numpy(samples)).numpy()
+
+
+def test_sixteen_bit_samples_survive_the_way_through_float():
+    every = np.arange(-32768, 32768, dtype=np.int16)
+    np.testing.assert_array_equal(pcm16_of(every.astype(np.float32) / 32768), every)
+
+
+def test_rounding_takes_the_even_neighbour_and_clips():
+    halves = np.array([0.5, 1.5, -0.5, -1.5, 2.5], np.float32) / 32768
+    assert pcm16_of(halves).tolist() == [0, 2, 0, -2, 2]
+    assert pcm16_of(np.array([1.0, 2.0, -1.0, -7.0], np.float32)).tolist() == [32767, 32767, -32768, -32768]
+
+
+@given(st.lists(st.integers(-32768, 32767), max_size=50), st.sampled_from([8_000, 24_000, 48_000]))
+def test_wav_reads_back_as_written(samples, rate):
+    pcm = np.array(samples, np.int16)
+    data = wav_bytes(pcm, rate)
+    assert len(data) == 44 + 2 * len(pcm)
+    with wave.open(io.BytesIO(data)) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, rate)
+        assert file.readframes(file.getnframes()) == pcm.tobytes()
+    read, read_rate = soundfile.read(io.BytesIO(data), dtype="int16")
+    assert read_rate == rate
+    np.testing.assert_array_equal(read, pcm)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=20), st.booleans()), max_size=12), st.integers(1, 384_000))
+def test_growing_base64_equals_that_of_the_whole_file(pieces, rate):
+    if sum(len(piece) for piece, _ in pieces) % 2:
+        pieces.append((b"\x01", False))
+    growing = WavBase64(rate)
+    whole, taken = b"", ""
+    for piece, is_taken in pieces:
+        growing.append(piece)
+        whole += piece
+        if is_taken:
+            n_chars = growing.n_chars
+            taken += growing.take()
+            assert len(taken) % 4 == 0
+            assert growing.n_chars == 0 <= n_chars
+    expected = base64.b64encode(wav_bytes(np.frombuffer(whole, "<i2"), rate)).decode()
+    head, rest = growing.close()
+    assert head + taken + rest == expected
+    assert len(head) == (60 if whole else len(expected))
+
+
+def test_half_a_sample_at_the_end_is_an_error():
+    growing = WavBase64(RATE)
+    growing.append(b"\x00\x01\x02")
+    with pytest.raises(MossError, match="even number of bytes, got 3"):
+        growing.close()

@@ -1,0 +1,269 @@
+"""Codes of references: encoded once, remembered by content within bounds, and never lost to somebody else's leaving."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.audio.preparation import concatenate_references, prepare_reference
+from sglang_moss.audio.sources import SourcePolicy
+from sglang_moss.audio.wav import wav_bytes
+from sglang_moss.errors import BadReference, MossError
+from sglang_moss.request.codec_client import ENTRY_BYTES, CodeCache
+from sglang_moss.request.prompt import choose_mode
+from sglang_moss.request.references import ReferenceEncoder
+
+RATE = 8000
+FRAME = 40
+CODES = np.arange(6, dtype=np.int32).reshape(3, 2)
+E = CODES.nbytes + ENTRY_BYTES
+
+CLONE = choose_mode("voice_clone", 1)
+CONTINUE = choose_mode("continuation", 1)
+BOTH = choose_mode("voice_clone_and_continuation", 1)
+
+
+class Encoding:
+    """An `encode` for the cache: counts its calls and answers when it is let go."""
+
+    def __init__(self, codes: np.ndarray = CODES, error: Exception | None = None) -> None:
+        self.n_calls = 0
+        self.may_answer = asyncio.Event()
+        self._codes, self._error = codes, error
+
+    async def __call__(self) -> np.ndarray:
+        self.n_calls += 1
+        await self.may_answer.wait()
+        if self._error is not None:
+            raise self._error
+        return self._codes
+
+
+class FakeCodec:
+    """In the place of `CodecClient`, and causal like it: a frame's code is a sum over the waveform up to its end."""
+
+    def __init__(self) -> None:
+        self.encoded: list[np.ndarray] = []
+        self.error: Exception | None = None
+
+    async def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        self.encoded += waveforms
+        return [fake_codes(waveform) for waveform in waveforms]
+
+
+def fake_codes(waveform: np.ndarray) -> np.ndarray:
+    sums = np.cumsum(waveform.astype(np.float64) * np.arange(len(waveform)))[FRAME - 1 :: FRAME]
+    return np.stack([np.arange(len(sums)), 1000 * sums], axis=1).astype(np.int32)
+
+
+def clip(seed: int, n_samples: int = 400) -> bytes:
+    samples = np.random.default_rng(seed).normal(0, 3000, n_samples)
+    return wav_bytes(samples.astype(np.int16), RATE)
+
+
+def prepared(*clips: bytes) -> np.ndarray:
+    waveforms = [prepare_reference(data, RATE, ReferenceLimits(), 0) for data in clips]
+    return concatenate_references(waveforms)
+
+
+def with_encoder(session: Callable[[ReferenceEncoder, FakeCodec], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        codec: Any = FakeCodec()
+        await session(
+            ReferenceEncoder(codec, RATE, FRAME, ReferenceLimits(), SourcePolicy(), cache_bytes=100_000), codec
+        )
+
+    asyncio.run(run())
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_codes_that_many_ask_for_at_once_are_encoded_once():
+    async def session() -> None:
+        cache, encoding = CodeCache(1000), Encoding()
+        waiters = [asyncio.create_task(cache.get(b"key", encoding)) for _ in range(5)]
+        await settle()
+        encoding.may_answer.set()
+        answers = await asyncio.gather(*waiters)
+        assert encoding.n_calls == 1
+        assert [answer.was_cached for answer in answers] == [False] * 5
+        later = await cache.get(b"key", encoding)
+        assert (encoding.n_calls, later.was_cached) == (1, True)
+        assert all(answer.codes is CODES for answer in [*answers, later])
+
+    asyncio.run(session())
+
+
+def test_a_waiter_that_leaves_does_not_cancel_the_others():
+    async def session() -> None:
+        cache, encoding = CodeCache(1000), Encoding()
+        leaves, stays = (asyncio.create_task(cache.get(b"key", encoding)) for _ in range(2))
+        await settle()
+        leaves.cancel()
+        await settle()
+        assert leaves.cancelled()
+        encoding.may_answer.set()
+        assert (await stays).codes is CODES
+        assert encoding.n_calls == 1
+
+    asyncio.run(session())
+
+
+def test_an_encoding_that_nobody_waits_for_is_given_up_and_started_anew():
+    async def session() -> None:
+        cache, given_up, encoding = CodeCache(1000), Encoding(), Encoding()
+        leaving = [asyncio.create_task(cache.get(b"key", given_up)) for _ in range(2)]
+        await settle()
+        for leaves in leaving:
+            leaves.cancel()
+        await settle()
+        given_up.may_answer.set()
+        encoding.may_answer.set()
+        answer = await cache.get(b"key", encoding)
+        assert (answer.was_cached, given_up.n_calls, encoding.n_calls) == (False, 1, 1)
+        assert (await cache.get(b"key", encoding)).was_cached
+
+    asyncio.run(session())
+
+
+def test_a_failure_reaches_all_who_wait_and_is_not_kept():
+    async def session() -> None:
+        cache, failing, working = CodeCache(1000), Encoding(error=MossError("broken")), Encoding()
+        waiters = [asyncio.create_task(cache.get(b"key", failing)) for _ in range(3)]
+        await settle()
+        failing.may_answer.set()
+        answers = await asyncio.gather(*waiters, return_exceptions=True)
+        assert [str(answer) for answer in answers] == ["broken"] * 3
+        working.may_answer.set()
+        again = await cache.get(b"key", working)
+        assert (failing.n_calls, working.n_calls, again.was_cached) == (1, 1, False)
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "kept"),
+    [(3 * E, "acd"), (3 * E - 1, "cd"), (2 * E, "cd"), (E, "d"), (E - 1, ""), (0, ""), (4 * E, "abcd")],
+)
+def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago(max_bytes, kept):
+    async def session() -> None:
+        cache = CodeCache(max_bytes)
+        for key in "abacd":  # a second time: from now on "b" is the oldest
+            encoding = Encoding(CODES.copy())
+            encoding.may_answer.set()
+            assert (await cache.get(key.encode(), encoding)).codes.tolist() == CODES.tolist()
+        unused = Encoding(error=MossError("not kept"))
+        unused.may_answer.set()
+        answers = await asyncio.gather(*(cache.get(key.encode(), unused) for key in "abcd"), return_exceptions=True)
+        assert "".join(k for k, a in zip("abcd", answers, strict=True) if not isinstance(a, MossError)) == kept
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("mode", [CLONE, CONTINUE, BOTH], ids=lambda mode: mode.name)
+def test_a_mode_gets_the_codes_that_its_prompt_needs(mode):
+    async def session(encoder: ReferenceEncoder, codec: FakeCodec) -> None:
+        clips = [clip(1), clip(2, 333)]
+        codes = await encoder.encode(clips, mode)
+        assert [c.tolist() for c in codes.clips] == [fake_codes(prepared(c)).tolist() for c in clips if mode.clones]
+        expected = fake_codes(prepared(*clips)).tolist() if mode.continues else None
+        assert (codes.prompt_audio if codes.prompt_audio is None else codes.prompt_audio.tolist()) == expected
+        # Where both are wanted, the prompt audio begins with the first clip.
+        assert len(codec.encoded) == {CLONE: 2, CONTINUE: 1, BOTH: 2}[mode]
+        assert not codes.all_cached
+        assert not (await encoder.encode((), choose_mode("generation", 0))).all_cached
+        again = await encoder.encode(clips, mode)
+        assert again.all_cached
+        assert len(codec.encoded) == {CLONE: 2, CONTINUE: 1, BOTH: 2}[mode]
+
+    with_encoder(session)
+
+
+def test_prompt_audio_is_known_by_its_clips_and_their_order():
+    async def session(encoder: ReferenceEncoder, codec: FakeCodec) -> None:
+        a, b, c = clip(1), clip(2), clip(3)
+        seen = []
+        for clips in ([a, b], [b, a], [a, c], [a], [a, a], [a, b, c]):
+            codes = await encoder.encode(clips, CONTINUE)
+            assert not codes.all_cached
+            assert codes.prompt_audio is not None
+            assert codes.prompt_audio.tolist() == fake_codes(prepared(*clips)).tolist()
+            seen.append(tuple(codes.prompt_audio.ravel()))
+        assert len(set(seen)) == len(seen) == len(codec.encoded)
+        assert (await encoder.encode([b, a], CONTINUE)).all_cached
+
+    with_encoder(session)
+
+
+def test_one_clip_serves_as_reference_and_as_prompt_audio_with_one_encoding():
+    async def session(encoder: ReferenceEncoder, codec: FakeCodec) -> None:
+        codes = await encoder.encode([clip(1)], BOTH)
+        assert codes.clips[0] is codes.prompt_audio
+        assert len(codec.encoded) == 1
+
+    with_encoder(session)
+
+
+def test_a_bad_clip_fails_no_other_request_that_shares_the_first_clip():
+    async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
+        good, bad = [clip(1), clip(2)], [clip(1), b"noise"]
+        answers = await asyncio.gather(
+            *(encoder.encode(clips, BOTH) for clips in (bad, good, bad, good)), return_exceptions=True
+        )
+        assert [type(answer).__name__ for answer in answers] == ["BadReference", "ReferenceCodes"] * 2
+
+    with_encoder(session)
+
+
+def test_requests_at_the_same_time_share_what_they_have_in_common():
+    async def session(encoder: ReferenceEncoder, codec: FakeCodec) -> None:
+        requests = [[clip(1), clip(2)], [clip(2), clip(1)], [clip(1), clip(2)]]
+        await asyncio.gather(*(encoder.encode(clips, BOTH) for clips in requests))
+        assert len(codec.encoded) == 3  # two orders, and the second clip of the first one
+
+    with_encoder(session)
+
+
+def test_a_bad_reference_is_named_by_its_position_and_not_remembered():
+    async def session(encoder: ReferenceEncoder, codec: FakeCodec) -> None:
+        for clips, position in (([b"noise", clip(1)], 1), ([clip(1), clip(2), b"noise"], 3)):
+            with pytest.raises(BadReference, match=f"^reference {position}: "):
+                await encoder.encode(clips, BOTH)
+        assert (await encoder.encode([clip(1), clip(2)], CLONE)).clips[0].tolist() == fake_codes(
+            prepared(clip(1))
+        ).tolist()
+        assert len(codec.encoded) <= 3
+
+    with_encoder(session)
+
+
+def test_a_failure_of_the_codec_is_the_requests_and_not_remembered():
+    async def session(encoder: ReferenceEncoder, codec: FakeCodec) -> None:
+        codec.error = MossError("the codec failed")
+        with pytest.raises(MossError, match="the codec failed"):
+            await encoder.encode([clip(1), clip(2)], BOTH)
+        codec.error = None
+        assert len((await encoder.encode([clip(1), clip(2)], BOTH)).clips) == 2
+
+    with_encoder(session)
+
+
+def test_a_request_that_leaves_takes_no_codes_from_another_with_the_same_clips():
+    async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
+        leaves, stays = (asyncio.create_task(encoder.encode([clip(1), clip(2)], BOTH)) for _ in range(2))
+        await settle()
+        leaves.cancel()
+        codes = await stays
+        assert len(codes.clips) == 2
+        assert codes.prompt_audio is not None
+
+    with_encoder(session)

@@ -1,0 +1,220 @@
+"""A `/generate` body on arrival, on SGLang's own request class: what it becomes, and what is refused."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sglang.srt.managers.io_struct import GenerateReqInput
+
+from sglang_moss.errors import BadRequest
+from sglang_moss.generate_body import HEALTH_CHECK_RID, prepare
+from sglang_moss.request.settings import RequestOptions
+
+RID = "a-client-s-own-request-id"
+
+
+def arrive(**fields: Any) -> list[Any]:
+    """The single requests that SGLang makes of a body once `prepare` has seen it."""
+    request: Any = GenerateReqInput(**fields)
+    prepare(request)
+    request.normalize_batch_and_arguments()
+    singles = [request] if request.is_single else [request[i] for i in range(request.batch_size)]
+    assert request.is_single or (request.parallel_sample_num, len(request.rid)) == (1, request.batch_size)
+    return singles
+
+
+def seeds_of(singles: list[Any]) -> list[int]:
+    return [RequestOptions.parse(single.sampling_params).seed for single in singles]
+
+
+@pytest.mark.parametrize(("sent", "arrived"), [(None, None), ("a", ["a"]), ([], []), (["a", "b"], ["a", "b"])])
+def test_references_of_one_text_become_a_list(sent, arrived):
+    [single] = arrive(text="hi", audio_data=sent, sampling_params={"temperature": 0.5})
+    assert (single.text, single.audio_data) == ("hi", arrived)
+    assert single.sampling_params["temperature"] == 0.5
+
+
+@pytest.mark.parametrize("settings", [None, {}, [{}], {"n": None}, {"n": 1}])
+def test_one_sample_is_what_a_request_gets_unless_it_asks_for_more(settings):
+    [single] = arrive(text="hi", sampling_params=settings)
+    RequestOptions.parse(single.sampling_params)
+
+
+@pytest.mark.parametrize(
+    ("sent", "arrived"),
+    [
+        (None, [None, None]),
+        ([], [None, None]),
+        (["a", "b"], [["a"], ["b"]]),
+        ([["a"], ["b", "c"]], [["a"], ["b", "c"]]),
+        ([None, ["a"]], [None, ["a"]]),
+        ([[], ["a"]], [[], ["a"]]),
+        ([[], []], [[], []]),
+        ([None, None], [None, None]),
+    ],
+)
+def test_each_text_of_a_batch_gets_its_own_references(sent, arrived):
+    singles = arrive(text=["one", "two"], audio_data=sent)
+    assert [single.text for single in singles] == ["one", "two"]
+    assert [single.audio_data for single in singles] == arrived
+
+
+@pytest.mark.parametrize("sent", ["a", ["a"], ["a", "b", "c"], [["a", "b"]], {"0": "a"}, b"bytes"])
+def test_references_that_cannot_be_told_apart_by_text_are_refused(sent):
+    with pytest.raises(BadRequest, match="one entry a text: expected 2, got"):
+        arrive(text=["one", "two"], audio_data=sent)
+
+
+def test_settings_of_a_batch_are_one_object_for_all_or_one_each():
+    shared = {"temperature": 0.5}
+    singles = arrive(text=["one", "two"], sampling_params=shared)
+    assert [s.sampling_params["temperature"] for s in singles] == [0.5, 0.5]
+    assert singles[0].sampling_params is not singles[1].sampling_params
+    assert shared == {"temperature": 0.5}
+    each = arrive(text=["one", "two"], sampling_params=[{"temperature": 0.1}, {"temperature": 0.2}])
+    assert [s.sampling_params["temperature"] for s in each] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("settings", [[{}], [{}, {}, {}], [{}, None], [], "x", 3])
+def test_settings_that_do_not_fit_the_batch_are_refused(settings):
+    with pytest.raises(BadRequest, match="sampling_params must be an object, or a list of 2"):
+        arrive(text=["one", "two"], sampling_params=settings)
+
+
+@pytest.mark.parametrize("text", ["hi", ["one", "two", "three"]])
+@pytest.mark.parametrize("n", [2, 5])
+def test_samples_become_requests_of_their_own_with_seeds_that_follow_on(text, n):
+    references = ["a", "b"] if text == "hi" else [["a"], [], ["b", "c"]]
+    singles = arrive(text=text, audio_data=references, sampling_params={"n": n, "sampling_seed": 7}, rid=RID)
+    texts = [text] if text == "hi" else text
+    assert [s.text for s in singles] == [t for t in texts for _ in range(n)]
+    expected = [references] if text == "hi" else references
+    assert [s.audio_data for s in singles] == [r for r in expected for _ in range(n)]
+    assert seeds_of(singles) == [7 + i for _ in texts for i in range(n)]
+    assert len({s.rid for s in singles}) == len(singles)
+    assert all(s.rid.startswith(RID) for s in singles)
+
+
+def test_seeds_wrap_at_their_limit():
+    singles = arrive(text="hi", sampling_params={"n": 3, "sampling_seed": 2**63 - 1})
+    assert seeds_of(singles) == [2**63 - 1, 0, 1]
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_samples_never_share_a_seed(seed):
+    assert len(set(seeds_of(arrive(text="hi", sampling_params={"n": 64, "sampling_seed": seed})))) == 64
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("seed", ["7", 1.5, True, -1, 2**63, [7]])
+def test_a_bad_seed_is_refused_for_any_number_of_samples(n, seed):
+    with pytest.raises(BadRequest, match="sampling_seed must be"):
+        seeds_of(arrive(text="hi", sampling_params={"n": n, "sampling_seed": seed}))
+
+
+@pytest.mark.parametrize("n", [0, -1, 65, 2.0, "2", True, False, "", [2], [], {}, 10**400])
+def test_n_must_be_a_count(n):
+    with pytest.raises(BadRequest, match="n must be") as caught:
+        arrive(text="hi", sampling_params={"n": n})
+    assert len(str(caught.value)) < 200
+
+
+def test_texts_times_n_is_bounded():
+    assert len(arrive(text=["hi"] * 16, sampling_params={"n": 4})) == 64
+    for texts, n in ((17, 4), (65, 1)):
+        with pytest.raises(BadRequest, match="texts times n at most 64"):
+            arrive(text=["hi"] * texts, sampling_params={"n": n})
+
+
+def test_n_is_the_same_for_a_batch():
+    assert len(arrive(text=["one", "two"], sampling_params=[{"n": 2}, {"n": 2}])) == 4
+    for settings in ([{"n": 2}, {}], [{"n": 1}, {"n": 3}]):
+        with pytest.raises(BadRequest, match="same for every text"):
+            arrive(text=["one", "two"], sampling_params=settings)
+
+
+@pytest.mark.parametrize("text", [None, [], [None], ["hi", None], [["hi"]], 3, {"text": "hi"}])
+def test_texts_that_are_no_strings_are_refused(text):
+    with pytest.raises(BadRequest, match="text"):
+        arrive(text=text)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input_ids": [1, 2]},
+        {"input_ids": [1, 2], "text": None},
+        {"input_embeds": [[0.5]]},
+        {"image_data": "a"},
+        {"video_data": ["a"]},
+        {"return_logprob": True},
+        {"return_logprob": [False, True]},
+        {"return_hidden_states": True},
+        {"session_params": {"id": "x"}},
+        {"session_id": "x"},
+        {"lora_path": "x"},
+        {"custom_logit_processor": "x"},
+        {"http_worker_ipc": "ipc:///x"},
+        {"bootstrap_host": "host"},
+        {"routed_dp_rank": 1},
+    ],
+    ids=lambda fields: "-".join(fields),
+)
+def test_what_would_reach_past_our_checks_is_refused_by_name(fields):
+    [name] = set(fields) - {"text"}
+    with pytest.raises(BadRequest, match=f"{name} is not supported"):
+        prepare(GenerateReqInput(**({"text": "hi"} | fields)))
+
+
+def test_a_short_request_id_is_refused_because_aborting_goes_by_prefix():
+    for fields in ({"text": "hi", "rid": "r" * 15}, {"text": ["one", "two"], "rid": [RID, "r"]}):
+        with pytest.raises(BadRequest, match="rid needs at least 16"):
+            arrive(**fields)
+
+
+def test_a_request_keeps_its_id():
+    assert [s.rid for s in arrive(text="hi", rid=RID)] == [RID]
+    ids = ["first-" + RID, "second-" + RID]
+    assert [s.rid for s in arrive(text=["one", "two"], rid=ids)] == ids
+
+
+@pytest.mark.parametrize(("text", "n"), [("hi", 1), ("hi", 2), (["one", "two"], 2)])
+def test_a_list_of_ids_fits_one_sample_a_text_alone(text, n):
+    with pytest.raises(BadRequest, match="rid"):
+        arrive(text=text, rid=["first-" + RID, "second-" + RID][: len(text) if n > 1 else 1], sampling_params={"n": n})
+
+
+def test_the_servers_own_health_check_is_left_alone():
+    one_token = {"max_new_tokens": 1, "temperature": 0.0}
+    request = GenerateReqInput(rid=f"{HEALTH_CHECK_RID}_0f", input_ids=[0], sampling_params=one_token)
+    prepare(request)
+    assert (request.text, request.input_ids, request.sampling_params) == (None, [0], one_token)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "hi", "return_logprob": True},
+        {"text": "hi", "custom_logit_processor": "x"},
+        {"text": "hi"},
+        {"input_ids": [0], "return_logprob": True},
+        {"input_ids": [0] * 9, "sampling_params": {"max_new_tokens": 10_000}},
+    ],
+)
+def test_a_client_that_calls_itself_a_health_check_is_checked_like_any_other(fields):
+    with pytest.raises(BadRequest):
+        prepare(GenerateReqInput(rid=f"{HEALTH_CHECK_RID}_{RID}", **fields))
+
+
+@given(
+    text=st.sampled_from(["hi", ["one"], ["one", "two"]]),
+    n=st.integers(1, 3),
+    seed=st.none() | st.integers(0, 2**63 - 1),
+)
+def test_preparing_twice_changes_nothing_more(text, n, seed):
+    request = GenerateReqInput(text=text, sampling_params={"n": n, "sampling_seed": seed})
+    prepare(request)
+    once = (request.text, request.audio_data, request.sampling_params)
+    prepare(request)
+    assert (request.text, request.audio_data, request.sampling_params) == once

@@ -1,0 +1,232 @@
+"""From accepted rows to messages: what the scheduler process sends of a request, and when."""
+
+from array import array
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sglang.srt.disaggregation.utils import DisaggregationMode
+from sglang.srt.managers.io_struct import AbortReq, BatchStrOutput
+from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_LENGTH, Req
+from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
+from sglang.srt.sampling.sampling_params import SamplingParams
+from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
+from speech_requests import special_tokens_of, speech_request
+
+from sglang_moss.decode.stream import SpeechPart
+from sglang_moss.output_streamer import META, AbortWatcher, SpeechSender, SpeechStreamer
+from sglang_moss.request.speech import SpeechProgress
+from sglang_moss.row_sampler import ROWS
+
+TOKENS = special_tokens_of(3, 9)
+
+
+class FakeSocket:
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send_pyobj(self, message: Any, **_: Any) -> None:
+        self.sent.append(message)
+
+
+class FakeCodec:
+    """In the place of `CodecService`: notes what it is told, and hands over the parts that a test gives it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple] = []
+        self.waiting: list[tuple[str, SpeechPart]] = []
+
+    def open(self, rid: str, progress: SpeechProgress, is_live: bool) -> None:  # noqa: ARG002
+        self.told.append(("open", rid, is_live))
+
+    def finish(self, rid: str) -> None:
+        self.told.append(("finish", rid))
+
+    def drop(self, rid: str) -> None:
+        self.told.append(("drop", rid))
+
+    def row_accepted(self, progress: SpeechProgress) -> None:
+        pass
+
+    def parts(self) -> list[tuple[str, SpeechPart]]:
+        parts, self.waiting = self.waiting, []
+        return parts
+
+
+class Scheduler:
+    """What surrounds the streamer in the scheduler process."""
+
+    def __init__(self) -> None:
+        self.socket, self.codec = FakeSocket(), FakeCodec()
+        stock = SchedulerOutputStreamer(
+            send_to_detokenizer=None,  # type: ignore[arg-type]
+            tree_cache=None,  # type: ignore[arg-type]
+            ps=SimpleNamespace(dp_rank=0, attn_tp_rank=0),  # type: ignore[arg-type]
+            server_args=SimpleNamespace(stream_interval=8, enable_request_time_stats_logging=False),  # type: ignore[arg-type]
+            is_generation=True,
+            spec_algorithm=SpeculativeAlgorithm.NONE,
+            disaggregation_mode=DisaggregationMode.NULL,
+            enable_hicache_storage=lambda: False,
+        )
+        sender: Any = SpeechSender(self.socket)  # type: ignore[arg-type]
+        self.streamer = SpeechStreamer.over(stock, sender, self.codec)  # type: ignore[arg-type]
+        self.to_tokenizer = AbortWatcher(self.socket, self.streamer.forget)  # type: ignore[arg-type]
+
+    def request(self, rid: str = "r" * 16, stream: bool = False, speaks: bool = True) -> Any:
+        params = SamplingParams(max_new_tokens=100)
+        params.normalize(None)
+        req: Any = Req(rid, "", array("q", [1, 2, 3]), params, stream=stream)
+        if speaks:
+            req.speech = speech_request(TOKENS)
+        return req
+
+    def accept(self, *reqs: Any) -> None:
+        """One step: a row for each request."""
+        info = {ROWS: torch.arange(len(reqs) * 4).view(-1, 4)}
+        for i, req in enumerate(reqs):
+            req.output_ids.append(7)
+            self.streamer.row_accepted(req, info, i)
+        self.streamer.stream_output(list(reqs), False)
+
+    def finish(self, req: Any) -> None:
+        req.finished_reason = FINISH_LENGTH(length=len(req.output_ids))
+        self.streamer.stream_output([req], False)
+
+    def hand_over(self, req: Any, text: str = "", **fields: Any) -> None:
+        self.codec.waiting.append((req.rid, SpeechPart(req.speech, text, **fields)))
+        self.streamer.tick()
+
+    def messages(self) -> list[tuple[list[str], list[str], list[Any]]]:
+        """(ids, texts, finish reasons) of every message so far."""
+        assert all(isinstance(m, BatchStrOutput) for m in self.socket.sent)
+        return [(m.rids, m.output_strs, m.finished_reasons) for m in self.socket.sent]
+
+
+@pytest.fixture
+def scheduler() -> Scheduler:
+    return Scheduler()
+
+
+def test_accepted_rows_are_kept_with_their_request_and_open_its_stream_once(scheduler):
+    reqs = [scheduler.request("a" * 16, stream=True), scheduler.request("b" * 16), scheduler.request(speaks=False)]
+    for _ in range(3):
+        scheduler.accept(*reqs)
+    np.testing.assert_array_equal(reqs[1].speech.rows[:], [[4, 5, 6, 7]] * 3)
+    assert scheduler.codec.told == [("open", "a" * 16, True), ("open", "b" * 16, False)]
+
+
+def test_no_message_a_token_whatever_streams(scheduler):
+    req = scheduler.request(stream=True)
+    for _ in range(120):
+        scheduler.accept(req)
+    assert scheduler.messages() == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_audio_leaves_as_it_comes_and_the_end_with_the_last_of_it(scheduler, stream):
+    req = scheduler.request(stream=stream)
+    scheduler.accept(req)
+    scheduler.hand_over(req, "one")
+    scheduler.accept(req)
+    scheduler.finish(req)
+    scheduler.finish(req)  # the overlap schedule shows it once more
+    assert scheduler.codec.told[1:] == [("finish", req.rid)]
+    scheduler.hand_over(req, "two")  # held: more of its audio, not its end
+    scheduler.hand_over(req, "three", is_last=True, meta={"audio_frames": 3})
+    texts = [text for _, [text], _ in scheduler.messages()]
+    ends = [end for *_, [end] in scheduler.messages()]
+    assert texts == ["one", "two", "three"]
+    assert [end and end["type"] for end in ends] == [None, None, "length"]
+    assert [m.customized_info for m in scheduler.socket.sent] == [None, None, {META: [[{"audio_frames": 3}]]}]
+    assert [list(m.output_ids[0]) for m in scheduler.socket.sent] == [[7], [7], []]
+    assert req.stream is stream
+    assert req.finished_output
+
+
+def test_what_comes_together_leaves_in_one_message(scheduler):
+    a, b = scheduler.request("a" * 16, stream=True), scheduler.request("b" * 16, stream=True)
+    scheduler.accept(a, b)
+    scheduler.codec.waiting += [(req.rid, SpeechPart(req.speech, text)) for req, text in ((a, "1"), (b, "2"), (a, "3"))]
+    scheduler.streamer.tick()
+    assert scheduler.messages() == [([a.rid, b.rid], ["13", "2"], [None, None])]
+
+
+def test_a_failure_before_the_end_ends_the_request_and_says_why(scheduler):
+    req = scheduler.request(stream=True)
+    scheduler.accept(req)
+    scheduler.hand_over(req, "one")
+    scheduler.hand_over(req, is_last=True, error="broken", status=500)
+    assert (req.to_finish.message, req.to_finish.status_code) == ("broken", 500)
+    req.update_finish_state()  # SGLang's next step
+    scheduler.streamer.slot_freed(req)
+    scheduler.accept(req)
+    _, _, [end] = scheduler.messages()[-1]
+    assert (end["type"], end["message"]) == ("abort", "broken")
+    assert len(req.speech.rows) == 1
+
+
+def test_a_failure_after_the_end_is_the_answer(scheduler):
+    req = scheduler.request()
+    scheduler.accept(req)
+    scheduler.finish(req)
+    scheduler.hand_over(req, is_last=True, error="no audio", status=400)
+    [(_, [text], [end])] = scheduler.messages()
+    assert (text, end["type"], end["message"]) == ("", "abort", "no audio")
+
+
+@pytest.mark.parametrize("abort_all", [False, True])
+def test_an_aborted_held_request_ends_at_once(scheduler, abort_all):
+    held, other = scheduler.request("held" * 4), scheduler.request("other" * 4)
+    scheduler.accept(held, other)
+    scheduler.finish(held)
+    scheduler.streamer.abort(None if abort_all else "held", abort_all)
+    assert scheduler.codec.told[-1] == ("drop", held.rid)
+    [(rids, _, [end])] = scheduler.messages()
+    assert (rids, end["type"]) == ([held.rid], "abort")
+    scheduler.hand_over(held, "late", is_last=True)
+    scheduler.hand_over(other, "text")
+    assert scheduler.messages()[1:] == [([other.rid], ["text"], [None])]
+
+
+def test_a_retracted_request_that_is_aborted_while_it_waits_is_forgotten(scheduler):
+    """It never passes the streamer, and its slot is free already: SGLang's echo to the HTTP process is all there is."""
+    req = scheduler.request(stream=True)
+    scheduler.accept(req)
+    scheduler.streamer.slot_freed(req)  # retraction
+    assert scheduler.codec.told == [("open", req.rid, True)], "a retraction is no end"
+    scheduler.to_tokenizer.send_output(AbortReq(rid=req.rid), req)
+    assert scheduler.codec.told[-1] == ("drop", req.rid)
+    scheduler.hand_over(req, "late")
+    [echo] = scheduler.socket.sent
+    assert isinstance(echo, AbortReq)
+    again = scheduler.request(stream=True)  # another request under the same id
+    scheduler.accept(again)
+    scheduler.hand_over(req, "late")
+    scheduler.hand_over(again, "mine")
+    assert [m.output_strs for m in scheduler.socket.sent[1:]] == [["mine"]]
+
+
+@pytest.mark.parametrize("while_waiting", [False, True])
+def test_an_abort_while_it_runs_drops_its_audio(scheduler, while_waiting):
+    req = scheduler.request(stream=True)
+    scheduler.accept(req)
+    if while_waiting:  # audio that has been decoded but not picked up
+        scheduler.codec.waiting.append((req.rid, SpeechPart(req.speech, "late")))
+    req.finished_reason = FINISH_ABORT("gone")
+    scheduler.streamer.slot_freed(req)
+    scheduler.streamer.stream_output([req], False)
+    scheduler.streamer.tick()
+    [(_, texts, [end])] = scheduler.messages()
+    assert (texts, end["type"]) == ([""], "abort")
+    assert scheduler.codec.told[-1] == ("drop", req.rid)
+
+
+def test_a_request_without_speech_passes_as_it_is(scheduler):
+    req = scheduler.request(speaks=False)
+    scheduler.accept(req)
+    scheduler.finish(req)
+    [(rids, texts, [end])] = scheduler.messages()
+    assert (rids, texts, end["type"]) == ([req.rid], [""], "length")
+    assert scheduler.codec.told == []
