@@ -1,4 +1,4 @@
-"""The routes themselves."""
+"""The routes of speech and of stored voices."""
 
 import asyncio
 import uuid

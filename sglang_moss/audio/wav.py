@@ -1,4 +1,4 @@
-"""Waveforms as bytes: float samples to 16-bit PCM, PCM to a WAV, and a WAV to base64 while it is still growing.
+"""16-bit PCM as bytes: in a WAV, and as base64 of a WAV that is still growing.
 
     byte     0                             44    45                    n      a WAV: 44 bytes of header, then PCM
     base64   |<-- 60 characters, 45 bytes -->|<-- 4 characters for every 3 bytes -->|

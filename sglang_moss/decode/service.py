@@ -1,7 +1,7 @@
 """The codec's thread in the scheduler process: encodes references for the HTTP process, decodes finished frames.
 
     HTTP process      --waveforms-->  ROUTER socket  --codes-->  HTTP process           (`codec_client`)
-    scheduler thread  --commands-->   this thread    --parts-->  scheduler thread       (`output`)
+    scheduler thread  --commands-->   this thread    --parts-->  scheduler thread       (`output_streamer`)
 
 One thread owns the codec, its decoder state and its CUDA stream. The scheduler never waits for it: commands go through
 a queue, rows are read off the requests where the scheduler appends them, parts of answers come back through another

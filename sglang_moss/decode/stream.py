@@ -23,7 +23,7 @@ class SpeechPart:
     """What a stream has to send, or at its end what became of it."""
 
     progress: SpeechProgress  # of the request; its id may belong to another one by now
-    text: str = ""  # see `delivery`
+    text: str = ""  # see `wire`
     is_last: bool = False
     meta: dict[str, Any] | None = None  # for the last message
     error: str | None = None  # why there is no audio, or no more of it

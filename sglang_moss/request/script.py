@@ -1,4 +1,4 @@
-"""Directives: settings that a request writes in front of its text.
+"""The script of a request: its text, and the directives in front, which say how it is to be spoken.
 
     ${normalize_text}${instruction:Speak slowly}${ambient_sound:rain on a roof}[S1] Hello.
 

@@ -47,7 +47,7 @@ _CUSTOM = ("mode", "return_codes", "chunk_frames", "text_temperature", "text_top
 
 @dataclass(frozen=True)
 class ChannelSampling:
-    """How one kind of channel (text or audio) is drawn."""
+    """How text ids, or codes, are drawn."""
 
     temperature: float = 1.1  # 0: greedy
     top_p: float = 0.9  # (0, 1]

@@ -109,7 +109,7 @@ class SpeechProgress:
 def envelope(request: SpeechRequest, pad_code: int) -> MultimodalProcessorOutput:
     """Pack a request for the scheduler.
 
-    SGLang gets real text ids for its own bookkeeping and, as the radix cache's key, one integer a row that stands for
+    SGLang gets real text ids for its own bookkeeping and, as the prefix cache's key, one integer a row that stands for
     the row's text id and codes together.
     """
     rows = request.prompt.rows
@@ -124,7 +124,7 @@ def envelope(request: SpeechRequest, pad_code: int) -> MultimodalProcessorOutput
 
 
 def row_keys(rows: np.ndarray, pad_code: int) -> array:
-    """Radix keys of prompt rows [S, 1 + n_vq] int32, as array('q') of length S."""
+    """Keys of prompt rows in the prefix cache: [S, 1 + n_vq] int32, as array('q') of length S."""
     has_codes = (rows[:, 1:] != pad_code).any(axis=1)
     hashed = rows[has_codes]
     data, n_bytes = hashed.tobytes(), rows.shape[1] * rows.itemsize

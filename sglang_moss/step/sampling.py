@@ -1,4 +1,4 @@
-"""The sampling rule of every channel, and draws that depend on nothing but (seed, row, channel).
+"""The sampling rule of every column of a row, and draws that depend on nothing but (seed, row, column).
 
 Order of operations: temperature, repetition penalty, top-k, top-p on what is left. Everything is a tensor with one
 entry per line of logits, so any mix of settings runs in one batch and one captured graph.
@@ -19,10 +19,10 @@ def filtered_probs(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Te
     """Probabilities that are drawn from.
 
     Args:
-        logits: [N, V] float32, -inf where a token is not allowed, penalty applied (`penalise`).
+        logits: [N, V] float32, -inf where an entry is not allowed, penalty applied (`penalise`).
         temperature: [N] float32; 0 or below puts everything on the largest logit (greedy).
-        top_k: [N] int, 0 or below: off. Tokens that tie with the k-th stay.
-        top_p: [N] float32, 1 or above: off. The token that crosses the threshold stays.
+        top_k: [N] int, 0 or below: off. Entries that tie with the k-th stay.
+        top_p: [N] float32, 1 or above: off. The entry that crosses the threshold stays.
     Returns:
         [N, V] float32, each line sums to 1 up to rounding.
     """
@@ -58,7 +58,8 @@ def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
 def uniform(seed: Tensor, row: Tensor, channel: Tensor) -> Tensor:
     """Reproducible float32 in [0, 1), by broadcasting int64 `seed`, `row` and `channel`; the same on every device.
 
-    Three rounds of splitmix64's mixing, the top 24 bits of the result.
+    `channel` is the row's column: 0 for the text id, k + 1 for codebook k. Three rounds of splitmix64's mixing, the top
+    24 bits of the result.
     """
     bits = _mix(seed.long() + _GOLDEN_GAMMA)
     bits = _mix(bits + (row.long() + 1) * _GOLDEN_GAMMA)
@@ -68,7 +69,7 @@ def uniform(seed: Tensor, row: Tensor, channel: Tensor) -> Tensor:
 
 
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
-    """[N] int64: of each line of `probs` [N, V], the token at which the running sum passes `uniforms` [N]."""
+    """[N] int64: of each line of `probs` [N, V], the entry at which the running sum passes `uniforms` [N]."""
     running = probs.cumsum(dim=-1)
     target = uniforms * running[:, -1]
     return (running <= target[:, None]).sum(dim=-1).clamp(max=probs.shape[-1] - 1)

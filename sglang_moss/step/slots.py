@@ -23,7 +23,7 @@ class SlotState:
     """Delay state, last codes, penalty history and sampling settings of `n_slots` request slots.
 
     Filled for a slot by `start` in the forward pass of the last prefill chunk, always whole, so that nothing of the
-    slot's former owner is left; changed by `advance` and `write` in every decode step.
+    slot's former owner is left; changed by `advance` and `write` in every decoding step.
     """
 
     def __init__(self, n_slots: int, audio_vocab_size: int, tokens: SpecialTokens, device: torch.device) -> None:

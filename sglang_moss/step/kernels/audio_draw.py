@@ -2,7 +2,7 @@
 
     temperature, repetition penalty, top-k, top-p, draw; a closed codebook gives the pad code
 
-Torch reference: the codes of `rows.draw_rows`, kept by `SlotState.write`.
+Torch reference: the codes of `eager.draw_rows`, kept by `SlotState.write`.
 """
 
 from typing import Any

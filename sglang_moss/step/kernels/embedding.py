@@ -4,7 +4,7 @@
 
 `begin_step` takes the codes from the slots and moves these on in the same launch.
 
-Torch references: `rows.embed_rows`, `rows.begin_step`.
+Torch references: `eager.embed_rows`, `eager.begin_step`.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ _NUM_WARPS = 2
 
 
 def embed_rows(text_ids: Tensor, codes: Tensor, text_table: Tensor, code_table: Tensor) -> Tensor:
-    """[N] text ids and [N, n_vq] int64 codes -> [N, D] (see `rows.embed_rows`); both may be columns of rows."""
+    """[N] text ids and [N, n_vq] int64 codes -> [N, D] (see `eager.embed_rows`); both may be columns of rows."""
     assert codes.stride(1) == 1, codes.stride()
     n_positions, n_vq = codes.shape
     out, block_d, grid = _output(n_positions, text_table)
@@ -44,7 +44,7 @@ def embed_rows(text_ids: Tensor, codes: Tensor, text_table: Tensor, code_table: 
 
 
 def begin_step(state: SlotState, slots: Tensor, text_ids: Tensor, text_table: Tensor, code_table: Tensor) -> Tensor:
-    """Move the slots [B] past the rows they drew last, and embed those rows: [B, D] (see `rows.begin_step`)."""
+    """Move the slots [B] past the rows they drew last, and embed those rows: [B, D] (see `eager.begin_step`)."""
     tokens = state.tokens
     out, block_d, grid = _output(len(slots), text_table)
     launch: Any = _begin_step_kernel[grid]

@@ -1,4 +1,4 @@
-"""One decoding step beside the backbone, on a GPU: the same functions as `rows`, in a handful of launches.
+"""One decoding step beside the backbone, on a GPU: the same functions as `eager`, in a handful of launches.
 
 begin_step     state advance and embedding sum      1 launch
 finish_step    text head, unless it is not needed   1
@@ -21,7 +21,7 @@ __all__ = ["begin_step", "embed_rows", "finish_step"]
 def finish_step(
     state: SlotState, slots: Tensor, seq_lens: Tensor, hidden: Tensor, text_head: Tensor, audio_logits: Tensor
 ) -> Tensor:
-    """Draw the next row of every request, [B, 1 + n_vq], and keep its codes in the slot (see `rows.finish_step`)."""
+    """Draw the next row of every request, [B, 1 + n_vq], and keep its codes in the slot (see `eager.finish_step`)."""
     rows = torch.empty(len(slots), 1 + state.tokens.n_vq, dtype=torch.int64, device=slots.device)
     vocabulary = text_logits(hidden, text_head, state, slots, seq_lens)
     draw_text(vocabulary, hidden, text_head, state, slots, seq_lens, rows)

@@ -3,7 +3,7 @@
 In the audio an id is forced, or two rows of the text head decide between going on and the flush; elsewhere the id is
 drawn from the whole vocabulary, whose logits `text_head` has prepared.
 
-Torch reference: the text ids of `rows.draw_rows`, with `delay.allowed_text`.
+Torch reference: the text ids of `eager.draw_rows`, with `delay.state.allowed_text`.
 """
 
 from typing import Any

@@ -3,7 +3,7 @@
 Inside the audio two rows of the head decide at most (see `text_draw`); reading all of them would take a sixth of the
 time of the whole model's weights. So a program returns at once when no request of its tile wants the vocabulary.
 
-Torch reference: `functional.linear`, masked by `delay.allowed_text`.
+Torch reference: `functional.linear`, masked by `delay.state.allowed_text`.
 """
 
 from typing import Any
