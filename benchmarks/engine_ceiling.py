@@ -38,6 +38,7 @@ from ..clients.client import encoded
 from ..clients.local_server import SGLANG_SERVE, LocalServer
 from . import load
 from .ceiling import BENCHMARK
+from .exiting import exit_on_sigterm
 from .load import Exchange, Load, failures
 from .load_statistics import mean, percentiles, steady_rate, steady_window
 from .prompt_rows import PromptRows, prompt_rows
@@ -68,7 +69,7 @@ def main() -> None:
         with LocalServer(
             plain,
             extra_args=flags,
-            log=args.out.with_suffix(".server.log"),
+            log=args.log or args.out.with_suffix(".server.log"),
             env=stock,
             start_timeout_s=args.start_timeout,
             command=SGLANG_SERVE,
@@ -200,10 +201,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--server-args", default="", help="more arguments of `sglang serve`, in one string")
     parser.add_argument("--start-timeout", type=float, default=300.0, help="seconds until the server is ready")
     parser.add_argument("--out", type=Path, default=Path("ceiling.jsonl"))
+    parser.add_argument("--log", type=Path, help="of the server; by default beside --out")
     return parser
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     try:
         main()
     except KeyboardInterrupt:

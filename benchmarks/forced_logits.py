@@ -42,9 +42,11 @@ class ForcedModel:
     def __init__(self, model_path: str, dtype: str, quantization: str | None = None) -> None:
         register()
         from sglang.benchmark.one_batch import load_model
-        from sglang.srt.server_args import PortArgs, set_global_server_args_for_scheduler
+        from sglang.srt.runtime_context import SpawnRanks, publish
+        from sglang.srt.server_args import PortArgs
 
-        server_args = MossServerArgs(
+        arguments: Any = MossServerArgs  # SGLang defines the fields of its base at run time
+        server_args = arguments(
             model_path=model_path,
             delay_pattern=True,
             dtype=dtype,
@@ -52,7 +54,7 @@ class ForcedModel:
             disable_cuda_graph=True,
             max_running_requests=4,
         )
-        set_global_server_args_for_scheduler(server_args)
+        publish(server_args, role="scheduler", ranks=SpawnRanks(world_rank=0, gpu_id=0))
         bench_runner: Any
         bench_runner, _tokenizer = load_model(server_args, PortArgs.init_new(server_args), gpu_id=0, tp_rank=0)
         self._runner = bench_runner.torch_runner
@@ -93,7 +95,7 @@ class ForcedModel:
         req.multimodal_inputs = MultimodalInputs.from_processor_output(output)
         attach_progress(req.multimodal_inputs, req)
         req.full_untruncated_fill_ids = req.origin_input_ids
-        req.set_extend_range(0, len(req.origin_input_ids))
+        req.extend_end = len(req.origin_input_ids)
         req.logprob_start_len = -1
         self._runner.req_to_token_pool.clear()
         self._runner.token_to_kv_pool_allocator.clear()

@@ -42,7 +42,7 @@ def main() -> None:
     if args.margins:
         with np.load(args.margins) as margins:
             line = compare(found, cases, dict(margins))
-        record(args.out, [line])
+        record(args.out, [{"dtype": args.dtype, **line}])
 
 
 def decide(model: ForcedModel, case: GreedyCase, tokens: SpecialTokens) -> tuple[np.ndarray, np.ndarray]:

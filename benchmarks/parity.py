@@ -1,9 +1,11 @@
 """Parity on the device at hand: golden cases in bf16 or fp16 with captured graphs, and equality between paths.
 
     python -m sglang_moss.benchmarks.parity FUSED --golden tests/golden --dtype bfloat16 --out parity.jsonl
+    python -m sglang_moss.benchmarks.parity FUSED --golden tests/golden --dtype bfloat16 --deterministic
 
 SGLang's CUDA kernels take no float32, so logits and waveforms differ from the float32 reference by rounding, and greedy
-runs part from it where two candidates nearly tie. The lines say by how much and how often.
+runs part from it where two candidates nearly tie. The lines say by how much and how often. Equality between paths needs
+SGLang's deterministic kernels: with the others a batch rounds differently from a request alone.
 """
 
 import argparse
@@ -11,13 +13,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .exiting import exit_on_sigterm
 from .golden_cases import GoldenCases
 from .record import record
 from .rows_engine import RowsAnswer, RowsEngine
@@ -32,6 +35,7 @@ def main() -> None:
     parser.add_argument("model_path")
     parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--codec-dtype", default="auto", help="of the codec's decoder (%(default)s)")
     parser.add_argument("--deterministic", action="store_true", help="SGLang's batch-invariant kernels; equality only")
     parser.add_argument("--out", type=Path, default=Path("parity.jsonl"))
     args = parser.parse_args()
@@ -39,17 +43,24 @@ def main() -> None:
     if args.deterministic:
         lines = equalities(args.model_path, cases, dtype=args.dtype, enable_deterministic_inference=True)
     else:
-        lines = parity(args.model_path, cases, args.golden, args.dtype)
-    record(args.out, lines)
+        lines = parity(args.model_path, cases, args.golden, args.dtype, args.codec_dtype)
+    record(args.out, of_dtype(args.dtype, lines))
 
 
-def parity(model_path: str, cases: GoldenCases, golden: Path, dtype: str) -> Iterator[dict[str, Any]]:
-    """One line a check."""
+def of_dtype(dtype: str, lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        yield {"dtype": dtype, **line}
+
+
+def parity(model_path: str, cases: GoldenCases, golden: Path, dtype: str, codec_dtype: str) -> Iterator[dict[str, Any]]:
+    """One line a check, with captured graphs and the overlap schedule."""
     yield from forced(model_path, golden, dtype)
-    with RowsEngine(model_path, dtype=dtype) as engine:
+    requests = sampled(cases)
+    with RowsEngine(model_path, dtype=dtype, codec_dtype=codec_dtype) as engine:
         yield from greedy(engine, cases)
         yield from served(engine, cases)
-    yield from equalities(model_path, cases, dtype=dtype)
+        alone = [engine.ask([request])[0] for request in requests]
+        yield equality("alone again = alone", alone, [engine.ask([request])[0] for request in requests])
 
 
 def equalities(model_path: str, cases: GoldenCases, **engine_args: Any) -> Iterator[dict[str, Any]]:
@@ -142,6 +153,7 @@ def equality(check: str, expected: list[RowsAnswer], actual: list[RowsAnswer]) -
         "of": len(pairs),
         "equal_frames_of_parted": [first_difference(a, e) for e, a in pairs if e != a],
         "failed": sum(a.error is not None for a in actual),
+        "cached_rows": sum(a.meta.get("cached_tokens", 0) for a in actual),
         "retractions": sum(a.meta.get("num_retractions", 0) for a in actual),
     }
 
@@ -163,4 +175,5 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     main()

@@ -1,6 +1,6 @@
 """Plots of result lines: audio-s/s over concurrency beside the plain engine's, and time to the first audio.
 
-    python -m sglang_moss.benchmarks.plot h200/ceiling.jsonl h200/serving.jsonl --out serving.svg
+    python -m sglang_moss.benchmarks.plot release/release.jsonl --out serving.svg
 
 Needs matplotlib: install the project with its extra `bench`.
 """

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
+from .exiting import exit_on_sigterm
 from .prompt_rows import made_up_rows
 from .record import record
 from .workloads import WORKLOADS, RequestMaker
@@ -77,4 +78,5 @@ def distance(actual: np.ndarray, expected: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     main()

@@ -24,12 +24,12 @@ def record(out: Path, lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     origin |= {"sglang": _version("sglang"), "torch": _version("torch")}
     out.parent.mkdir(parents=True, exist_ok=True)
     recorded = []
-    with out.open("a") as file:
+    # Unbuffered: a line is one write, so that several programs may append to one file.
+    with out.open("ab", buffering=0) as file:
         for line in lines:
             recorded.append(line)
             print(json.dumps(line), flush=True)
-            file.write(json.dumps({**origin, **line}) + "\n")
-            file.flush()
+            file.write(f"{json.dumps({**origin, **line})}\n".encode())
     return recorded
 
 

@@ -25,6 +25,7 @@ from ..clients import AsyncMossClient, ClientError, Reference
 from ..clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, connection
 from . import load
 from .ceiling import engine_ratios
+from .exiting import exit_on_sigterm
 from .gpu_memory import GpuMemoryPeak
 from .host_memory import resident_mib, server_of
 from .load import Exchange, Load
@@ -203,4 +204,5 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())
