@@ -1,13 +1,19 @@
 """Puts the routes on SGLang's own application, so that its port, its API key and its start-up are theirs."""
 
+from asyncio import Event
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.managers.tokenizer_manager import ReqState
+from sglang.srt.observability.req_time_stats import APIServerReqTimeStats
 from starlette.middleware import Middleware
 
+from sglang_moss.hooking import check_fields
+from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.request.text import MAX_SPEAKERS
 
 from .errors import error_for, error_status
@@ -39,6 +45,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     Raises:
         SystemExit: the voices' folder cannot be used; a server that starts keeps voices.
     """
+    _check_fields(app, tokenizer_manager)
     folder = Path(server_args.voices_dir or _DEFAULT_VOICES_DIR).expanduser()
     try:
         store = VoiceStore(folder, server_args.max_voices)
@@ -51,6 +58,11 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     app.include_router(voice_router(engine, store))
     app.add_exception_handler(RequestValidationError, _invalid)
     _watch_over(app, server_args, tokenizer_manager, engine)
+
+
+def _check_fields(app: FastAPI, tokenizer_manager: Any) -> None:
+    state = ReqState([], False, Event(), GenerateReqInput(), APIServerReqTimeStats())
+    check_fields(PRIVATE_FIELDS, {"FastAPI": app, "TokenizerManager": tokenizer_manager, "ReqState": state})
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

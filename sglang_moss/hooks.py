@@ -1,40 +1,19 @@
-"""Every hook into SGLang, in one table: what, why, and when it may go.
+"""Every hook into SGLang, and every private field of SGLang's that we touch, in two tables: what, why, until when.
 
 A body is thin: it calls a function of ours that is tested by itself. All of them do nothing for other models.
+`hooking` installs and counts them.
 """
 
-import argparse
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
-from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+from sglang.srt.plugins.hook_registry import HookType
 
-from sglang_moss import TESTED_SGLANG
-from sglang_moss import generate_body as arrival
+from sglang_moss import generate_body
+from sglang_moss.hooking import HTTP, SCHEDULER, Hook, PrivateFields
 from sglang_moss.request.record import current_record
-from sglang_moss.server_args import MossServerArgs, add_flags, is_fused, serves_speech
-
-
-@dataclass(frozen=True)
-class Hook:
-    """One hook."""
-
-    target: str  # dotted path in SGLang
-    kind: HookType
-    body: Callable[..., Any]
-    why: str  # what breaks without it
-    remove_when: str  # the upstream change that makes it dead code
-
-
-def _add_cli_args(_result: None, parser: argparse.ArgumentParser) -> None:
-    add_flags(parser)
-
-
-def _from_cli_args(original: Callable[..., Any], cls: type, args: argparse.Namespace) -> Any:
-    ours = args.delay_pattern or is_fused(args.model_path)
-    return original(MossServerArgs if ours else cls, args)
+from sglang_moss.server_args import serves_speech
 
 
 def _no_detokenizer(original: Callable[..., Any], cls: type, server_args: Any, *args: Any, **kwargs: Any) -> Any:
@@ -47,7 +26,7 @@ def _contains_mm_input(result: bool, _request: Any) -> bool:
 
 def _normalize(request: Any) -> None:
     if _served_here():
-        arrival.prepare(request)
+        generate_body.prepare(request)
         claim = current_record().claim
         if claim is not None and request.text is not None:  # else a health check
             claim(len(request.text) if isinstance(request.text, list) else 1)
@@ -75,21 +54,12 @@ def _extend_image_inputs(_result: None, req: Any, multimodal_inputs: Any) -> Non
         attach_progress(multimodal_inputs, req)
 
 
-def _init_output_streamer(_result: None, scheduler: Any) -> None:
-    if serves_speech(scheduler.server_args):
-        from sglang_moss.output_streamer import attach_codec
+def _get_output_streamer_class(result: type, scheduler: Any) -> Any:
+    if not serves_speech(scheduler.server_args):
+        return result
+    from sglang_moss.output_streamer import streamer_class
 
-        attach_codec(scheduler)
-
-
-def _collect_customized_info(
-    original: Callable[..., None], processor: Any, i: int, req: Any, logits_output: Any
-) -> None:
-    if not serves_speech(processor.server_args):
-        return original(processor, i, req, logits_output)
-    if logits_output is not None and logits_output.customized_info is not None:
-        processor.output_streamer.row_accepted(req, logits_output.customized_info, i)
-    return None
+    return streamer_class(scheduler)
 
 
 def _process_input_requests(_result: None, scheduler: Any, *_args: Any) -> None:
@@ -100,20 +70,6 @@ def _process_input_requests(_result: None, scheduler: Any, *_args: Any) -> None:
 def _abort_request(_result: None, scheduler: Any, request: Any) -> None:
     if serves_speech(scheduler.server_args):
         scheduler.output_streamer.abort(request.rid, request.abort_all)
-
-
-def _refuse_update(original: Callable[..., Any], worker: Any, *args: Any, **kwargs: Any) -> Any:
-    if serves_speech(worker.server_args):
-        return False, "weights of a speech model cannot be updated while it serves; start a server with the new ones"
-    return original(worker, *args, **kwargs)
-
-
-def _graph_capture(original: Callable[..., Any], stream: Any = None) -> Any:
-    import torch
-
-    if stream is None and torch.cuda.is_available() and _served_here():
-        stream = torch.cuda.Stream(priority=_ABOVE_THE_CODEC)
-    return original(stream=stream)
 
 
 def _free_slot(_pool: Any, req: Any) -> None:
@@ -139,29 +95,15 @@ def _served_here() -> bool:
     return serves_speech(get_server_args())
 
 
-_ABOVE_THE_CODEC = -1  # the codec's stream has CUDA's lowest priority, 0
 _SRT = "sglang.srt"
 HOOKS = (
-    Hook(
-        f"{_SRT}.server_args.ServerArgs.add_cli_args",
-        HookType.AFTER,
-        _add_cli_args,
-        why="--delay-pattern and its companions are unknown to `sglang serve`",
-        remove_when="plugins can register command line arguments",
-    ),
-    Hook(
-        f"{_SRT}.server_args.ServerArgs.from_cli_args",
-        HookType.AROUND,
-        _from_cli_args,
-        why="a flag that is no field of the arguments' class is dropped",
-        remove_when="`sglang serve` builds `Engine.server_args_class`",
-    ),
     Hook(
         f"{_SRT}.entrypoints.engine.Engine._launch_detokenizer_subprocesses",
         HookType.AROUND,
         _no_detokenizer,
         why="an idle process of 1 GB that lengthens the start",
         remove_when="the detokenizer can be switched off by an argument",
+        process=HTTP,
     ),
     Hook(
         f"{_SRT}.entrypoints.http_server._setup_and_run_http_server",
@@ -169,6 +111,7 @@ HOOKS = (
         _add_routes,
         why="the speech endpoint and the voices would need a port, a key and a process of their own",
         remove_when="plugins can add routes to the server",
+        process=HTTP,
     ),
     Hook(
         f"{_SRT}.managers.io_struct.GenerateReqInput.contains_mm_input",
@@ -176,6 +119,7 @@ HOOKS = (
         _contains_mm_input,
         why="a request without references would skip the processor, which builds its prompt",
         remove_when="a processor can ask for every request",
+        process=HTTP,
     ),
     Hook(
         f"{_SRT}.managers.io_struct.GenerateReqInput.normalize_batch_and_arguments",
@@ -184,6 +128,7 @@ HOOKS = (
         why="with n above 1 samples share a seed and lose references; lengths of batches go unchecked; a batch "
         "would count as one request where requests are counted",
         remove_when="SGLang expands audio_data and seeds with n",
+        process=HTTP,
     ),
     Hook(
         f"{_SRT}.managers.tokenizer_manager.TokenizerManager.generate_request",
@@ -193,6 +138,7 @@ HOOKS = (
         "is noticed two seconds late; a failed batch leaves its other entries running; our own errors lose their "
         "sentence",
         remove_when="SGLang has a place to finish answers in, and aborts at once what nobody waits for",
+        process=HTTP,
     ),
     Hook(
         f"{_SRT}.managers.schedule_batch.Req.extend_image_inputs",
@@ -200,21 +146,15 @@ HOOKS = (
         _extend_image_inputs,
         why="the model cannot see which request a row belongs to, nor what it has produced",
         remove_when="`ForwardBatch` carries the requests",
+        process=SCHEDULER,
     ),
     Hook(
-        f"{_SRT}.managers.scheduler.Scheduler.init_output_streamer",
+        f"{_SRT}.managers.scheduler.Scheduler.get_output_streamer_class",
         HookType.AFTER,
-        _init_output_streamer,
+        _get_output_streamer_class,
         why="finished requests must wait for their audio, and leave past the detokenizer",
-        remove_when="the output streamer's class is an argument",
-    ),
-    Hook(
-        f"{_SRT}.managers.scheduler_components.batch_result_processor"
-        ".SchedulerBatchResultProcessor._maybe_collect_customized_info",
-        HookType.AROUND,
-        _collect_customized_info,
-        why="the one place that sees every accepted row exactly once",
-        remove_when="SGLang calls back for accepted tokens",
+        remove_when="the output streamer's class can be registered",
+        process=SCHEDULER,
     ),
     Hook(
         f"{_SRT}.managers.scheduler.Scheduler.process_input_requests",
@@ -222,6 +162,7 @@ HOOKS = (
         _process_input_requests,
         why="audio that has become whole leaves between steps, and while no step runs",
         remove_when="the scheduler's loop has a place for plugins",
+        process=SCHEDULER,
     ),
     Hook(
         f"{_SRT}.managers.scheduler.Scheduler.abort_request",
@@ -229,6 +170,7 @@ HOOKS = (
         _abort_request,
         why="SGLang no longer knows a request that waits for its audio",
         remove_when="held requests are the scheduler's own",
+        process=SCHEDULER,
     ),
     Hook(
         f"{_SRT}.mem_cache.memory_pool.ReqToTokenPool.free",
@@ -236,40 +178,58 @@ HOOKS = (
         _free_slot,
         why="an aborted request may leave without passing the output streamer",
         remove_when="every end of a request passes the output streamer",
-    ),
-    Hook(
-        f"{_SRT}.model_executor.runner.decode_cuda_graph_runner.graph_capture",
-        HookType.AROUND,
-        _graph_capture,
-        why="kernels of a decoding step would queue behind the codec's: both would have the lowest priority",
-        remove_when="the capture stream's priority is an argument",
-    ),
-    *(
-        Hook(
-            f"{_SRT}.managers.tp_worker.BaseTpWorker.update_weights_from_{source}",
-            HookType.AROUND,
-            _refuse_update,
-            why="new weights under the codec's thread; a checkpoint of another shape ends the scheduler",
-            remove_when="the codec can be paused for an update",
-        )
-        for source in ("disk", "distributed", "tensor", "ipc")
+        process=SCHEDULER,
     ),
 )
 
-
-def install(hooks: tuple[Hook, ...]) -> None:
-    """Apply every hook.
-
-    Raises:
-        SystemExit: a target is absent, or was patched by somebody else before; SGLang alone would only log that.
-    """
-    taken = [hook.target for hook in hooks if hook.target in HookRegistry._patched]
-    for hook in hooks:
-        HookRegistry.register(hook.target, hook.body, hook.kind)
-    HookRegistry.apply_hooks()
-    absent = [hook.target for hook in hooks if hook.target not in HookRegistry._patched]
-    if taken or absent:
-        raise SystemExit(
-            f"sglang_moss: hooks do not fit this SGLang: patched before {taken}, not found {absent}; "
-            f"tested with {TESTED_SGLANG}"
-        )
+# By whom each is looked for: the scheduler's by `output_streamer`, the HTTP process's by `server.app`.
+PRIVATE_FIELDS = (
+    PrivateFields(
+        "Scheduler",
+        (
+            "ipc_channels.send_to_tokenizer.socket",
+            "idle_sleeper.poller",
+            "tp_worker.model_runner.model",
+            "tp_worker.model_runner.sampler",
+        ),
+        why="audio leaves on the socket to the HTTP process; the codec's thread wakes an idle scheduler; accepted rows "
+        "come from the sampler",
+    ),
+    PrivateFields(
+        "Req",
+        (
+            "rid",
+            "stream",
+            "to_finish",
+            "finished_reason",
+            "finished_output",
+            "sampling_params.stream_interval",
+            "origin_input_ids",
+            "full_untruncated_fill_ids",
+            "extend_end",
+        ),
+        why="a request that has ended is held until its audio has left; a prefill knows its last chunk; the prefix "
+        "cache knows where the prompt ends",
+    ),
+    PrivateFields(
+        "TokenizerManager",
+        (
+            "rid_to_state",
+            "signal_handler_class",
+            "_dispatch_to_scheduler",
+            "_handle_abort_req",
+            "_subprocess_watchdog",
+        ),
+        why="what a client has left is aborted at once; a server that ends tells its clients so",
+    ),
+    PrivateFields(
+        "ReqState",
+        ("text_chunks", "time_stats.api_server_dispatch_time"),
+        why="text of a stream is not kept for its end; only what has reached the scheduler is aborted there",
+    ),
+    PrivateFields(
+        "FastAPI",
+        ("user_middleware", "build_middleware_stack"),
+        why="our layers stand inside SGLang's key check, and around everything",
+    ),
+)

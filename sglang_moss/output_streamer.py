@@ -7,19 +7,24 @@ its KV cache and its slot are free by then, so holding it blocks nobody.
 
 import dataclasses
 import signal
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from sglang.srt.managers.io_struct import AbortReq, BatchStrOutput, BatchTokenIDOutput, wrap_as_pickle
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req
 from sglang.srt.managers.scheduler_components.output_sender import SenderWrapper
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
-from torch import Tensor
+from sglang.srt.runtime_context import get_serving
+from sglang.srt.sampling.sampling_params import SamplingParams
 
+from sglang_moss.capture_stream import check_capture_stream
 from sglang_moss.decode.service import CodecService
+from sglang_moss.hooking import check_fields
+from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.request.speech import SpeechProgress, progress_of
-from sglang_moss.row_sampler import ROWS
 
 META = "speech"  # key of `customized_info` under which our part of `meta_info` travels
 _SHARED_FIELDS = tuple(set(BatchStrOutput.__struct_fields__) & set(BatchTokenIDOutput.__struct_fields__))
@@ -74,30 +79,23 @@ class SpeechStreamer(SchedulerOutputStreamer):
 
     __slots__ = ("_codec", "_held", "_opened", "_sender")
 
-    @classmethod
-    def over(cls, stock: SchedulerOutputStreamer, sender: SpeechSender, codec: CodecService) -> Any:
-        """A streamer with the fields of `stock` that sends through `sender`."""
-        fields = {name: getattr(stock, name) for name in SchedulerOutputStreamer.__dataclass_fields__}
-        streamer = cls(**{**fields, "send_to_detokenizer": sender})
-        streamer._sender = sender
-        streamer._codec = codec
-        streamer._opened = {}  # by request id, requests that the codec knows
-        streamer._held = set()  # ids of those that have ended and wait for their last part
-        return streamer
-
-    def row_accepted(self, req: Req, info: dict[str, Any], i: int) -> None:
-        """Row i of a step became part of a request for good: called exactly once a row, also after a retraction.
-
-        Args:
-            info: what `sampler` left of the step, [B, 1 + n_vq] rows on the host; made an array once a step.
+    def __init__(self, sender: SpeechSender, codec: CodecService, **stock: Any) -> None:
         """
+        Args:
+            stock: the arguments of SGLang's own streamer, whose sender gives way to ours.
+        """
+        super().__init__(**{**stock, "send_to_detokenizer": sender})
+        self._sender = sender
+        self._codec = codec
+        self._opened: dict[str, Req] = {}  # by request id, requests that the codec knows
+        self._held: set[str] = set()  # ids of those that have ended and wait for their last part
+
+    def row_accepted(self, req: Req, row: np.ndarray) -> None:
+        """A row [1 + n_vq] became part of a request for good: called exactly once a row, also after a retraction."""
         progress = progress_of(req)
         if progress is None or isinstance(req.finished_reason, FINISH_ABORT):
             return  # SGLang accepts one more row after an abort, when the slot is free and the codec has forgotten it
-        rows = info[ROWS]
-        if isinstance(rows, Tensor):
-            rows = info[ROWS] = rows.numpy()
-        progress.rows.append(rows[i])
+        progress.rows.append(row)
         if progress.on_slot_freed is None:
             self._open(req, progress)
         self._codec.row_accepted(progress)
@@ -168,7 +166,7 @@ class SpeechStreamer(SchedulerOutputStreamer):
             elif req.rid not in self._held:
                 self._held.add(req.rid)
                 self._codec.finish(req.rid)
-        if passed or args or kwargs:
+        if passed:
             super()._stream_output_generation(passed, return_logprob, *args, **kwargs)
 
     def _send_more(self, reqs: Sequence[Req]) -> None:
@@ -191,19 +189,33 @@ def _as_running_streams(reqs: Sequence[Req]) -> Iterator[None]:
             req.finished_reason, req.stream, req.sampling_params.stream_interval = finished_reason, stream, interval
 
 
-def attach_codec(scheduler: Any) -> None:
-    """Start the codec service of `scheduler` and put a `SpeechStreamer` in the place of its output streamer."""
+def streamer_class(scheduler: Any) -> Callable[..., SpeechStreamer]:
+    """What `scheduler`, which has just loaded our model, makes its output streamer of; starts the codec's thread.
+
+    Raises:
+        RuntimeError: SGLang has not what we rely on; the server does not start.
+    """
+    sample = Req("", "", array("q", [0]), SamplingParams())
+    check_fields(PRIVATE_FIELDS, {"Scheduler": scheduler, "Req": sample})
+    check_capture_stream()
     args = scheduler.server_args
-    model = scheduler.tp_worker.model_runner.model
-    metrics_model = args.served_model_name if args.enable_metrics else None
+    runner = scheduler.tp_worker.model_runner
+    model = runner.model
+    metrics_model = get_serving().served_model_name if args.enable_metrics else None
     codec = CodecService(
         model.codec, model.decoder_state, model.tokens, args.codec_address, args.codec_voices, metrics_model
     )
     sender = SpeechSender(scheduler.ipc_channels.send_to_tokenizer.socket)
-    scheduler.output_streamer = SpeechStreamer.over(scheduler.output_streamer, sender, codec)
-    scheduler.ipc_channels = dataclasses.replace(
-        scheduler.ipc_channels, send_to_tokenizer=AbortWatcher(sender.socket, scheduler.output_streamer.forget)
-    )
+
+    def build(**stock: Any) -> SpeechStreamer:
+        streamer = SpeechStreamer(sender, codec, **stock)
+        runner.sampler.on_row = streamer.row_accepted
+        scheduler.ipc_channels = dataclasses.replace(
+            scheduler.ipc_channels, send_to_tokenizer=AbortWatcher(sender.socket, streamer.forget)
+        )
+        return streamer
+
     scheduler.idle_sleeper.poller.register(codec.woken)
     # Ctrl-C in a terminal reaches every process; the HTTP process finishes what runs, and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return build

@@ -40,20 +40,6 @@ class NativeCpuPlatform(CpuDeviceMixin, SRTPlatform):
     def get_default_attention_backend(self) -> str:
         return "torch_native"
 
-    def get_mha_kv_pool_cls(self) -> type:
-        from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool
-
-        return MHATokenToKVPool
-
-    def get_paged_allocator_cls(self) -> Any:
-        from sglang.srt.mem_cache.allocator import TokenToKVPoolAllocator
-
-        def build(size: int, page_size: int, **kwargs: Any) -> TokenToKVPoolAllocator:
-            assert page_size == 1, f"torch's attention reads pages of one row, got {page_size}"
-            return TokenToKVPoolAllocator(size, **kwargs)
-
-        return build
-
     def is_pin_memory_available(self, device: Any = None) -> bool:  # noqa: ARG002
         return False
 

@@ -18,7 +18,8 @@ def register() -> None:
         SystemExit: a registration or a hook failed; the message says which, and for which SGLang this was tested.
     """
     try:
-        from sglang_moss.hooks import HOOKS, install
+        from sglang_moss.hooking import install
+        from sglang_moss.hooks import HOOKS
 
         _register_with_sglang()
         install(HOOKS)
@@ -31,6 +32,7 @@ def register() -> None:
 
 def _register_with_sglang() -> None:
     """SGLang's public registries, from the configuration to the warm-up."""
+    from sglang.srt.arg_groups.resolution_hooks import register_resolution_hook
     from sglang.srt.entrypoints.engine import Engine
     from sglang.srt.entrypoints.warmup import warmup
     from sglang.srt.layers.sampler import register_sampler_backend
@@ -45,7 +47,8 @@ def _register_with_sglang() -> None:
     from sglang_moss.prefix_cache import build_cache
     from sglang_moss.processor import MossTTSDProcessor, TokenizerAsProcessor
     from sglang_moss.row_sampler import build_sampler
-    from sglang_moss.server_args import RADIX_CACHE_BACKEND, WARMUP, MossServerArgs
+    from sglang_moss.server_args import WARMUP, MossServerArgs, bound_kv_cache
+    from sglang_moss.supported_args import RADIX_CACHE_BACKEND
     from sglang_moss.warmup import speak_once
 
     AutoConfig.register(MODEL_TYPE, MossTTSDConfig)
@@ -59,4 +62,5 @@ def _register_with_sglang() -> None:
         register_sampler_backend(backend, build_sampler)
     engine: Any = Engine  # its field is annotated as an instance, and used as a class
     engine.server_args_class = MossServerArgs
+    register_resolution_hook("handle_gpu_memory_settings")(bound_kv_cache)
     warmup(WARMUP)(speak_once)

@@ -36,6 +36,8 @@ class TokenizerAsProcessor:
 class MossTTSDProcessor(BaseMultimodalProcessor):
     """From `GenerateReqInput` to a `SpeechRequest`."""
 
+    auto_mm_processor_worker_num = 1  # nothing is processed in SGLang's own workers, which would each load a tokenizer
+    generates_input_ids_from_raw_prompt = True  # spares SGLang's own tokenization of the script
     models = [MossTTSDdelayWithCodec]  # noqa: RUF012 (SGLang's way of registering)
 
     def __init__(self, hf_config: Any, server_args: MossServerArgs, _processor: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,46 +1,66 @@
 """The sampler that SGLang calls after our model: the model has drawn already, this hands the rows on.
 
 The model returns rows [B, 1 + n_vq] (text id, codes) in the place of logits. Column 0 goes back to SGLang as the next
-token id; whole rows are copied to the host, to be picked up (`SpeechStreamer.row_accepted`) once SGLang has accepted
-the token.
+token id; whole rows ride along as SGLang's auxiliary output, which SGLang copies to the host with its own and hands to
+`AcceptedRows.consume` once it has committed the tokens.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
 from sglang.srt.layers.logits_processor import LogitsProcessorOutput
 from sglang.srt.layers.sampler import Sampler
+from sglang.srt.managers.auxiliary_output import CommittedTokens
 from sglang.srt.runtime_context import get_server_args
 from torch import Tensor
 
 from sglang_moss.server_args import serves_speech
 
-ROWS = "speech_rows"
+OnRow = Callable[[Any, np.ndarray], None]  # takes a request of SGLang's and its row [1 + n_vq]
+
+
+@dataclass(frozen=True)
+class DrawnRows:
+    """Rows of one step on the device, [B, 1 + n_vq] int64."""
+
+    rows: Tensor
+    on_row: OnRow
+
+    def copy_to_host(self, copy_tensor: Callable[[Tensor], Tensor]) -> "AcceptedRows":
+        return AcceptedRows(copy_tensor(self.rows), self.on_row)
+
+
+@dataclass(frozen=True)
+class AcceptedRows:
+    """Rows of one step on the host, whole once SGLang has waited for its copies."""
+
+    rows: Tensor
+    on_row: OnRow
+
+    def consume(self, batch: Any, commits: Sequence[CommittedTokens | None]) -> None:
+        """Hand on each row whose token was committed: exactly once a row, also after a retraction."""
+        rows = self.rows.numpy()
+        for i, (req, commit) in enumerate(zip(batch.reqs, commits, strict=True)):
+            if commit is not None:
+                self.on_row(req, rows[i])
 
 
 class RowSampler(Sampler):
     """Takes the drawn rows apart; no draw happens here."""
 
+    on_row: OnRow | None = None  # whoever wants the accepted rows; set once the scheduler is made
+
     def forward(self, logits_output: LogitsProcessorOutput, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
-        rows = logits_output.next_token_logits
-        assert rows is not None
-        carried: Any = {ROWS: _to_host(rows)}  # indexed by request, like the lists SGLang expects here
-        logits_output.customized_info = carried
-        # A clone: a captured graph's output is overwritten by the next replay, while the copy stream still reads.
-        return rows[:, 0].clone()
+        drawn = logits_output.next_token_logits
+        assert drawn is not None
+        # Clones: a captured graph's output is overwritten by the next replay, while the copy stream still reads.
+        if self.on_row is not None:
+            logits_output.auxiliary_device_output = DrawnRows(drawn.clone(), self.on_row)
+        return drawn[:, 0].clone()
 
 
 def build_sampler() -> Sampler:
     """Factory for SGLang's registry of samplers: ours for our model, stock for any other."""
     return RowSampler() if serves_speech(get_server_args()) else Sampler()
-
-
-def _to_host(rows: Tensor) -> Tensor:
-    """A copy on the host; on a GPU it is whole once this stream's work is, for which SGLang waits before it reads.
-
-    The next replay of a graph comes on the same stream, so it overwrites `rows` after they have been copied.
-    """
-    if not rows.is_cuda:
-        return rows.clone()
-    host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
-    return host.copy_(rows, non_blocking=True)

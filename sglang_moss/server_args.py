@@ -4,52 +4,28 @@ This module is imported in every process of the server, wherever the arguments a
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass
+from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass, field_names
+from sglang.srt.arg_groups.overrides import declare_resolution, resolving_view
 from sglang.srt.server_args import ServerArgs
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.config import ARCHITECTURE
+from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 
 WARMUP = "sglang_moss"
-RADIX_CACHE_BACKEND = "sglang_moss"
 _DEFAULT_MAX_RUNNING_REQUESTS = 128
 _QUEUED_PER_RUNNING = 4
 _SECRETS = ("api_key", "admin_api_key", "ssl_keyfile_password")
 
-# Features of SGLang that assume one token a row, a shared prefix of generated rows, or client code in the sampler.
-_UNSUPPORTED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "tp_size": (lambda n: n > 1, "--tp-size above 1"),
-    "pp_size": (lambda n: n > 1, "--pp-size above 1"),
-    "dp_size": (lambda n: n > 1, "--dp-size above 1"),
-    "nnodes": (lambda n: n > 1, "--nnodes above 1"),
-    "tokenizer_worker_num": (lambda n: n > 1, "--tokenizer-worker-num above 1"),
-    "speculative_algorithm": (bool, "--speculative-algorithm"),
-    "disaggregation_mode": (lambda mode: mode != "null", "--disaggregation-mode"),
-    "enable_mixed_chunk": (bool, "--enable-mixed-chunk"),
-    "enable_hierarchical_cache": (bool, "--enable-hierarchical-cache"),
-    "enable_streaming_session": (bool, "--enable-streaming-session"),
-    "enable_lora": (bool, "--enable-lora"),
-    "lora_paths": (bool, "--lora-paths"),
-    "enable_tokenizer_batch_encode": (bool, "--enable-tokenizer-batch-encode"),
-    "enable_custom_logit_processor": (bool, "--enable-custom-logit-processor"),
-    "enable_return_hidden_states": (bool, "--enable-return-hidden-states"),
-    "enable_memory_saver": (bool, "--enable-memory-saver"),
-    "preferred_sampling_params": (bool, "--preferred-sampling-params"),
-    "skip_tokenizer_init": (bool, "--skip-tokenizer-init"),
-    "is_embedding": (bool, "--is-embedding"),
-    "radix_cache_backend": (lambda name: name not in (None, RADIX_CACHE_BACKEND), "--radix-cache-backend"),
-}
 _LEAST = {
     "codec_slots": 2,
     "codec_voices": 0,
@@ -63,9 +39,8 @@ _LEAST = {
 }
 
 
-@dataclass
-class MossServerArgs(ServerArgs):
-    """`ServerArgs` of a server that may serve MOSS-TTSD; without `delay_pattern`, the stock arguments.
+class MossServerArgs(ServerArgs, kw_only=True):
+    """`ServerArgs` of a server of MOSS-TTSD, or, where the model is no fused checkpoint, the stock arguments.
 
     Raises:
         SystemExit: `delay_pattern` and the model do not belong together, or an argument does not go with it.
@@ -122,30 +97,34 @@ class MossServerArgs(ServerArgs):
     codec_address: str | None = None  # where the codec listens; made up at start
 
     def __post_init__(self) -> None:
-        fused = is_fused(self.model_path)
-        if self.delay_pattern and not fused:
+        super().__post_init__()
+        if is_fused(self.model_path):
+            self.delay_pattern = True
+        elif self.delay_pattern:
             raise SystemExit(
                 f"sglang_moss: --delay-pattern serves fused MOSS-TTSD checkpoints, but {self.model_path} is none; "
                 "make one with `python -m sglang_moss.fuse`, or leave the flag out"
             )
-        if fused and not self.delay_pattern:
-            raise SystemExit(f"sglang_moss: {self.model_path} is a fused MOSS-TTSD checkpoint: add --delay-pattern")
-        if self.delay_pattern:
-            self._refuse_unsupported()
+        if self.delay_pattern and self.codec_address is None:  # else made from a checked one, in another process
+            refuse_unsupported(self)
+            self._check_own()
             self._set_defaults()
-        super().__post_init__()
-        if self.delay_pattern and self.max_total_tokens is None:
-            # More could never be used; a tiny model on a large card would ask for it.
-            n_requests = self.max_running_requests or _DEFAULT_MAX_RUNNING_REQUESTS
-            max_total_tokens = (n_requests + 1) * self._context_len()
-            self.override("sglang_moss", max_total_tokens=max_total_tokens)
 
     def __repr__(self) -> str:
-        """For SGLang's start-up log, which would print keys in clear."""
-        shown = {field.name: repr(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        for name in _SECRETS:
-            shown[name] = "***" if getattr(self, name) else shown[name]
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown.items())})"
+        fields = {name: getattr(self, name) for name in sorted(field_names(type(self)))}
+        shown = (f"{name}={value!r}" for name, value in _without_secrets(fields).items())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def resolved_dict(self) -> dict[str, Any]:
+        """For SGLang's start-up log and `/server_info`, which would show keys in clear."""
+        return _without_secrets(super().resolved_dict())
+
+    @staticmethod
+    def add_cli_args(parser: argparse.ArgumentParser) -> None:
+        """SGLang's arguments and ours."""
+        ServerArgs.add_cli_args(parser)
+        ours = [name for name in field_names(MossServerArgs) if name not in field_names(ServerArgs)]
+        add_cli_args_from_dataclass(parser, MossServerArgs, fields=sorted(ours))
 
     @property
     def reference_limits(self) -> ReferenceLimits:
@@ -160,10 +139,7 @@ class MossServerArgs(ServerArgs):
             max_bytes=self.reference_max_bytes,
         )
 
-    def _refuse_unsupported(self) -> None:
-        for name, (is_set, flag) in _UNSUPPORTED.items():
-            if is_set(getattr(self, name)):
-                raise SystemExit(f"sglang_moss: {flag} does not go with --delay-pattern; leave it out")
+    def _check_own(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
@@ -171,7 +147,8 @@ class MossServerArgs(ServerArgs):
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
 
-    def _context_len(self) -> int:
+    def context_rows(self) -> int:
+        """Rows that one request may have."""
         config = json.loads((Path(self.model_path) / "config.json").read_text(encoding="utf-8"))
         return self.context_length or config["language_config"]["max_position_embeddings"]
 
@@ -181,15 +158,14 @@ class MossServerArgs(ServerArgs):
         if self.max_queued_speech is None:
             self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests
         if self.log_level_http is None:
-            self.log_level_http = (
-                "warning"  # the access log is ours: uvicorn's has paths, and with them names of voices
-            )
-        if self.codec_address is None:
-            self.codec_address = (
-                f"ipc://{Path(tempfile.gettempdir()) / f'sglang-moss-{os.getpid()}-{uuid.uuid4().hex}'}"
-            )
-        if not self.skip_server_warmup:  # SGLang's own warm-up has no audio in it
-            self.skip_server_warmup = True
+            # The access log is ours: uvicorn's has paths, and with them names of voices.
+            self.log_level_http = "warning"
+        socket = f"sglang-moss-{os.getpid()}-{uuid.uuid4().hex}"
+        self.codec_address = f"ipc://{Path(tempfile.gettempdir()) / socket}"
+        if self.skip_server_warmup:
+            # SGLang asks the server for something right after a warm-up that it skips, before the server listens.
+            self.skip_server_warmup = False
+        else:
             self.warmups = f"{self.warmups},{WARMUP}" if self.warmups else WARMUP
         self.radix_cache_backend = RADIX_CACHE_BACKEND
         self.incremental_streaming_output = True  # an event carries what is new
@@ -201,11 +177,15 @@ def serves_speech(server_args: Any) -> bool:
     return bool(getattr(server_args, "delay_pattern", False))
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add our fields to the command line of `sglang serve`."""
-    stock = {field.name for field in dataclasses.fields(ServerArgs)}
-    ours = [field.name for field in dataclasses.fields(MossServerArgs) if field.name not in stock]
-    add_cli_args_from_dataclass(parser, MossServerArgs, fields=ours)
+def bound_kv_cache(server_args: Any, previous: Callable[[Any], None]) -> None:
+    """Step of SGLang's resolution: no more rows of KV cache than requests can fill, where the user names no number.
+
+    A tiny model on a large card would ask for far more.
+    """
+    if serves_speech(server_args) and resolving_view(server_args).max_total_tokens is None:
+        n_rows = (server_args.max_running_requests + 1) * server_args.context_rows()
+        declare_resolution(server_args, "sglang_moss", max_total_tokens=n_rows)
+    previous(server_args)
 
 
 def is_fused(model_path: str) -> bool:
@@ -215,3 +195,7 @@ def is_fused(model_path: str) -> bool:
         return ARCHITECTURE in (config.get("architectures") or ())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
+
+
+def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    return values | {name: "***" for name in _SECRETS if values.get(name)}

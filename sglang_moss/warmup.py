@@ -1,18 +1,29 @@
-"""A first request before the server says that it is ready: it compiles kernels and proves the whole path."""
+"""A first request before the server says that it is ready: it compiles kernels and proves the whole path.
 
+It also proves that SGLang still calls every hook: one that is passed by would do nothing, silently.
+"""
+
+import asyncio
 from typing import Any
+
+from sglang_moss import TESTED_SGLANG, hooking
+from sglang_moss.hooks import HOOKS
+from sglang_moss.request.codec_client import CodecClient
 
 _TEXT = "[S1] One, two, three."
 _FRAMES = 8
+_NOBODY = "sglang-moss-nobody"  # id of no request
+_HOOKS_SECONDS = 10.0  # for the scheduler to come to the end of a request, and to the abort of nobody
+_POLL_SECONDS = 0.05
 
 
 async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
     """Let the server speak a few frames.
 
     Raises:
-        RuntimeError: the answer holds no audio; the server must not start.
+        RuntimeError: the answer holds no audio, or a hook has not run; the server must not start.
     """
-    from sglang.srt.managers.io_struct import GenerateReqInput
+    from sglang.srt.managers.io_struct import AbortReq, GenerateReqInput
 
     request = GenerateReqInput(
         text=_TEXT, sampling_params={"max_new_tokens": _FRAMES, "ignore_eos": True, "sampling_seed": 0}
@@ -21,3 +32,24 @@ async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
     n_frames = answer["meta_info"].get("audio_frames")
     if n_frames != _FRAMES:
         raise RuntimeError(f"the warm-up request gave {n_frames} frames of audio, expected {_FRAMES}")
+    tokenizer_manager._dispatch_to_scheduler(AbortReq(rid=_NOBODY))
+    await check_hooks(tokenizer_manager.server_args.codec_address)
+
+
+async def check_hooks(codec_address: str) -> None:
+    """Wait until every hook has run.
+
+    Raises:
+        RuntimeError: SGLang has passed one by.
+    """
+    codec = CodecClient(codec_address, n_vq=1)  # no codes are asked for
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _HOOKS_SECONDS
+    while True:
+        runs = {hooking.HTTP: hooking.runs(), hooking.SCHEDULER: await codec.hook_runs()}
+        unused = hooking.unused(HOOKS, runs)
+        if not unused:
+            return
+        if loop.time() > deadline:
+            raise RuntimeError(f"sglang_moss: SGLang no longer calls {', '.join(unused)}; tested with {TESTED_SGLANG}")
+        await asyncio.sleep(_POLL_SECONDS)

@@ -55,7 +55,7 @@ class Admission:
             raise self._full(1)
 
     def ticket(self, record: RequestRecord) -> "Ticket":
-        """For one HTTP request, which must `leave` at its end."""
+        """For one HTTP request, which must `release` at its end."""
         self.n_requests += 1
         return Ticket(self, record)
 
@@ -110,7 +110,7 @@ class Ticket:
         self._record = record
         self._n_places = 0
         self._n_bytes = 0
-        self._has_left = False
+        self._is_released = False
 
     def claim(self, n: int) -> None:
         """Have at least `n` places altogether.
@@ -118,7 +118,7 @@ class Ticket:
         Raises:
             QueueFull: there are not so many.
         """
-        if n <= self._n_places or self._has_left:
+        if n <= self._n_places or self._is_released:
             return
         try:
             self._admission.take(n - self._n_places, self._n_places)
@@ -133,7 +133,7 @@ class Ticket:
         Raises:
             QueueFull: there is no room for them.
         """
-        if self._has_left:
+        if self._is_released:
             return
         self._admission.hold(n_bytes)
         self._n_bytes += n_bytes
@@ -144,7 +144,7 @@ class Ticket:
 
     def release(self) -> None:
         """Give all places back; the second time it does nothing."""
-        if not self._has_left:
-            self._has_left = True
+        if not self._is_released:
+            self._is_released = True
             n_spoken = self._n_places if self._record.audio_seconds else 0
-            self._admission.leave(self._n_places, n_spoken, self._n_bytes)
+            self._admission.release(self._n_places, n_spoken, self._n_bytes)

@@ -48,23 +48,23 @@ class Narration:
         """
         plan, engine = self._plan, self._engine
         n_parts = len(plan.parts)
-        joiner = Crossfade(int(_CROSSFADE_SECONDS * engine.sample_rate) if n_parts > 1 else 0)
+        crossfade = Crossfade(int(_CROSSFADE_SECONDS * engine.sample_rate) if n_parts > 1 else 0)
         earlier: list[Clip] = []
         for i in range(n_parts):
             n_frames = self._n_samples // engine.frame_samples
             if plan.max_frames is not None and n_frames >= plan.max_frames:
                 break
             if i:
-                joiner.next_part()
+                crossfade.next_part()
             session = plan.session(i, n_frames, earlier)
             spoken: list[np.ndarray] = []
             async with contextlib.aclosing(self._speak(session, i)) as samples:
                 async for pcm in samples:
                     if i + 1 < n_parts and plan.can_carry:
                         spoken.append(pcm)
-                    yield joiner.add(pcm)
+                    yield crossfade.add(pcm)
             earlier = self._carried(earlier, i, spoken)
-        yield joiner.finish()
+        yield crossfade.finish()
 
     async def _speak(self, session: Session, i: int) -> AsyncGenerator[np.ndarray, None]:
         meta: dict[str, Any] = {}

@@ -8,6 +8,7 @@ a queue, rows are read off the requests where the scheduler appends them, parts 
 queue, and each side wakes the other with an empty message on an in-process socket, one at a time.
 """
 
+import json
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 import zmq
 
+from sglang_moss import hooking
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.runner import DecoderRunner
 from sglang_moss.codec.state import DecoderState
@@ -206,8 +208,8 @@ class _Worker:
             if payloads == [CANCEL]:
                 self._waiting = deque(w for w in self._waiting if w[:2] != (client, job))
                 continue
-            if not payloads:  # somebody asks whether this thread answers
-                self._encode_requests.send_multipart([client, job, b""])
+            if not payloads:  # somebody asks whether this thread answers, and what this process has seen of hooks
+                self._encode_requests.send_multipart([client, job, b"", json.dumps(hooking.runs()).encode()])
                 continue
             waveforms = [torch.from_numpy(np.frombuffer(bytearray(p), np.float32)) for p in payloads]
             self._waiting.append((client, job, waveforms))

@@ -21,13 +21,14 @@ from sglang.srt.runtime_context import get_server_args
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sglang_moss.capture_stream import set_capture_stream
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec.state import codec_dtype, stream_slots
 from sglang_moss.config import MossTTSDConfig
 from sglang_moss.request.speech import SpeechProgress, progress_of
 from sglang_moss.server_args import serves_speech
-from sglang_moss.step import eager as rows
+from sglang_moss.step import eager
 from sglang_moss.step.slots import SlotState, to_device
 
 _CODEC_PREFIX = "codec_model."
@@ -42,7 +43,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
     def __init__(self, config: MossTTSDConfig, quant_config: Any = None, prefix: str = "") -> None:
         server_args: Any = get_server_args()
         if not serves_speech(server_args):
-            raise ValueError("this checkpoint is a fused MOSS-TTSD: start the server with --delay-pattern")
+            raise ValueError("this checkpoint is a fused MOSS-TTSD: serve it with `sglang serve --delay-pattern`")
         language_config = config.language_config
         language_config.tie_word_embeddings = False  # the text head is always a tensor of its own, `lm_heads.0`
         super().__init__(language_config, quant_config, prefix)
@@ -71,6 +72,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             device=self.code_embedding.device,
         )
         self._step = _step_functions(self.code_embedding.device)
+        set_capture_stream()
 
     @torch.no_grad()
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (SGLang calls it by the first three)
@@ -81,7 +83,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         *args: Any,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> LogitsProcessorOutput:
-        """One step; `next_token_logits` of the answer holds the drawn rows, [B, 1 + n_vq] int64 (see `sampler`)."""
+        """One step; `next_token_logits` of the answer holds the drawn rows, [B, 1 + n_vq] int64 (see `row_sampler`)."""
         slots = forward_batch.req_pool_indices.long()
         if forward_batch.forward_mode.is_extend():
             drawn = self._prefill(input_ids, positions, forward_batch, slots)
@@ -189,7 +191,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
 def _step_functions(device: torch.device) -> ModuleType:
     """`begin_step`, `embed_rows` and `finish_step` for tensors on `device`."""
     if device.type != "cuda":
-        return rows
+        return eager
     from sglang_moss.step.kernels import step
 
     return step
@@ -214,7 +216,7 @@ class _PrefillChunk:
         item = batch.mm_inputs[i] if batch.mm_inputs is not None else None
         req = getattr(item, "req", None)
         # A request that SGLang aborted before its prefill, and a health check, come without an item.
-        is_last = req is None or req.extend_range.end == len(req.full_untruncated_fill_ids)
+        is_last = req is None or req.extend_end == len(req.full_untruncated_fill_ids)
         progress = None if req is None else progress_of(req)
         return cls(progress, int(prefixes[i]), int(lengths[i]), int(sum(lengths[:i])), is_last)
 

@@ -6,6 +6,7 @@ time are encoded once.
 
 import asyncio
 import itertools
+import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class CodecClient:
         self._socket = zmq.asyncio.Context.instance().socket(zmq.DEALER)
         self._socket.connect(address)
         self._jobs = itertools.count()
-        self._pending: dict[bytes, asyncio.Future[list[np.ndarray]]] = {}
+        self._pending: dict[bytes, asyncio.Future[list[bytes]]] = {}
         self._reader: asyncio.Task | None = None
 
     async def encode(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -38,13 +39,27 @@ class CodecClient:
         Raises:
             MossError: the codec failed, or did not answer in time.
         """
+        answers = await self._ask([w.astype(np.float32).tobytes() for w in waveforms])
+        return [self._codes(payload) for payload in answers]
+
+    async def hook_runs(self) -> dict[str, int]:
+        """How often each hook has run in the scheduler process, once the codec's thread has come to answer.
+
+        Raises:
+            MossError: see `encode`.
+        """
+        [answer] = await self._ask([])
+        return json.loads(answer)
+
+    async def _ask(self, payloads: Sequence[bytes]) -> list[bytes]:
+        """What the codec's thread answers; it takes jobs between two steps of its own."""
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_answers())
         job = str(next(self._jobs)).encode()
         answer = asyncio.get_running_loop().create_future()
         self._pending[job] = answer
         try:
-            await self._socket.send_multipart([job, *(w.astype(np.float32).tobytes() for w in waveforms)])
+            await self._socket.send_multipart([job, *payloads])
             return await asyncio.wait_for(answer, _ENCODE_TIMEOUT_S)
         except TimeoutError:
             raise MossError(f"the codec did not encode a reference within {_ENCODE_TIMEOUT_S} s") from None
@@ -53,26 +68,16 @@ class CodecClient:
             if answer.cancelled() or not answer.done():
                 self._socket.send_multipart([job, CANCEL])
 
-    async def ping(self) -> None:
-        """Return once the codec's thread has answered, between two steps of its own.
-
-        Raises:
-            MossError: see `encode`.
-        """
-        await self.encode(())
-
     async def _read_answers(self) -> None:
         while True:
             job, error, *payloads = await self._socket.recv_multipart()
             answer = self._pending.get(job)
             if answer is None or answer.done():
                 continue  # its request has gone
-            try:
-                if error:
-                    raise MossError(error.decode())
-                answer.set_result([self._codes(payload) for payload in payloads])
-            except Exception as failure:  # whatever it is, it is that request's, and the next answer must be read
-                answer.set_exception(failure)
+            if error:
+                answer.set_exception(MossError(error.decode()))
+            else:
+                answer.set_result(payloads)
 
     def _codes(self, payload: bytes) -> np.ndarray:
         return np.frombuffer(payload, np.int16).reshape(-1, self._n_vq).astype(np.int32)

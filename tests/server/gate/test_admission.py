@@ -84,7 +84,7 @@ def test_the_wait_is_what_the_last_ends_say():
         done.release()  # had no place
     assert wait() == 10
     for _ in range(4):  # one each 3 seconds
-        admission.leave(0, 1, 0)
+        admission.release(0, 1, 0)
         clock.now += 3
     assert wait() == 3
     assert wait(5) == 15

@@ -1,0 +1,33 @@
+"""The stream on which SGLang captures the language model's graphs, above the codec's.
+
+Kernels of a captured graph keep the priority of the stream that they were captured on. With equal priorities those of a
+decoding step would queue behind the codec's.
+"""
+
+import torch
+from sglang.srt.runtime_context import set_stream
+
+_NAME = "cuda_graph_capture"  # by which SGLang's graph runners ask for it
+_ABOVE_THE_CODEC = -1  # the codec's stream has CUDA's lowest priority, 0
+
+
+def set_capture_stream() -> None:
+    """Give SGLang a stream of higher priority to capture on; before any graph is captured."""
+    if torch.cuda.is_available():
+        set_stream(_NAME, torch.cuda.Stream(priority=_ABOVE_THE_CODEC))
+
+
+def check_capture_stream() -> None:
+    """
+    Raises:
+        RuntimeError: SGLang captures on another stream than ours, so that the codec would delay the language model.
+    """
+    if not torch.cuda.is_available():
+        return
+    from sglang.srt.model_executor.runner_utils.pool import get_or_create_global_graph_capture_stream
+
+    priority = get_or_create_global_graph_capture_stream().priority
+    if priority != _ABOVE_THE_CODEC:
+        raise RuntimeError(
+            f"sglang_moss: SGLang captures graphs on a stream of priority {priority}, expected {_ABOVE_THE_CODEC}"
+        )
