@@ -3,33 +3,24 @@
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import av
 import numpy as np
 from av.error import FFmpegError
 
+from sglang_moss.audio.formats import FILE_FORMATS, FileEncoder
+
 STDOUT = Path("-")
-
-
-@dataclass(frozen=True)
-class _Format:
-    container: str  # FFmpeg's names
-    codec: str
-
-
-_FORMATS = {
-    ".wav": _Format("wav", "pcm_s16le"),
-    ".mp3": _Format("mp3", "libmp3lame"),
-    ".flac": _Format("flac", "flac"),
-    ".opus": _Format("ogg", "libopus"),
-    ".ogg": _Format("ogg", "libopus"),
-    ".aac": _Format("adts", "aac"),
-    ".m4a": _Format("ipod", "aac"),
+_FORMATS = {  # by suffix
+    ".wav": FILE_FORMATS["wav"],
+    ".mp3": FILE_FORMATS["mp3"],
+    ".flac": FILE_FORMATS["flac"],
+    ".opus": FILE_FORMATS["opus"],
+    ".ogg": FILE_FORMATS["opus"],
+    ".aac": FILE_FORMATS["aac"],
+    ".m4a": FILE_FORMATS["m4a"],
 }
 
 
@@ -49,26 +40,12 @@ class AudioFile:
         found = _FORMATS[".wav" if path == STDOUT else path.suffix.lower()]
         self._path = path
         self._beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self._sample_rate = sample_rate
-        self._n_samples = 0
         target = _Pipe() if path == STDOUT else str(self._beside)
-        self._container = av.open(target, "w", format=found.container)
-        stream = self._container.add_stream(found.codec, rate=sample_rate)
-        assert isinstance(stream, av.AudioStream), "every codec above is one of audio"
-        stream.layout = "mono"
-        self._stream = stream
+        self._file = FileEncoder(target, found, sample_rate, growing=False)
 
     def write(self, pcm: bytes) -> None:
         """Add 16-bit little-endian mono samples."""
-        samples = np.frombuffer(pcm, "<i2")
-        if not len(samples):
-            return
-        frame = av.AudioFrame.from_ndarray(samples[None, :], format="s16", layout="mono")
-        frame.sample_rate = self._sample_rate
-        frame.time_base = Fraction(1, self._sample_rate)
-        frame.pts = self._n_samples
-        self._n_samples += len(samples)
-        self._container.mux(self._stream.encode(frame))
+        self._file.encode(np.frombuffer(pcm, "<i2"))
 
     def __enter__(self) -> Self:
         return self
@@ -78,13 +55,12 @@ class AudioFile:
     ) -> None:
         try:
             if error is None:
-                self._container.mux(self._stream.encode(None))
-                self._container.close()
+                self._file.finish()
                 if self._path != STDOUT:
                     self._beside.replace(self._path)
             else:
                 with suppress(FFmpegError):  # what it was left for matters more
-                    self._container.close()
+                    self._file.close()
         finally:
             self._beside.unlink(missing_ok=True)
 
@@ -92,7 +68,7 @@ class AudioFile:
 class _Pipe:
     """Standard output as a file that cannot seek: the lengths in the WAV's header stay open."""
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, /) -> int:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return len(data)

@@ -4,12 +4,11 @@ WAV and raw PCM are written here, everything else by FFmpeg's libraries. Since a
 a WAV says the largest length there is (as OpenAI's does), and FLAC says none.
 """
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import av
 import numpy as np
 
+from sglang_moss.audio.formats import FILE_FORMATS, FileEncoder, FileFormat
 from sglang_moss.audio.wav import wav_header
 
 from .fields import AudioFormat
@@ -29,36 +28,28 @@ class Encoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Format:
-    media_type: str
-    container: str = ""  # FFmpeg's name; none: written here
-    codec: str = ""
-    bit_rate: int | None = None
-    options: tuple[tuple[str, str], ...] = ()  # of the container
-
-
-# mp3: neither a tag nor a header that would want the length. ogg: pages of 0.1 s, else a second waits for its page.
-_FORMATS: dict[AudioFormat, _Format] = {
-    "mp3": _Format("audio/mpeg", "mp3", "libmp3lame", 96_000, (("write_xing", "0"), ("id3v2_version", "0"))),
-    "opus": _Format("audio/ogg", "ogg", "libopus", 64_000, (("page_duration", "100000"),)),
-    "aac": _Format("audio/aac", "adts", "aac", 96_000),
-    "flac": _Format("audio/flac", "flac", "flac"),
-    "wav": _Format("audio/wav"),
-    "pcm": _Format("audio/pcm"),
+_MEDIA_TYPES: dict[AudioFormat, str] = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
 }
 
 
 def media_type(audio_format: AudioFormat) -> str:
-    return _FORMATS[audio_format].media_type
+    return _MEDIA_TYPES[audio_format]
 
 
 def make_encoder(audio_format: AudioFormat, sample_rate: int) -> Encoder:
     """An encoder of [L] int16 mono samples at `sample_rate` Hz."""
-    found = _FORMATS[audio_format]
-    if found.container:
-        return _LibavEncoder(found, sample_rate)
-    return _RawEncoder(_endless_wav_header(sample_rate) if audio_format == "wav" else b"")
+    match audio_format:
+        case "pcm":
+            return _RawEncoder(b"")
+        case "wav":
+            return _RawEncoder(_endless_wav_header(sample_rate))
+    return _GrowingEncoder(FILE_FORMATS[audio_format], sample_rate)
 
 
 class _RawEncoder:
@@ -77,12 +68,12 @@ class _RawEncoder:
 
 
 class _Sink:
-    """A file that can only grow, as far as FFmpeg can see."""
+    """Keeps what is written until it is taken."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, /) -> int:
         self._data += data
         return len(data)
 
@@ -92,37 +83,19 @@ class _Sink:
         return data
 
 
-class _LibavEncoder:
-    """One container with one stream. Where a codec does not know the sample rate, the next higher one it knows."""
+class _GrowingEncoder:
+    """A file of FFmpeg's, taken away while it grows."""
 
-    def __init__(self, made: _Format, sample_rate: int) -> None:
-        self._sample_rate = sample_rate
-        self._n_samples = 0
+    def __init__(self, file_format: FileFormat, sample_rate: int) -> None:
         self._sink = _Sink()
-        sink: Any = self._sink
-        self._container = av.open(
-            sink, "w", format=made.container, options={"flush_packets": "1", **dict(made.options)}
-        )
-        rates = sorted(av.Codec(made.codec, "w").audio_rates or [sample_rate])
-        rate = next((r for r in rates if r >= sample_rate), rates[-1])
-        self._stream: Any = self._container.add_stream(made.codec, rate=rate, layout="mono")
-        if made.bit_rate is not None:
-            self._stream.bit_rate = made.bit_rate
+        self._file = FileEncoder(self._sink, file_format, sample_rate, growing=True)
 
     def encode(self, pcm: np.ndarray) -> bytes:
-        if not len(pcm):
-            return b""
-        samples = np.ascontiguousarray(pcm[None], np.int16)
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate = self._sample_rate
-        frame.pts = self._n_samples
-        self._n_samples += len(pcm)
-        self._container.mux(self._stream.encode(frame))
+        self._file.encode(pcm)
         return self._sink.take()
 
     def finish(self) -> bytes:
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        self._file.finish()
         return self._sink.take()
 
 
