@@ -17,8 +17,8 @@ import pytest
 import soundfile
 from fake_speech_server import FakeServer, fake_speech_server, speech_answer, tone_wav
 from golden_data import GOLDEN, golden_arrays, golden_json
-from test_openai_answers import wait_for
 from typer.testing import CliRunner, Result
+from waiting import wait_for
 
 from sglang_moss.audio.preparation import to_mono
 from sglang_moss.clients.batch_lines import BadLine, BatchLine

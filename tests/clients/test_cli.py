@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from fake_endpoints import serving, three_events
 from fake_manager import FRAME_SAMPLES, SAMPLE_RATE, STOP, FakeManager, event, frames_of
 from fake_speech_server import fake_speech_server, tone_wav
 from fastapi import HTTPException
 from golden_data import GOLDEN
-from test_openai_answers import serving, three_events, wait_for
 from typer.testing import CliRunner, Result
+from waiting import wait_for
 
 from sglang_moss import __version__
 from sglang_moss.clients.cli import app

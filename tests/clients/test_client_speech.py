@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fake_endpoints import serving, three_events
 from fake_manager import SAMPLE_RATE, FakeManager, event, frames_of
 from fake_speech_server import FakeServer, fake_speech_server, speech_answer, speech_events, tone_wav
 from fastapi import HTTPException
-from test_openai_answers import serving, three_events, wait_for
+from waiting import wait_for
 
 from sglang_moss.clients import (
     AsyncMossClient,

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_endpoints import serving, three_events
 from fake_manager import STOP, event, frames_of
-from test_openai_answers import serving, three_events, wait_for
+from waiting import wait_for
 
 SPOKEN = np.concatenate([frames_of(level) for level in (100, 200, 300)]).tobytes()  # by `three_events`
 KEEPS = '#!/bin/sh\necho "$(basename "$0") $*" > "$PLAYED.args"\nexec cat > "$PLAYED"\n'

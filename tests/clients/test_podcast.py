@@ -15,12 +15,12 @@ from typing import Any
 import pypdf
 import pytest
 import soundfile
+from fake_endpoints import serving
 from fake_manager import STOP, event, frames_of
 from fake_speech_server import FakeServer, fake_speech_server
 from hypothesis import given
 from hypothesis import strategies as st
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
-from test_openai_answers import serving
 from typer.testing import CliRunner, Result
 
 from sglang_moss.clients import podcast_source

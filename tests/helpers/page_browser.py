@@ -1,15 +1,13 @@
 """A headless Chromium of this machine, and the page served over a stand-in for SGLang."""
 
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
+from fake_endpoints import listening
 from fake_manager import FakeManager
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -17,7 +15,6 @@ from sglang.srt.utils.auth import add_api_key_middleware
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from sglang_moss.clients.local_server import free_port
 from sglang_moss.server.app import add_routes
 
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -54,16 +51,8 @@ def served_page(
     if api_key is not None:
         add_api_key_middleware(app, api_key=api_key, admin_api_key=None)
     outer: Any = Starlette(routes=[Mount(prefix, app)]) if prefix else app
-    server = uvicorn.Server(uvicorn.Config(outer, port=free_port(), log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.config.port}{prefix}/", manager
-    finally:
-        server.should_exit = True
-        thread.join()
+    with listening(outer) as url:
+        yield f"{url}{prefix}/", manager
 
 
 def speak(page: Page) -> None:

@@ -17,7 +17,7 @@ import soundfile
 from container import ENTRYPOINT, ROOT, Container
 from fake_speech_server import FRAME_SAMPLES, FakeServer, fake_speech_server
 from golden_data import GOLDEN
-from test_openai_encoding import best_match, decoded
+from sound_files import assert_same_samples, best_match, decoded
 
 from sglang_moss.clients import MossClient
 from sglang_moss.clients.local_server import LocalServer
@@ -77,12 +77,6 @@ def pcm(path: Path) -> np.ndarray:
     return np.frombuffer(path.read_bytes(), "<i2")
 
 
-def assert_same_speech(heard: np.ndarray, expected: np.ndarray) -> None:
-    """As many samples, each at most one step off: the codec rounds differently with the frames it decodes together."""
-    assert heard.shape == expected.shape
-    assert np.abs(heard.astype(int) - expected).max() <= 1
-
-
 @pytest.fixture(scope="module")
 def generated(server: LocalServer) -> np.ndarray:
     """[L] int16 of the examples' script from `/generate`."""
@@ -114,8 +108,8 @@ def test_generate_sh(tmp_path: Path, server: LocalServer, generated: np.ndarray,
         if shutil.which(tool) is None:
             pytest.skip(f"there is no {tool}")
     printed = run(tmp_path, server, EXAMPLES / "generate.sh", CLIPS / "spk1_24k.wav", "Good morning, everyone.")
-    assert_same_speech(wav(tmp_path / "whole.wav"), generated)
-    assert_same_speech(pcm(tmp_path / "stream.pcm"), generated)
+    assert_same_samples(wav(tmp_path / "whole.wav"), generated)
+    assert_same_samples(pcm(tmp_path / "stream.pcm"), generated)
     assert_mp3_of(tmp_path / "speech.mp3", spoken)
     assert len(wav(tmp_path / "cloned.wav")) % 1920 == 0
     stored = (tmp_path / "stored.wav").read_bytes()  # whose header says the largest length there is
@@ -168,7 +162,7 @@ class TestRefusalsOfGenerateSh:
 
 def test_stream_py(tmp_path: Path, server: LocalServer, generated: np.ndarray):
     printed = run(tmp_path, server, sys.executable, EXAMPLES / "stream.py", "out.wav")
-    assert_same_speech(wav(tmp_path / "out.wav"), generated)
+    assert_same_samples(wav(tmp_path / "out.wav"), generated)
     assert f"{len(generated) / RATE:.2f} s of audio" in printed
     assert re.match(r"first audio after \d+ ms\n", printed)
 
@@ -176,13 +170,13 @@ def test_stream_py(tmp_path: Path, server: LocalServer, generated: np.ndarray):
 def test_openai_speech_py(tmp_path: Path, server: LocalServer, spoken: np.ndarray):
     printed = run(tmp_path, server, sys.executable, EXAMPLES / "openai_speech.py")
     assert_mp3_of(tmp_path / "speech.mp3", spoken)
-    assert_same_speech(pcm(tmp_path / "speech.pcm"), spoken)
+    assert_same_samples(pcm(tmp_path / "speech.pcm"), spoken)
     assert re.fullmatch(r"first audio after \d+ ms\n", printed)
 
 
 def test_stream_mjs(tmp_path: Path, server: LocalServer, generated: np.ndarray):
     printed = run(tmp_path, server, node(), EXAMPLES / "stream.mjs", "out.wav")
-    assert_same_speech(wav(tmp_path / "out.wav"), generated)
+    assert_same_samples(wav(tmp_path / "out.wav"), generated)
     assert re.fullmatch(r"first audio after \d+ ms\n", printed)
 
 

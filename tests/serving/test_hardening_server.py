@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from test_server import wait_until_idle
+from waiting import wait_until_idle
 
 from sglang_moss.benchmarks.asking import ask, client, generate, speech
 from sglang_moss.benchmarks.host_memory import server_of

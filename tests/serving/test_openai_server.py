@@ -16,7 +16,7 @@ from golden_data import GOLDEN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from page_browser import chromium, downloaded, speak, write
-from test_openai_encoding import best_match, decoded
+from sound_files import assert_same_samples, best_match, decoded
 
 from sglang_moss.benchmarks.waveforms import pcm_of_wav
 from sglang_moss.clients.local_server import LocalServer
@@ -78,12 +78,6 @@ def generated(client: httpx.Client, text: str, seed: int, clips: list[bytes] | N
     return np.rint(np.asarray(pcm_of_wav(answer.json()["text"])) * 32768).astype(np.int16)
 
 
-def assert_same_speech(heard: np.ndarray, expected: np.ndarray) -> None:
-    """As many samples, each at most one step off: the codec rounds differently with the frames it decodes together."""
-    assert heard.shape == expected.shape
-    assert np.abs(heard.astype(int) - expected).max() <= 1
-
-
 @pytest.fixture(scope="module")
 def speech(client: httpx.Client) -> tuple[int, np.ndarray]:
     """A seed with which the random weights speak for a while, and what they say."""
@@ -106,7 +100,7 @@ def test_the_official_client_hears_what_generate_says(official: openai.OpenAI, s
     )
     heard = decoded(audio_format, answer.read(), RATE)
     if audio_format in ("pcm", "wav", "flac"):
-        assert_same_speech(heard, expected)
+        assert_same_samples(heard, expected)
     else:
         assert abs(len(heard) - len(expected)) < 0.1 * RATE
         assert best_match(heard, expected) > 0.9
@@ -118,7 +112,7 @@ def test_the_official_client_streams(official: openai.OpenAI, speech: Any):
         model="m", input=SCRIPT, voice="default", response_format="pcm", extra_body=extras(seed, chunk_frames=2)
     ) as answer:
         pieces = list(answer.iter_bytes())
-    assert_same_speech(np.frombuffer(b"".join(pieces), "<i2"), expected)
+    assert_same_samples(np.frombuffer(b"".join(pieces), "<i2"), expected)
 
 
 def test_the_page_plays_what_generate_says(server: LocalServer, speech: Any, tmp_path: Path):
@@ -134,7 +128,7 @@ def test_the_page_plays_what_generate_says(server: LocalServer, speech: Any, tmp
         write(page, SCRIPT)
         speak(page)
         file = downloaded(page, "wav").rename(tmp_path / "heard.wav")
-    assert_same_speech(decoded("wav", file.read_bytes(), RATE), expected)
+    assert_same_samples(decoded("wav", file.read_bytes(), RATE), expected)
 
 
 def test_the_official_client_gets_events(official: openai.OpenAI, speech: Any):
@@ -144,7 +138,7 @@ def test_the_official_client_gets_events(official: openai.OpenAI, speech: Any):
     )
     events = [json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line]
     heard = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
-    assert_same_speech(np.frombuffer(heard, "<i2"), expected)
+    assert_same_samples(np.frombuffer(heard, "<i2"), expected)
     assert events[-1]["usage"]["output_tokens"] >= len(expected) // 1920
 
 
@@ -161,7 +155,7 @@ async def stream_asynchronously(url: str, seed: int) -> bytes:
 def test_the_official_asynchronous_client_streams(server: LocalServer, speech: Any):
     seed, expected = speech
     heard = asyncio.run(stream_asynchronously(server.url, seed))
-    assert_same_speech(np.frombuffer(heard, "<i2"), expected)
+    assert_same_samples(np.frombuffer(heard, "<i2"), expected)
 
 
 def test_names_inline_clips_and_generate_are_one_speech(client: httpx.Client):
@@ -178,7 +172,7 @@ def test_names_inline_clips_and_generate_are_one_speech(client: httpx.Client):
     for mix in mixes:
         answer = client.post(SPEECH, json={**body, **mix})
         assert answer.status_code == 200, answer.text
-        assert_same_speech(np.frombuffer(answer.content, "<i2"), expected)
+        assert_same_samples(np.frombuffer(answer.content, "<i2"), expected)
 
 
 def test_a_script_in_parts_is_heard_whole(client: httpx.Client):

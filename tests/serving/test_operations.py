@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from fresh_process import in_fresh_process
 from golden_data import GOLDEN
 from starlette.middleware import Middleware
+from waiting import wait_for
 
 from sglang_moss.clients.local_server import LocalServer
 from sglang_moss.server.app import add_routes
@@ -130,13 +131,6 @@ def metrics(client: httpx.Client) -> dict[str, float]:
     return {name: float(value) for name, value in pairs}
 
 
-def wait_for(condition: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def pid_of(server: LocalServer) -> int:
     assert server._process is not None
     return server._process.pid
@@ -183,7 +177,7 @@ def test_a_full_server_says_when_to_come_again_and_counts_batches(client: httpx.
     ):
         running = [one.iter_lines(), two.iter_lines()]
         assert all(next(lines).startswith("data: ") for lines in running)
-        wait_for(lambda: metrics(client)["moss_ttsd:codec_slots_used"] == 2)
+        wait_for(lambda: metrics(client)["moss_ttsd:codec_slots_used"] == 2, 30)
         batch = client.post("/generate", json={**body(), "text": [TEXT, TEXT]})
         assert batch.status_code == 429
         assert int(batch.headers["retry-after"]) >= 1
@@ -198,7 +192,7 @@ def test_a_full_server_says_when_to_come_again_and_counts_batches(client: httpx.
             assert client.get("/v1/audio/voices").status_code == 200
             assert client.get("/health").status_code == 200
     wait_for(lambda: client.post("/generate", json=body()).status_code == 200, 5)
-    wait_for(lambda: metrics(client)["moss_ttsd:codec_slots_used"] == 0)
+    wait_for(lambda: metrics(client)["moss_ttsd:codec_slots_used"] == 0, 30)
     found = metrics(client)
     assert found['moss_ttsd:refusals_total{reason="queue_full"}'] >= 4
     assert found['moss_ttsd:requests_total{outcome="left",route="/generate"}'] == 3
@@ -220,11 +214,11 @@ def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: 
     with concurrent.futures.ThreadPoolExecutor(4) as pool, httpx.Client(base_url=server.url, headers=KEY) as other:
         whole = pool.submit(client.post, "/generate", json=ENDLESS)
         stream = pool.submit(client.post, "/generate", json={**ENDLESS, "stream": True})
-        wait_for(lambda: [load["num_reqs"] for load in client.get("/get_load").json()] == [2])
+        wait_for(lambda: [load["num_reqs"] for load in client.get("/get_load").json()] == [2], 30)
         short = pool.submit(client.post, "/generate", json=body(5))
         time.sleep(0.3)
         os.killpg(pid, signal.SIGINT)  # as a terminal does
-        wait_for(lambda: other.get("/health").status_code == 503)
+        wait_for(lambda: other.get("/health").status_code == 503, 30)
         refused = other.post("/v1/audio/speech", json={"input": "a"})
         assert (refused.status_code, refused.headers["connection"]) == (503, "close")
         assert int(refused.headers["retry-after"]) >= 1

@@ -4,7 +4,6 @@ import base64
 import concurrent.futures
 import io
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,10 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+from generate_bodies import assert_same_speech, clip, fixed
 from golden_data import GOLDEN, golden_arrays
+from sound_files import tone_file
+from waiting import wait_until_idle
 
 from sglang_moss.benchmarks.golden_cases import GoldenCases
 from sglang_moss.benchmarks.waveforms import pcm_of_wav
@@ -42,34 +44,8 @@ def client(server: LocalServer) -> Iterator[httpx.Client]:
         yield opened
 
 
-def clip(name: str) -> str:
-    return base64.b64encode((GOLDEN / "cases" / "audio" / name).read_bytes()).decode()
-
-
-def wav(seconds: float, rate: int = RATE, format: str = "WAV") -> str:  # noqa: A002 (soundfile's word)
-    t = np.arange(int(seconds * rate)) / rate
-    file = io.BytesIO()
-    soundfile.write(file, 0.1 * np.sin(2 * np.pi * 220 * t), rate, format=format)
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def fixed(frames: int, **settings: Any) -> dict[str, Any]:
-    """Settings of a request of fixed length, with its codes."""
-    custom = {"return_codes": True, **settings.pop("custom_params", {})}
-    return {"max_new_tokens": frames, "ignore_eos": True, "sampling_seed": 7, **settings, "custom_params": custom}
-
-
-def assert_same_speech(actual: Any, expected: Any) -> None:
-    """Equal codes; samples may round differently, by one step, when the codec decodes other streams beside."""
-    assert actual["meta_info"]["audio_codes"] == expected["meta_info"]["audio_codes"]
-    np.testing.assert_allclose(pcm_of_wav(actual["text"]), pcm_of_wav(expected["text"]), atol=1 / 32768, rtol=0)
-
-
-def wait_until_idle(client: httpx.Client) -> None:
-    deadline = time.monotonic() + 60
-    while any(load["num_reqs"] for load in client.get("/get_load").json()):
-        assert time.monotonic() < deadline, "requests that nobody waits for are still running"
-        time.sleep(1)
+def wav(seconds: float, **options: Any) -> str:
+    return base64.b64encode(tone_file(seconds, **options)).decode()
 
 
 def ask(client: httpx.Client, body: dict[str, Any]) -> Any:
@@ -153,9 +129,9 @@ def test_every_mode_speaks(client: httpx.Client, mode: str):
 @pytest.mark.parametrize("source", ["flac", "ogg", "mp3", "data-uri", "44.1 kHz stereo", "48 kHz", "one string"])
 def test_references_come_in_many_forms(client: httpx.Client, source: str):
     audio: Any = {
-        "flac": lambda: [wav(0.5, format="FLAC")],
-        "ogg": lambda: [wav(0.5, format="OGG")],
-        "mp3": lambda: [wav(0.5, format="MP3")],
+        "flac": lambda: [wav(0.5, audio_format="FLAC")],
+        "ogg": lambda: [wav(0.5, audio_format="OGG")],
+        "mp3": lambda: [wav(0.5, audio_format="MP3")],
         "data-uri": lambda: ["data:audio/wav;base64," + clip("spk1_24k.wav")],
         "44.1 kHz stereo": lambda: [clip("spk4_44k1_stereo.wav")],
         "48 kHz": lambda: [clip("spk5_48k.wav")],

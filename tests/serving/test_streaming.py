@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from generate_bodies import assert_same_speech, clip, fixed
 from golden_data import GOLDEN
-from test_server import assert_same_speech, clip, fixed, wait_until_idle
+from waiting import wait_until_idle
 
 from sglang_moss.benchmarks.golden_cases import GoldenCases
 from sglang_moss.benchmarks.waveforms import pcm_of_wav

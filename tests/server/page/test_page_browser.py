@@ -15,8 +15,8 @@ from axe_playwright_python.sync_playwright import Axe
 from fake_manager import FRAME_SAMPLES, SAMPLE_RATE, STOP, FakeManager, event, frames_of
 from page_browser import chromium, downloaded, served_page, speak, write
 from playwright.sync_api import Browser, Page, expect
-from test_openai_answers import wait_for, wav
-from test_openai_encoding import decoded
+from sound_files import decoded, tone_file
+from waiting import wait_for
 
 from sglang_moss.errors import BadText, MossError
 
@@ -98,7 +98,8 @@ def samples_of(file: Path) -> np.ndarray:
 
 def store_voice(address: str, name: str) -> None:
     form = {"name": name, "text": f"I am {name}."}
-    assert httpx.post(f"{address}v1/audio/voices", data=form, files={"audio": ("a.wav", wav(1.5))}).status_code == 201
+    files = {"audio": ("a.wav", tone_file(1.5))}
+    assert httpx.post(f"{address}v1/audio/voices", data=form, files=files).status_code == 201
 
 
 def open_all(page: Page) -> None:
@@ -336,7 +337,7 @@ def test_voices_are_stored_chosen_heard_and_deleted(page: Page, manager: FakeMan
     expect(page.get_by_role("alert")).to_have_text("The voice needs a name.")
     page.get_by_label("Name").fill("a/b")
     page.get_by_label("Clip of one speaker").set_input_files(
-        {"name": "a.wav", "mimeType": "audio/wav", "buffer": wav(1.5)}
+        {"name": "a.wav", "mimeType": "audio/wav", "buffer": tone_file(1.5)}
     )
     expect(page.get_by_label("The clip", exact=True)).to_be_visible()
     page.get_by_role("button", name="Store the voice").click()
@@ -351,7 +352,7 @@ def test_voices_are_stored_chosen_heard_and_deleted(page: Page, manager: FakeMan
     speak(page)
     page.get_by_role("button", name="Preview alice").click()
     wait_for(lambda: len(manager.requests) == 2)
-    assert [request.audio_data for request in manager.requests] == [[wav(1.5)]] * 2
+    assert [request.audio_data for request in manager.requests] == [[tone_file(1.5)]] * 2
     expect(page.locator("#status")).to_have_text("Everything is here.")
 
     for answer, left in (("Keep it", 1), ("Delete", 0)):

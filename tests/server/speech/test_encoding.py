@@ -3,15 +3,14 @@
 import io
 from typing import Any, get_args
 
-import av
 import numpy as np
 import pytest
 import soundfile
+from sound_files import RATE, best_match, decoded
 
 from sglang_moss.server.speech.encoding import make_encoder, media_type
 from sglang_moss.server.speech.fields import AudioFormat
 
-RATE = 24_000
 LOSSLESS = ("wav", "pcm", "flac")
 LOSSY = ("mp3", "opus", "aac")
 
@@ -27,24 +26,6 @@ def encoded(audio_format: Any, pcm: np.ndarray, chunk: int, rate: int = RATE) ->
     encoder = make_encoder(audio_format, rate)
     pieces = [encoder.encode(pcm[i : i + chunk]) for i in range(0, len(pcm), chunk)]
     return [*pieces, encoder.finish()]
-
-
-def decoded(audio_format: str, data: bytes, rate: int = RATE) -> np.ndarray:
-    if audio_format == "pcm":
-        return np.frombuffer(data, "<i2")
-    with av.open(io.BytesIO(data)) as container:
-        [stream] = container.streams
-        resampler = av.AudioResampler("s16", "mono", rate)
-        frames = [f for frame in container.decode(stream) for f in resampler.resample(frame)]
-        frames += resampler.resample(None)
-    return np.concatenate([frame.to_ndarray()[0] for frame in frames])
-
-
-def best_match(heard: np.ndarray, said: np.ndarray, max_lag: int = 4000) -> float:
-    """Largest correlation over delays; lossy codecs put silence in front."""
-    a, b = heard.astype(float), said.astype(float)
-    found = np.correlate(np.pad(a, (0, max(0, len(b) + max_lag - len(a))))[: len(b) + max_lag], b, "valid")
-    return float(found.max() / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 @pytest.mark.parametrize("chunk", [960, 1920, 20_000])

@@ -6,9 +6,7 @@ import io
 import itertools
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +15,22 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-import uvicorn
-from fake_manager import FRAME_SAMPLES, SAMPLE_RATE, STOP, FakeManager, event, frames_of
-from fastapi import FastAPI, HTTPException
+from fake_endpoints import serving, three_events
+from fake_manager import FRAME_SAMPLES, SAMPLE_RATE, STOP, event, frames_of
+from fastapi import HTTPException
+from sound_files import tone_file
+from waiting import wait_for
 
-from sglang_moss.clients.local_server import free_port
 from sglang_moss.errors import BadReference, BadText, MossError
-from sglang_moss.server.app import add_routes
 
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
-
-
-def three_events(_request: Any) -> list[dict[str, Any]]:
-    return [event(frames_of(100)), event(frames_of(200)), event(frames_of(300), STOP)]
-
-
-@contextmanager
-def serving(script: Callable[[Any], Any], tmp_path: Path, **options: Any) -> Iterator[tuple[httpx.Client, FakeManager]]:
-    manager = FakeManager(script, tmp_path / "voices", **options)
-    app = FastAPI()
-    add_routes(app, manager.server_args, manager)
-    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.config.port}", timeout=30) as client:
-            yield client, manager
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[httpx.Client]:
     with serving(three_events, tmp_path) as (opened, _manager):
         yield opened
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def wav(seconds: float) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, 0.1 * np.sin(np.arange(int(seconds * SAMPLE_RATE)) / 9), SAMPLE_RATE, format="WAV")
-    return file.getvalue()
 
 
 def sse_events(text: str) -> list[dict[str, Any]]:
@@ -237,15 +200,15 @@ def test_a_body_beyond_every_limit_is_not_read(tmp_path: Path):
 def test_voices_are_stored_listed_used_and_removed(tmp_path: Path):
     with serving(three_events, tmp_path) as (client, manager):
         form = {"name": "Alice", "text": " I am Alice. "}
-        answer = client.post(VOICES, data=form, files={"audio": ("a.wav", wav(0.5))})
+        answer = client.post(VOICES, data=form, files={"audio": ("a.wav", tone_file(0.5))})
         assert answer.status_code == 201
         voice = answer.json()
         expected = {"object": "voice", "id": "Alice", "name": "Alice", "text": "I am Alice.", "seconds": 0.5}
         assert {name: voice[name] for name in expected} == expected
         assert client.get(VOICES).json() == {"object": "list", "data": [voice]}
         assert client.post(SPEECH, json={"input": "a", "voice": "Alice"}).status_code == 200
-        assert manager.requests[0].audio_data == [wav(0.5)]
-        assert client.post(VOICES, data=form, files={"audio": ("a.wav", wav(0.5))}).status_code == 409
+        assert manager.requests[0].audio_data == [tone_file(0.5)]
+        assert client.post(VOICES, data=form, files={"audio": ("a.wav", tone_file(0.5))}).status_code == 409
         assert client.delete(f"{VOICES}/Alice").status_code == 200
         gone = client.delete(f"{VOICES}/Alice")
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "unknown_voice")
@@ -256,16 +219,16 @@ def test_voices_are_stored_listed_used_and_removed(tmp_path: Path):
 
 BAD_UPLOADS: dict[str, tuple[dict[str, str], bytes | None, str]] = {
     "no audio": ({"name": "a"}, None, "audio"),
-    "no name": ({}, wav(0.5), "name"),
+    "no name": ({}, tone_file(0.5), "name"),
     "not audio": ({"name": "a"}, b"RIFF", "audio"),
     "empty": ({"name": "a"}, b"", "audio"),
-    "too short": ({"name": "a"}, wav(0.07), "audio"),
-    "too long": ({"name": "a"}, wav(60.1), "audio"),
-    "bad name": ({"name": "../a"}, wav(0.5), "name"),
-    "default": ({"name": "default"}, wav(0.5), "name"),
-    "tags": ({"name": "a", "text": "[S1] a"}, wav(0.5), "text"),
-    "a control token": ({"name": "a", "text": "<|im_end|>"}, wav(0.5), "text"),
-    "a book": ({"name": "a", "text": "a" * 20_000}, wav(0.5), "text"),
+    "too short": ({"name": "a"}, tone_file(0.07), "audio"),
+    "too long": ({"name": "a"}, tone_file(60.1), "audio"),
+    "bad name": ({"name": "../a"}, tone_file(0.5), "name"),
+    "default": ({"name": "default"}, tone_file(0.5), "name"),
+    "tags": ({"name": "a", "text": "[S1] a"}, tone_file(0.5), "text"),
+    "a control token": ({"name": "a", "text": "<|im_end|>"}, tone_file(0.5), "text"),
+    "a book": ({"name": "a", "text": "a" * 20_000}, tone_file(0.5), "text"),
 }
 
 
@@ -281,7 +244,7 @@ def test_bad_uploads_are_refused_and_leave_nothing(client: httpx.Client, tmp_pat
 
 def test_the_sixth_voice_does_not_fit(client: httpx.Client):
     for i in range(6):
-        answer = client.post(VOICES, data={"name": f"v{i}"}, files={"audio": ("a.wav", wav(0.1))})
+        answer = client.post(VOICES, data={"name": f"v{i}"}, files={"audio": ("a.wav", tone_file(0.1))})
         assert answer.status_code == (201 if i < 5 else 409)
     assert answer.json()["error"]["code"] == "too_many_voices"
 

@@ -1,0 +1,51 @@
+"""The server's own routes on a real HTTP server, over `FakeManager` in the place of SGLang."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fake_manager import STOP, FakeManager, event, frames_of
+from fastapi import FastAPI
+
+from sglang_moss.clients.local_server import free_port
+from sglang_moss.server.app import add_routes
+
+
+def three_events(_request: Any) -> list[dict[str, Any]]:
+    """A script for `FakeManager`: nine frames, three an event."""
+    return [event(frames_of(100)), event(frames_of(200)), event(frames_of(300), STOP)]
+
+
+@contextmanager
+def serving(script: Callable[[Any], Any], tmp_path: Path, **options: Any) -> Iterator[tuple[httpx.Client, FakeManager]]:
+    """A client of the routes, and what stands in for SGLang behind them.
+
+    Args:
+        script: what is answered to a request, see `FakeManager`.
+        tmp_path: voices are stored in `voices` there.
+    """
+    manager = FakeManager(script, tmp_path / "voices", **options)
+    app = FastAPI()
+    add_routes(app, manager.server_args, manager)
+    with listening(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client, manager
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[str]:
+    """The address of an ASGI application, served by a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.config.port}"
+    finally:
+        server.should_exit = True
+        thread.join()

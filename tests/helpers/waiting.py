@@ -1,0 +1,23 @@
+"""Waiting for what happens in another thread, process or server, with an end."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 5) -> None:
+    """Return as soon as `condition` holds, or fail."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it has not come true within {seconds} s"
+        time.sleep(0.01)
+
+
+def wait_until_idle(client: httpx.Client) -> None:
+    """Return once the server runs no request, or fail."""
+    deadline = time.monotonic() + 60
+    while any(load["num_reqs"] for load in client.get("/get_load").json()):
+        assert time.monotonic() < deadline, "requests that nobody waits for are still running"
+        time.sleep(0.1)
