@@ -64,7 +64,7 @@ def main() -> None:
         plain = write_plain_checkpoint(Path(folder) / "plain", args.model_path)
         vocab_size = json.loads((plain / "config.json").read_text())["vocab_size"]
         flags = ["--load-format", "dummy", "--skip-tokenizer-init", "--decode-log-interval", str(_LOG_INTERVAL)]
-        flags += ["--skip-server-warmup", *shlex.split(args.server_args)]
+        flags += shlex.split(args.server_args)
         stock = {"SGLANG_PLUGINS": "none"} if shutil.which("nvidia-smi") else {}  # our platform is for the CPU
         with LocalServer(
             plain,
