@@ -20,109 +20,106 @@ def _one_of(*values: Any) -> Callable[[Any], bool]:
     return lambda value: value in values
 
 
-def _any(_value: Any) -> bool:
-    return True
-
-
+# Arguments that may have any value that SGLang takes.
+FREE = frozenset(
+    (
+        "model_path",
+        "trust_remote_code",  # no code of the checkpoint is run either way
+        "context_length",
+        "weight_loader_disable_mmap",
+        "weight_loader_prefetch_checkpoints",
+        "weight_loader_prefetch_num_threads",
+        "weight_loader_drop_cache_after_load",
+        # HTTP
+        "host",
+        "port",
+        "fastapi_root_path",
+        "api_key",
+        "admin_api_key",
+        "ssl_keyfile",
+        "ssl_certfile",
+        "ssl_ca_certs",
+        "ssl_keyfile_password",
+        "served_model_name",
+        "skip_server_warmup",
+        "warmups",
+        "incremental_streaming_output",
+        # Scheduling and memory
+        "mem_fraction_static",
+        "max_running_requests",
+        "max_queued_requests",
+        "max_total_tokens",
+        "chunked_prefill_size",
+        "max_prefill_tokens",
+        "prefill_max_requests",
+        "prefill_decode_interval",
+        "schedule_policy",
+        "schedule_conservativeness",
+        "enable_priority_scheduling",
+        "disable_priority_preemption",
+        "default_priority_value",
+        "abort_on_priority_when_disabled",
+        "schedule_low_priority_values_first",
+        "priority_scheduling_preemption_threshold",
+        "disable_overlap_schedule",
+        "disable_radix_cache",
+        "radix_eviction_policy",
+        "_radix_eviction_policy_explicitly_set",
+        # Kernels and graphs of decoding
+        "disable_cuda_graph",
+        "disable_decode_cuda_graph",
+        "disable_prefill_cuda_graph",
+        "disable_cuda_graph_padding",
+        "enable_profile_cuda_graph",
+        "cuda_graph_bs_decode",
+        "cuda_graph_max_bs_decode",
+        "fp8_gemm_runner_backend",
+        "disable_flashinfer_autotune",
+        "triton_attention_num_kv_splits",
+        "triton_attention_reduce_in_fp32",
+        "enable_deterministic_inference",
+        "disable_custom_all_reduce",
+        # Process and log
+        "grammar_backend",  # speech has no grammar
+        "base_gpu_id",
+        "nccl_port",
+        "random_seed",
+        "watchdog_timeout",
+        "soft_watchdog_timeout",
+        "sleep_on_idle",
+        "numa_node",
+        "gc_threshold",
+        "log_level",
+        "log_level_http",
+        "uvicorn_access_log_exclude_prefixes",
+        "decode_log_interval",
+        "enable_metrics",
+        "bucket_time_to_first_token",
+        "bucket_inter_token_latency",
+        "bucket_e2e_request_latency",
+        "prompt_tokens_buckets",
+        "generation_tokens_buckets",
+        "enable_cache_report",
+    )
+)
 # By name, whether a value is supported.
-_SUPPORTED: dict[str, Callable[[Any], bool]] = {
+SUPPORTED: dict[str, Callable[[Any], bool]] = {
     # The model: a fused directory, in a dtype and a quantisation that have been compared with the reference.
     "load_format": _one_of("auto", "safetensors", "dummy"),
     "dtype": _one_of("auto", "float16", "half", "bfloat16", "float", "float32"),
     "quantization": _one_of(None, "fp8"),
     "kv_cache_dtype": _one_of("auto", "fp8_e5m2", "fp8_e4m3", "bf16", "bfloat16"),
-    "fp8_gemm_runner_backend": _any,
     "attention_backend": _one_of(
         None, "fa3", "flashinfer", "triton", "trtllm_mha", "torch_native", "fa4", "flex_attention"
     ),
     "sampling_backend": _one_of(None, "flashinfer", "pytorch"),  # ours stands under both names
-    "grammar_backend": _any,  # speech has no grammar
     "page_size": _one_of(None, 1, 16, 32, 64),
     "radix_cache_backend": _one_of(None, RADIX_CACHE_BACKEND),
     # Prefill reads the host, so it is not captured.
     "cuda_graph_backend_prefill": _one_of(None, "disabled"),
     "cuda_graph_backend_decode": _one_of(None, "disabled", "full"),
     "device": _one_of(None, "cuda", "cpu"),
-    **dict.fromkeys(
-        (
-            "model_path",
-            "trust_remote_code",  # no code of the checkpoint is run either way
-            "context_length",
-            "weight_loader_disable_mmap",
-            "weight_loader_prefetch_checkpoints",
-            "weight_loader_prefetch_num_threads",
-            "weight_loader_drop_cache_after_load",
-            # HTTP
-            "host",
-            "port",
-            "fastapi_root_path",
-            "api_key",
-            "admin_api_key",
-            "ssl_keyfile",
-            "ssl_certfile",
-            "ssl_ca_certs",
-            "ssl_keyfile_password",
-            "served_model_name",
-            "skip_server_warmup",
-            "warmups",
-            "incremental_streaming_output",
-            # Scheduling and memory
-            "mem_fraction_static",
-            "max_running_requests",
-            "max_queued_requests",
-            "max_total_tokens",
-            "chunked_prefill_size",
-            "max_prefill_tokens",
-            "prefill_max_requests",
-            "prefill_decode_interval",
-            "schedule_policy",
-            "schedule_conservativeness",
-            "enable_priority_scheduling",
-            "disable_priority_preemption",
-            "default_priority_value",
-            "abort_on_priority_when_disabled",
-            "schedule_low_priority_values_first",
-            "priority_scheduling_preemption_threshold",
-            "disable_overlap_schedule",
-            "disable_radix_cache",
-            "radix_eviction_policy",
-            "_radix_eviction_policy_explicitly_set",
-            # Kernels and graphs of decoding
-            "disable_cuda_graph",
-            "disable_decode_cuda_graph",
-            "disable_prefill_cuda_graph",
-            "disable_cuda_graph_padding",
-            "enable_profile_cuda_graph",
-            "cuda_graph_bs_decode",
-            "cuda_graph_max_bs_decode",
-            "disable_flashinfer_autotune",
-            "triton_attention_num_kv_splits",
-            "triton_attention_reduce_in_fp32",
-            "enable_deterministic_inference",
-            "disable_custom_all_reduce",
-            # Process and log
-            "base_gpu_id",
-            "nccl_port",
-            "random_seed",
-            "watchdog_timeout",
-            "soft_watchdog_timeout",
-            "sleep_on_idle",
-            "numa_node",
-            "gc_threshold",
-            "log_level",
-            "log_level_http",
-            "uvicorn_access_log_exclude_prefixes",
-            "decode_log_interval",
-            "enable_metrics",
-            "bucket_time_to_first_token",
-            "bucket_inter_token_latency",
-            "bucket_e2e_request_latency",
-            "prompt_tokens_buckets",
-            "generation_tokens_buckets",
-            "enable_cache_report",
-        ),
-        _any,
-    ),
+    **dict.fromkeys(FREE, lambda _value: True),
 }
 
 # Why, and what to do instead, for what people ask for.
@@ -168,7 +165,7 @@ def refuse_unsupported(server_args: ServerArgs) -> None:
 def _unsupported(server_args: ServerArgs) -> Iterator[str]:
     for field in record_fields(ServerArgs):
         value = getattr(server_args, field.name)
-        if value != _default(field) and not _SUPPORTED.get(field.name, lambda _: False)(value):
+        if value != _default(field) and not SUPPORTED.get(field.name, lambda _: False)(value):
             yield field.name
 
 

@@ -13,23 +13,21 @@ import pytest
 from fresh_process import in_fresh_process
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
-from sglang.srt.server_args import ServerArgs
 
-from sglang_moss import hooks, plugin
-from sglang_moss.hooks import HOOKS, TESTED_SGLANG, Hook, install
+from sglang_moss import TESTED_SGLANG, hooks, plugin
+from sglang_moss.hooking import HTTP, SCHEDULER, Hook, PrivateFields, check_fields, install, runs, unused
+from sglang_moss.hooks import HOOKS, PRIVATE_FIELDS
 from sglang_moss.request.record import RequestRecord, open_record
 from sglang_moss.server_args import MossServerArgs
 
 BODIES = {hook.body.__name__: hook.body for hook in HOOKS}
 OTHER_MODEL = SimpleNamespace(delay_pattern=False)
 OURS = SimpleNamespace(delay_pattern=True)
-ABSENT = Hook("sglang.srt.server_args.ServerArgs.no_such_method", HookType.AFTER, print, why="a", remove_when="b")
+ABSENT = Hook("sglang.srt.server_args.ServerArgs.no_such", HookType.AFTER, print, why="", remove_when="", process=HTTP)
 
 
 # What SGLang passes to each target; the bodies rely on these, in this order.
 PARAMETERS = {
-    "ServerArgs.add_cli_args": ["parser"],
-    "ServerArgs.from_cli_args": ["cls", "args"],
     "Engine._launch_detokenizer_subprocesses": ["cls", "server_args", "port_args", "run_detokenizer_process_func"],
     "http_server._setup_and_run_http_server": [
         "server_args",
@@ -45,13 +43,10 @@ PARAMETERS = {
     "GenerateReqInput.normalize_batch_and_arguments": ["self"],
     "TokenizerManager.generate_request": ["self", "obj", "request"],
     "Req.extend_image_inputs": ["self", "image_inputs"],
-    "Scheduler.init_output_streamer": ["self"],
-    "SchedulerBatchResultProcessor._maybe_collect_customized_info": ["self", "i", "req", "logits_output"],
+    "Scheduler.get_output_streamer_class": ["self"],
     "Scheduler.process_input_requests": ["self", "recv_reqs"],
     "Scheduler.abort_request": ["self", "recv_req"],
     "ReqToTokenPool.free": ["self", "req"],
-    "decode_cuda_graph_runner.graph_capture": ["stream"],
-    **{f"BaseTpWorker.update_weights_from_{s}": ["self", "recv_req"] for s in ("disk", "distributed", "tensor", "ipc")},
 }
 
 
@@ -82,6 +77,9 @@ def test_every_hook_says_why_it_exists_and_when_it_may_go():
         assert len(hook.why.split()) > 3, hook.target
         assert len(hook.remove_when.split()) > 3, hook.target
         assert hook.kind in (HookType.BEFORE, HookType.AFTER, HookType.AROUND)
+        assert hook.process in (HTTP, SCHEDULER)
+    assert len({fields.owner for fields in PRIVATE_FIELDS}) == len(PRIVATE_FIELDS)
+    assert all(fields.names and len(fields.why.split()) > 3 for fields in PRIVATE_FIELDS)
 
 
 def test_every_target_exists_and_takes_what_its_body_expects():
@@ -168,23 +166,20 @@ def test_other_models_keep_their_detokenizer_and_their_results():
     launched = BODIES["_no_detokenizer"](lambda *args, **kwargs: (args, kwargs), type, OTHER_MODEL, 1, extra=2)
     assert launched == ((type, OTHER_MODEL, 1), {"extra": 2})
     assert BODIES["_no_detokenizer"](None, type, OURS) == ([], [])
-    collected = BODIES["_collect_customized_info"](
-        lambda *args: args, SimpleNamespace(server_args=OTHER_MODEL), 3, "req", "output"
-    )
-    assert collected[1:] == (3, "req", "output")
 
 
-@pytest.mark.parametrize("body", ["_init_output_streamer", "_process_input_requests"])
-def test_the_scheduler_of_another_model_is_left_alone(body):
-    assert BODIES[body](None, SimpleNamespace(server_args=OTHER_MODEL)) is None
-    assert BODIES["_abort_request"](None, SimpleNamespace(server_args=OTHER_MODEL), None) is None
+def test_the_scheduler_of_another_model_is_left_alone():
+    scheduler = SimpleNamespace(server_args=OTHER_MODEL)
+    assert BODIES["_get_output_streamer_class"](dict, scheduler) is dict
+    assert BODIES["_process_input_requests"](None, scheduler) is None
+    assert BODIES["_abort_request"](None, scheduler, None) is None
 
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_requests_are_touched_only_where_our_model_is_served(monkeypatch, ours):
     monkeypatch.setattr(hooks, "_served_here", lambda: ours)
     prepared: list[Any] = []
-    monkeypatch.setattr(hooks.arrival, "prepare", prepared.append)
+    monkeypatch.setattr(hooks.generate_body, "prepare", prepared.append)
     BODIES["_normalize"]("request")
     assert prepared == ["request"] * ours
     assert BODIES["_contains_mm_input"](False, "request") is ours
@@ -230,12 +225,36 @@ def test_a_freed_slot_is_told_to_requests_with_speech_alone():
     assert freed == requests[2:]
 
 
-def test_the_command_line_builds_our_arguments_for_our_flag_or_model(tmp_path):
-    args = SimpleNamespace(delay_pattern=False, model_path=str(tmp_path))
-    build = BODIES["_from_cli_args"]
-    assert build(lambda cls, _args: cls, ServerArgs, args) is ServerArgs
-    args.delay_pattern = True
-    assert build(lambda cls, _args: cls, ServerArgs, args) is MossServerArgs
-    args.delay_pattern = False
-    (tmp_path / "config.json").write_text('{"architectures": ["MossTTSDdelayWithCodec"]}')
-    assert build(lambda cls, _args: cls, ServerArgs, args) is MossServerArgs
+def runs_of_called_hooks() -> tuple[dict[str, int], list[str], list[str]]:
+    """Runs after two of the hooks' targets have been called, and what is unused then."""
+    from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
+
+    plugin.register()
+    pool = ReqToTokenPool(size=1, max_context_len=2, device="cpu", enable_memory_saver=False)
+    for _ in range(2):
+        req: Any = SimpleNamespace(kv=SimpleNamespace(req_pool_idx=1, holds_kv=True))
+        pool.free(req)
+    other = Hook(f"{ReqToTokenPool.__module__}.other", HookType.AFTER, print, "", "", SCHEDULER)
+    freeing = next(hook for hook in HOOKS if hook.target.endswith("ReqToTokenPool.free"))
+    seen = {HTTP: {}, SCHEDULER: runs()}
+    return runs(), unused([freeing, other], seen), unused([freeing], {HTTP: runs(), SCHEDULER: {}})
+
+
+def test_runs_are_counted_by_process_and_a_hook_that_has_not_run_is_found():
+    counted, without_other, in_the_wrong_process = in_fresh_process(runs_of_called_hooks)
+    assert counted == {"sglang.srt.mem_cache.memory_pool.ReqToTokenPool.free": 2}
+    assert without_other == ["sglang.srt.mem_cache.memory_pool.other"]
+    assert in_the_wrong_process == list(counted)
+
+
+def test_a_private_field_that_is_gone_stops_the_process_and_is_named():
+    table = (
+        PrivateFields("Scheduler", ("here", "worker.runner.model"), why=""),
+        PrivateFields("Req", ("rid",), why=""),
+    )
+    worker = SimpleNamespace(runner=SimpleNamespace(model=None))
+    check_fields(table, {"Scheduler": SimpleNamespace(here=0, worker=worker), "Req": SimpleNamespace(rid=None)})
+    check_fields(table, {})
+    del worker.runner.model
+    with pytest.raises(RuntimeError, match=rf"has no Scheduler\.worker\.runner\.model, .* tested with {TESTED_SGLANG}"):
+        check_fields(table, {"Scheduler": SimpleNamespace(here=0, worker=worker)})

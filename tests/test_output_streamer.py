@@ -1,6 +1,7 @@
 """From accepted rows to messages: what the scheduler process sends of a request, and when."""
 
 from array import array
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,17 +9,19 @@ import numpy as np
 import pytest
 import torch
 from sglang.srt.disaggregation.utils import DisaggregationMode
+from sglang.srt.managers.auxiliary_output import CommittedTokens
 from sglang.srt.managers.io_struct import AbortReq, BatchStrOutput
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_LENGTH, Req
-from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
+from sglang.srt.runtime_context import SpawnRanks, create_context, use_context
 from sglang.srt.sampling.sampling_params import SamplingParams
+from sglang.srt.server_args import ServerArgs
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 from speech_requests import special_tokens_of, speech_request
 
 from sglang_moss.decode.stream import SpeechPart
 from sglang_moss.output_streamer import META, AbortWatcher, SpeechSender, SpeechStreamer
 from sglang_moss.request.speech import SpeechProgress
-from sglang_moss.row_sampler import ROWS
+from sglang_moss.row_sampler import DrawnRows
 
 TOKENS = special_tokens_of(3, 9)
 
@@ -60,18 +63,18 @@ class Scheduler:
 
     def __init__(self) -> None:
         self.socket, self.codec = FakeSocket(), FakeCodec()
-        stock = SchedulerOutputStreamer(
-            send_to_detokenizer=None,  # type: ignore[arg-type]
-            tree_cache=None,  # type: ignore[arg-type]
-            ps=SimpleNamespace(dp_rank=0, attn_tp_rank=0),  # type: ignore[arg-type]
-            server_args=SimpleNamespace(stream_interval=8, enable_request_time_stats_logging=False),  # type: ignore[arg-type]
+        codec: Any = self.codec
+        self.streamer = SpeechStreamer(
+            SpeechSender(self.socket),
+            codec,
+            send_to_detokenizer=None,
+            tree_cache=None,
+            server_args=None,
             is_generation=True,
             spec_algorithm=SpeculativeAlgorithm.NONE,
             disaggregation_mode=DisaggregationMode.NULL,
             enable_hicache_storage=lambda: False,
         )
-        sender: Any = SpeechSender(self.socket)  # type: ignore[arg-type]
-        self.streamer = SpeechStreamer.over(stock, sender, self.codec)  # type: ignore[arg-type]
         self.to_tokenizer = AbortWatcher(self.socket, self.streamer.forget)  # type: ignore[arg-type]
 
     def request(self, rid: str = "r" * 16, stream: bool = False, speaks: bool = True) -> Any:
@@ -84,10 +87,11 @@ class Scheduler:
 
     def accept(self, *reqs: Any) -> None:
         """One step: a row for each request."""
-        info = {ROWS: torch.arange(len(reqs) * 4).view(-1, 4)}
-        for i, req in enumerate(reqs):
+        drawn = DrawnRows(torch.arange(len(reqs) * 4).view(-1, 4), self.streamer.row_accepted)
+        for req in reqs:
             req.output_ids.append(7)
-            self.streamer.row_accepted(req, info, i)
+        batch = SimpleNamespace(reqs=reqs)
+        drawn.copy_to_host(torch.clone).consume(batch, [CommittedTokens(len(r.output_ids) - 1, (7,)) for r in reqs])
         self.streamer.stream_output(list(reqs), False)
 
     def finish(self, req: Any) -> None:
@@ -104,9 +108,24 @@ class Scheduler:
         return [(m.rids, m.output_strs, m.finished_reasons) for m in self.socket.sent]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def settings_of_a_scheduler() -> Iterator[None]:
+    args = ServerArgs(model_path="dummy", stream_interval=8)
+    with use_context(create_context(args, role="scheduler", ranks=SpawnRanks(world_rank=0))):
+        yield
+
+
 @pytest.fixture
 def scheduler() -> Scheduler:
     return Scheduler()
+
+
+def test_a_row_whose_token_was_not_committed_is_nobodys():
+    accepted: list[tuple[Any, list[int]]] = []
+    drawn = DrawnRows(torch.arange(12).view(3, 4), lambda req, row: accepted.append((req, row.tolist())))
+    batch = SimpleNamespace(reqs=["retracted", "goes on", "in a middle chunk"])
+    drawn.copy_to_host(torch.clone).consume(batch, [None, CommittedTokens(3, (7,)), None])
+    assert accepted == [("goes on", [4, 5, 6, 7])]
 
 
 def test_accepted_rows_are_kept_with_their_request_and_open_its_stream_once(scheduler):

@@ -1,6 +1,7 @@
 """Prefix cache on SGLang's own pools: prompts are shared, generated rows never are, and all KV cache is given back."""
 
 from array import array
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sglang.srt.managers.schedule_batch import Req
-from sglang.srt.mem_cache.allocator import TokenToKVPoolAllocator
+from sglang.srt.managers.schedule_batch import FINISH_LENGTH, Req
+from sglang.srt.mem_cache.allocator import PagedTokenToKVPoolAllocator, TokenToKVPoolAllocator
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams
 from sglang.srt.mem_cache.cache_init_params import CacheInitParams
+from sglang.srt.mem_cache.common import checkpoint_kv_cache, release_kv_cache
 from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
+from sglang.srt.mem_cache.unified_cache.component_type import ComponentType
+from sglang.srt.runtime_context import create_context, use_context
 from sglang.srt.sampling.sampling_params import SamplingParams
+from sglang.srt.server_args import ServerArgs
 from speech_requests import random_frames, special_tokens_of, speech_request, text_rows
 
 from sglang_moss.prefix_cache import PromptRadixCache
@@ -21,7 +26,8 @@ from sglang_moss.request.speech import row_keys
 
 TOKENS = special_tokens_of(3, 9)
 GEN = TOKENS.gen_slot
-N_KV = 400
+N_KV = 1280  # places; whole pages of every size
+PAGE_SIZES = [1, 4, 16, 64]
 
 
 def keys_of(rows: np.ndarray) -> array:
@@ -33,15 +39,23 @@ def prompt(n_frames: int, seed: int = 0, n_words: int = 3) -> array:
 
 
 class Engine:
-    """The scheduler's bookkeeping of KV cache, over a `PromptRadixCache` and SGLang's pools, without a model."""
+    """The scheduler's bookkeeping of KV cache: SGLang's own steps and pools around a `PromptRadixCache`, no model."""
 
-    def __init__(self) -> None:
-        self.slots = ReqToTokenPool(size=4, max_context_len=128, device="cpu", enable_memory_saver=False)
+    def __init__(self, page_size: int = 1) -> None:
+        self.page_size = page_size
+        self.slots = ReqToTokenPool(size=4, max_context_len=256, device="cpu", enable_memory_saver=False)
         kvcache: Any = None
-        self.kv = TokenToKVPoolAllocator(N_KV, torch.float32, "cpu", kvcache, need_sort=False)
+        if page_size == 1:
+            self.kv: Any = TokenToKVPoolAllocator(N_KV, torch.float32, "cpu", kvcache, need_sort=False)
+        else:
+            self.kv = PagedTokenToKVPoolAllocator(N_KV, page_size, torch.float32, "cpu", kvcache, need_sort=False)
         self.cache = PromptRadixCache(
             CacheInitParams(
-                disable=False, req_to_token_pool=self.slots, token_to_kv_pool_allocator=self.kv, page_size=1
+                disable=False,
+                req_to_token_pool=self.slots,
+                token_to_kv_pool_allocator=self.kv,
+                page_size=page_size,
+                tree_components=(ComponentType.FULL,),
             )
         )
         self.live: list[Req] = []
@@ -50,70 +64,97 @@ class Engine:
         return Req("rid", "", array("q", keys), SamplingParams(max_new_tokens=50))
 
     def prefill(self, req: Req, chunk: int = 1000) -> int:
-        """Prefill a request to the end, chunk by chunk, and give it its next row; how many rows the cache knew."""
+        """Prefill a request to the end, chunk by chunk, and give it its next row; how many rows the cache knew.
+
+        As SGLang's scheduler has it, every chunk but the last ends with a page.
+        """
         req.init_next_round_input(self.cache)
-        n_known = len(req.prefix_indices)
-        self.cache.inc_lock_ref(req.last_node)
+        n_known = req.prefix_len
         self.live.append(req)
+        chunk = -(-chunk // self.page_size) * self.page_size
         while True:
-            start, total = len(req.prefix_indices), len(req.full_untruncated_fill_ids)
-            end = min(start + chunk, total)
-            req.set_extend_range(start, end)
-            self.slots.alloc([req])
-            self.slots.write((req.req_pool_idx, slice(0, start)), req.prefix_indices.to(torch.int32))
-            self._allocate(req, start, end)
-            if end < total:
-                self.cache.cache_unfinished_req(req, chunked=True)
-                assert len(req.prefix_indices) == end
-                assert req.prefix_indices.tolist() == self.rows_of(req)
-                assert req.extend_range == (start, end)
-                req.init_next_round_input()
-            else:
+            start, total = req.prefix_len, len(req.full_untruncated_fill_ids)
+            req.extend_end = min(start + chunk, total)
+            self._take_slot(req)
+            self._allocate(req, start, req.extend_end)
+            known = self.rows_of(req)[:start]
+            checkpoint_kv_cache(req, self.cache)
+            assert self.rows_of(req)[:start] == known, "rows that were known stay where they are"
+            assert req.prefix_len == req.extend_end
+            if req.extend_end == total:
                 req.output_ids.append(GEN)
-                self.cache.cache_unfinished_req(req)
-                assert req.extend_range == (start, end)
                 return n_known
+            req.init_next_round_input()
 
     def decode(self, req: Req) -> None:
-        self._allocate(req, req.kv_committed_len, req.kv_committed_len + 1)
+        self._allocate(req, req.kv.kv_committed_len, req.kv.kv_committed_len + 1)
         req.output_ids.append(GEN)
 
     def release(self, req: Req) -> None:
-        """What SGLang does when a request finishes, and before it is retracted."""
-        self.cache.cache_finished_req(req, kv_len_to_handle=req.kv_committed_len)
-        self.slots.free(req)
+        """What SGLang does when a request finishes."""
+        req.finished_reason = FINISH_LENGTH(length=len(req.output_ids))
+        release_kv_cache(req, self.cache, checkpoint=True)
         self.live.remove(req)
 
     def retract(self, req: Req) -> None:
-        self.release(req)
+        release_kv_cache(req, self.cache, checkpoint=False)
         req.reset_for_retract()
+        self.live.remove(req)
+
+    def _take_slot(self, req: Req) -> None:
+        if not req.kv.holds_kv:
+            req.lock = self.cache.lock(req.last_node)
+            self.slots.alloc([req])
+            known = self.cache.prefix_device_indices(req) if req.prefix_len else torch.empty(0)
+            self.slots.write((req.kv.req_pool_idx, slice(0, req.prefix_len)), known.to(torch.int32))
 
     def _allocate(self, req: Req, start: int, end: int) -> None:
-        indices = self.kv.alloc(end - start)
-        assert indices is not None
-        self.slots.write((req.req_pool_idx, slice(start, end)), indices.to(torch.int32))
-        req.kv_committed_len = end
+        """Places for rows [start, end): what is left of the last page, then new pages."""
+        size, row = self.page_size, self.slots.req_to_token[req.kv.req_pool_idx]
+        first_new = -(-start // size) * size
+        n_new = max(0, -(-end // size) * size - first_new)
+        new = self.kv.alloc(n_new) if n_new else torch.empty(0, dtype=torch.int64)
+        assert new is not None
+        for position in range(start, min(first_new, end)):
+            row[position] = row[position - 1] + 1
+        if end > first_new:
+            row[first_new:end] = new[: end - first_new]
+        req.kv.kv_committed_len = req.kv.kv_allocated_len = end
 
     def rows_of(self, req: Req) -> list[int]:
         """Places in the KV cache of a request's rows."""
-        return self.slots.req_to_token[req.req_pool_idx, : req.kv_committed_len].tolist()
+        return self.slots.req_to_token[req.kv.req_pool_idx, : req.kv.kv_committed_len].tolist()
 
     def cached(self) -> list[int]:
-        return self.cache.all_values_flatten().tolist() if self.cache.total_size() else []
+        return sorted(self.cache.all_values_flatten().tolist())
+
+    def whole_pages(self, n_rows: int) -> int:
+        return n_rows // self.page_size * self.page_size
 
     def check(self) -> None:
-        """Every place is free, in the tree, or generated by one live request; nothing is in two of these."""
-        tree, free = self.cached(), self.kv.free_pages.tolist()
-        generated = [p for req in self.live for p in self.rows_of(req)[len(req.origin_input_ids) :]]
-        assert sorted(tree + free + generated) == list(range(1, N_KV + 1))
+        """Every page is free, in the tree, or of one live request alone; prompts are in the tree, as whole pages."""
+        tree = [place // self.page_size for place in self.cached()]
+        own = []
         for req in self.live:
-            assert set(self.rows_of(req)[: len(req.origin_input_ids)]) <= set(tree)
+            n_shared = req.kv.cache_protected_len
+            assert n_shared == self.whole_pages(min(len(req.origin_input_ids), req.kv.kv_committed_len))
+            assert set(self.rows_of(req)[:n_shared]) <= set(self.cached())
+            own += sorted({place // self.page_size for place in self.rows_of(req)[n_shared:]})
+        pages = [*self.kv.get_all_free_pages().tolist(), *set(tree), *own]
+        assert len(tree) == len(set(tree)) * self.page_size
+        assert sorted(pages) == list(range(1, N_KV // self.page_size + 1))
 
     def assert_all_given_back(self) -> None:
         assert (self.live, self.cache.protected_size()) == ([], 0)
         assert self.slots.available_size() == self.slots.size
         self.cache.evict(EvictParams(num_tokens=N_KV))
         assert self.kv.available_size() == N_KV
+
+
+@pytest.fixture(autouse=True, scope="module")
+def settings_of_a_scheduler() -> Iterator[None]:
+    with use_context(create_context(ServerArgs(model_path="dummy"), role="scheduler")):
+        yield
 
 
 def test_a_row_without_codes_is_keyed_by_its_text_id_and_one_with_codes_beyond_every_vocabulary():
@@ -133,54 +174,66 @@ def test_keys_are_equal_exactly_where_rows_are(n_vq):
     assert row_keys(np.asfortranarray(rows), pad_code=2) == row_keys(rows[::-1], pad_code=2)[::-1] == keys
 
 
-def test_a_prompt_that_comes_again_is_known_but_for_its_last_row():
-    engine, keys = Engine(), prompt(6)
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+def test_a_prompt_that_comes_again_is_known_but_for_its_last_row(page_size):
+    engine, keys = Engine(page_size), prompt(70)
     first, again = engine.request(keys), engine.request(keys)
-    assert (engine.prefill(first), engine.prefill(again)) == (0, len(keys) - 1)
+    n_known = engine.whole_pages(len(keys) - 1)
+    assert (engine.prefill(first), engine.prefill(again)) == (0, n_known)
     engine.check()
-    assert engine.rows_of(first)[:-1] == engine.rows_of(again)[:-1]
+    assert engine.rows_of(first)[:n_known] == engine.rows_of(again)[:n_known]
 
 
-def test_prompts_share_their_rows_up_to_the_first_that_differs_in_a_code():
-    engine, frames = Engine(), random_frames(6, TOKENS)
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+def test_prompts_share_their_rows_up_to_the_first_that_differs_in_a_code(page_size):
+    engine, frames = Engine(page_size), random_frames(70, TOKENS)
     other = frames.copy()
-    other[2, 1] ^= 1  # code 1 of frame 2 lies on row 3 of the audio
+    other[66, 1] ^= 1  # code 1 of frame 66 lies on row 67 of the audio
     keys, other_keys = (keys_of(speech_request(TOKENS, f, n_words=5).request.prompt.rows) for f in (frames, other))
     engine.prefill(engine.request(keys))
-    assert engine.prefill(engine.request(other_keys)) == 5 + 1 + 3
+    assert engine.prefill(engine.request(other_keys)) == engine.whole_pages(5 + 1 + 67)
 
 
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
 @pytest.mark.parametrize("finishes", [False, True])
-def test_generated_rows_are_never_matched_by_a_longer_prompt(finishes):
-    engine, keys = Engine(), prompt(4)
+def test_generated_rows_are_never_matched_by_a_longer_prompt(finishes, page_size):
+    engine, keys = Engine(page_size), prompt(4)
     req = engine.request(keys)
     engine.prefill(req)
-    for _ in range(5):
+    for _ in range(70):
         engine.decode(req)
     if finishes:
         engine.release(req)
     engine.check()
-    assert engine.prefill(engine.request(keys + array("q", [GEN] * 5))) == len(keys)
-    assert engine.prefill(engine.request(keys)) == len(keys) - 1
+    assert engine.prefill(engine.request(keys + array("q", [GEN] * 71))) == engine.whole_pages(len(keys))
+    assert engine.prefill(engine.request(keys)) == engine.whole_pages(len(keys) - 1)
 
 
-def test_a_retracted_request_does_not_take_its_rows_from_a_longer_prompt():
-    engine, keys = Engine(), prompt(4)
-    longer, req = engine.request(keys + array("q", [GEN] * 9)), engine.request(keys)
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+def test_a_retracted_request_does_not_take_its_rows_from_a_longer_prompt(page_size):
+    engine, keys = Engine(page_size), prompt(4)
+    longer, req = engine.request(keys + array("q", [GEN] * 75)), engine.request(keys)
     engine.prefill(longer)
     engine.prefill(req)
-    for _ in range(5):
+    for _ in range(70):
         engine.decode(req)
     engine.retract(req)
     engine.check()
-    assert engine.prefill(req) == len(keys)
-    assert not set(engine.rows_of(req)[len(keys) :]) & set(engine.rows_of(longer))
+    n_known = engine.prefill(req)
+    assert n_known == engine.whole_pages(len(keys))
+    assert not set(engine.rows_of(req)[n_known:]) & set(engine.rows_of(longer))
 
 
-@given(n_rows=st.integers(1, 12), chunk=st.integers(1, 30), known=st.booleans(), evicted=st.booleans())
-@settings(max_examples=80, deadline=None)
-def test_a_retracted_request_is_prefilled_again_in_any_chunks(n_rows, chunk, known, evicted):
-    engine, keys = Engine(), prompt(7)
+@given(
+    page_size=st.sampled_from(PAGE_SIZES),
+    n_rows=st.integers(1, 12),
+    chunk=st.integers(1, 30),
+    known=st.booleans(),
+    evicted=st.booleans(),
+)
+@settings(max_examples=120, deadline=None)
+def test_a_retracted_request_is_prefilled_again_in_any_chunks(page_size, n_rows, chunk, known, evicted):
+    engine, keys = Engine(page_size), prompt(7)
     if known:
         engine.prefill(engine.request(prompt(5)))
     req = engine.request(keys)
@@ -196,19 +249,19 @@ def test_a_retracted_request_is_prefilled_again_in_any_chunks(n_rows, chunk, kno
     assert len(engine.rows_of(req)) == len(keys) + n_rows + 1
     assert len(set(engine.rows_of(req))) == len(engine.rows_of(req))
     assert req.output_ids.tolist() == [GEN] * (n_rows + 2)
-    assert sorted(engine.cached()) == sorted(
-        {p for r in engine.live for p in engine.rows_of(r)[: len(r.origin_input_ids)]}
-    )
     for one in list(engine.live):
         engine.release(one)
     engine.assert_all_given_back()
 
 
-@given(st.lists(st.tuples(st.sampled_from("pdddrrfe"), st.integers(0, 3), st.integers(1, 9)), max_size=40))
-@settings(max_examples=80, deadline=None)
-def test_any_life_of_requests_that_share_prompts_loses_no_row(events):
-    engine = Engine()
-    requests = [engine.request(prompt(3 + i % 2, seed=i // 2)) for i in range(4)]
+@given(
+    st.sampled_from(PAGE_SIZES),
+    st.lists(st.tuples(st.sampled_from("pdddrrfe"), st.integers(0, 3), st.integers(1, 9)), max_size=40),
+)
+@settings(max_examples=120, deadline=None)
+def test_any_life_of_requests_that_share_prompts_loses_no_row(page_size, events):
+    engine = Engine(page_size)
+    requests = [engine.request(prompt(3 + 20 * (i % 2), seed=i // 2)) for i in range(4)]
     for event, i, chunk in events:
         req, is_live = requests[i], requests[i] in engine.live
         if event == "p" and not is_live:

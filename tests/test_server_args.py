@@ -2,64 +2,103 @@
 
 import argparse
 import copy
-import dataclasses
 import json
 import pickle
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fresh_process import in_fresh_process
 from golden_data import GOLDEN
+from sglang.srt.arg_groups.arg_utils import field_names, record_fields
 from sglang.srt.server_args import ServerArgs
 
-from sglang_moss import plugin
+from sglang_moss import plugin, serve_backend
 from sglang_moss.config import ARCHITECTURE
-from sglang_moss.server_args import RADIX_CACHE_BACKEND, WARMUP, MossServerArgs, add_flags, is_fused
+from sglang_moss.server_args import WARMUP, MossServerArgs, bound_kv_cache, is_fused, serves_speech
+from sglang_moss.supported_args import FREE, RADIX_CACHE_BACKEND, SUPPORTED, refuse_unsupported
 
-# One value for every argument that does not go with ours, and the flag that the refusal names.
+# Arguments that would pass by our layers, or break one token a row, and what people would want to know of them.
 UNSUPPORTED = {
-    "tp_size": (2, "--tp-size"),
-    "pp_size": (2, "--pp-size"),
-    "dp_size": (2, "--dp-size"),
-    "nnodes": (2, "--nnodes"),
-    "tokenizer_worker_num": (2, "--tokenizer-worker-num"),
-    "speculative_algorithm": ("EAGLE", "--speculative-algorithm"),
-    "disaggregation_mode": ("prefill", "--disaggregation-mode"),
+    "tp_size": (2, "--tp-size 2 .*runs on one GPU"),
+    "pp_size": (2, "--pp-size 2 .*runs on one GPU"),
+    "dp_size": (2, "--dp-size 2 .*runs on one GPU"),
+    "attn_dp_size": (2, "--attn-dp-size 2"),
+    "dcp_size": (2, "--dcp-size 2"),
+    "nnodes": (2, "--nnodes 2"),
+    "tokenizer_worker_num": (2, "--tokenizer-worker-num 2"),
+    "detokenizer_worker_num": (2, "--detokenizer-worker-num 2"),
+    "grpc_port": (50051, "--grpc-port 50051"),
+    "grpc_mode": (True, "--grpc-mode"),
+    "smg_grpc_mode": (True, "--smg-grpc-mode"),
+    "enable_http2": (True, "--enable-http2"),
+    "use_ray": (True, "--use-ray"),
+    "speculative_algorithm": ("EAGLE", "--speculative-algorithm EAGLE .*cannot be rolled back"),
+    "decoupled_spec_role": ("verifier", "--decoupled-spec-role verifier"),
+    "disaggregation_mode": ("prefill", "--disaggregation-mode prefill"),
+    "enable_pdmux": (True, "--enable-pdmux"),
+    "encoder_only": (True, "--encoder-only"),
+    "language_only": (True, "--language-only"),
+    "language_model_only": (True, "--language-model-only"),
+    "dllm_algorithm": ("x", "--dllm-algorithm x"),
+    "enable_two_batch_overlap": (True, "--enable-two-batch-overlap"),
     "enable_mixed_chunk": (True, "--enable-mixed-chunk"),
+    "cuda_graph_backend_prefill": ("full", "--cuda-graph-backend-prefill full .*not captured"),
+    "cuda_graph_config": ("{}", "--cuda-graph-config"),
+    "page_size": (128, "--page-size 128"),
     "enable_hierarchical_cache": (True, "--enable-hierarchical-cache"),
+    "enable_session_radix_cache": (True, "--enable-session-radix-cache"),
+    "enable_unified_cache_external_linker": (True, "--enable-unified-cache-external-linker"),
+    "enable_lmcache": (True, "--enable-lmcache"),
+    "enable_flexkv": (True, "--enable-flexkv"),
+    "radix_cache_backend": ("another", "--radix-cache-backend another"),
     "enable_streaming_session": (True, "--enable-streaming-session"),
-    "enable_lora": (True, "--enable-lora"),
+    "enable_lora": (True, "--enable-lora .*merge the adapter"),
     "lora_paths": (["/a/path"], "--lora-paths"),
     "enable_tokenizer_batch_encode": (True, "--enable-tokenizer-batch-encode"),
+    "enable_dynamic_batch_tokenizer": (True, "--enable-dynamic-batch-tokenizer"),
     "enable_custom_logit_processor": (True, "--enable-custom-logit-processor"),
     "enable_return_hidden_states": (True, "--enable-return-hidden-states"),
+    "return_hidden_states_mode": ("x", "--return-hidden-states-mode"),
+    "enable_return_aux_hidden_states": (True, "--enable-return-aux-hidden-states"),
+    "enable_watermark": (True, "--enable-watermark"),
+    "enable_response_store": (True, "--enable-response-store"),
+    "enable_memory_saver": (True, "--enable-memory-saver"),
     "skip_tokenizer_init": (True, "--skip-tokenizer-init"),
     "is_embedding": (True, "--is-embedding"),
-    "radix_cache_backend": ("another", "--radix-cache-backend"),
+    "quantization": ("awq", "--quantization awq"),
+    "log_requests": (True, "--log-requests .*--access-log"),
+    "forward_hooks": ([{"x": 1}], "--forward-hooks"),
 }
 OUR_FLAGS = ["--codec-slots", "3", "--reference-max-seconds", "7.5", "--reference-max-bytes", "1000"]
 OUR_FLAGS += ["--disable-reference-urls", "--reference-cache-mb", "5", "--warmups", "theirs"]
 
 
-def parse_as_sglang_does(arguments: list[str]) -> ServerArgs:
-    """What `sglang serve` makes of its command line, once it has loaded our plugin."""
-    from sglang.srt.server_args import prepare_server_args
-
+def parse(arguments: list[str]) -> ServerArgs:
+    """What our backend makes of the command line of `sglang serve`."""
     plugin.register()
-    return prepare_server_args(arguments)
+    return serve_backend.parse(arguments)
 
 
 @pytest.fixture(scope="module")
 def served(fused_path: Path) -> Any:
     """Arguments of a server of ours; they have been pickled on their way here, as on that to the scheduler process."""
     arguments = ["--model-path", str(fused_path), "--delay-pattern", *OUR_FLAGS, "--reference-root", str(fused_path)]
-    return in_fresh_process(parse_as_sglang_does, arguments)
+    return in_fresh_process(parse, arguments)
 
 
-def test_a_fused_model_without_the_flag_stops_and_names_it(fused_path):
-    with pytest.raises(SystemExit, match="is a fused MOSS-TTSD checkpoint: add --delay-pattern"):
-        MossServerArgs(model_path=str(fused_path))
+def test_a_fused_model_is_served_as_speech_without_the_flag(fused_path):
+    args = MossServerArgs(model_path=str(fused_path))
+    assert serves_speech(args)
+    assert args.codec_address.startswith("ipc:///")
+
+
+def test_another_model_keeps_the_stock_arguments():
+    args = MossServerArgs(model_path=str(GOLDEN / "ttsd"), tp_size=2, enable_lora=True)
+    stock = ServerArgs(model_path=str(GOLDEN / "ttsd"), tp_size=2, enable_lora=True)
+    assert not serves_speech(args)
+    assert {name: getattr(args, name) for name in field_names(ServerArgs)} == msgspec.structs.asdict(stock)
 
 
 @pytest.mark.parametrize("model", [str(GOLDEN / "ttsd"), str(GOLDEN / "codec"), "/no/such/folder", "some/model"])
@@ -70,10 +109,42 @@ def test_the_flag_with_another_model_stops_and_says_how_to_make_one(model):
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_an_argument_that_does_not_go_with_ours_is_refused_by_name(name, fused_path):
-    value, flag = UNSUPPORTED[name]
+    value, sentence = UNSUPPORTED[name]
+    flag, _, reason = sentence.partition(" .*")
     settings: dict[str, Any] = {name: value}
-    with pytest.raises(SystemExit, match=rf"^sglang_moss: {flag}( above 1)? does not go with --delay-pattern"):
+    with pytest.raises(SystemExit, match=rf"^sglang_moss: {flag}.* does not go with --delay-pattern: .*{reason}"):
         MossServerArgs(model_path=str(fused_path), delay_pattern=True, **settings)
+
+
+def test_every_argument_that_is_not_on_the_list_is_refused():
+    """Also those of a release to come: whatever SGLang knows has its default, or is on the list."""
+    for field in record_fields(ServerArgs):
+        args = ServerArgs(model_path="a/model")
+        setattr(args, field.name, "an odd value")
+        if field.name in FREE:
+            refuse_unsupported(args)
+        else:
+            with pytest.raises(SystemExit, match=f"--{field.name.replace('_', '-')} an odd value does not go"):
+                refuse_unsupported(args)
+
+
+def test_the_list_holds_nothing_but_arguments_of_sglang_and_their_defaults():
+    assert set(SUPPORTED) <= field_names(ServerArgs)
+    refuse_unsupported(ServerArgs(model_path="a/model"))
+
+
+@pytest.mark.parametrize("page_size", [None, 1, 16, 64])
+def test_page_sizes_that_are_tested_are_taken(page_size, fused_path):
+    assert MossServerArgs(model_path=str(fused_path), page_size=page_size).page_size == page_size
+
+
+@pytest.mark.parametrize("variable", ["SGLANG_RUST_SERVER", "SGLANG_GRPC_PORT"])
+def test_another_front_is_refused_wherever_it_is_asked_for(variable, fused_path, monkeypatch):
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(SystemExit, match=rf"{variable} does not go with --delay-pattern: .*; unset it"):
+        MossServerArgs(model_path=str(fused_path))
+    monkeypatch.setenv(variable, "0")
+    MossServerArgs(model_path=str(fused_path))
 
 
 def test_a_reference_root_that_is_no_folder_is_refused(fused_path):
@@ -118,22 +189,59 @@ def test_the_server_is_set_up_for_speech(served):
     assert served.sleep_on_idle
     assert served.max_running_requests > 0
     assert served.max_queued_speech == 4 * served.max_running_requests
-    assert served.skip_server_warmup
+    assert not served.skip_server_warmup
     assert served.warmups == f"theirs,{WARMUP}"
     assert served.codec_address.startswith("ipc:///")
 
 
-def rebuild(args: MossServerArgs) -> MossServerArgs:
+def test_a_server_without_warm_up_runs_none_of_ours(fused_path):
+    args = MossServerArgs(model_path=str(fused_path), skip_server_warmup=True)
+    assert (args.warmups, args.skip_server_warmup) == (None, False)
+    assert pickle.loads(pickle.dumps(args)).warmups is None
+
+
+def resolved(args: MossServerArgs) -> tuple[dict[str, Any], str, int]:
+    """What SGLang makes of the arguments, what it logs of them, and the rows of KV cache it may take."""
+    from sglang.srt.entrypoints.engine import _server_args_for_logging
+    from sglang.srt.runtime_context import get_schedule, get_serving, publish
+
     plugin.register()
-    return dataclasses.replace(args)
+    publish(args, role="tokenizer")
+    shown = {"served_model_name": get_serving().served_model_name, "sleep_on_idle": args.sleep_on_idle}
+    return shown, str(_server_args_for_logging(args)), get_schedule().max_total_tokens
 
 
-def test_building_the_arguments_again_changes_nothing(served):
-    assert in_fresh_process(rebuild, served) == served
+def test_sglang_resolves_what_is_left_open_and_logs_no_key(served):
+    args = copy.copy(served)
+    args.api_key = args.admin_api_key = "hunter2"
+    shown, log, n_rows = in_fresh_process(resolved, args)
+    assert shown == {"served_model_name": served.model_path, "sleep_on_idle": True}
+    assert "hunter2" not in log
+    assert log.count("'***'") == 2
+    assert "'codec_slots': 3" in log
+    assert n_rows == 65_536, "the platform without a GPU asks for no more"
+
+
+def bounded(args: MossServerArgs) -> tuple[int | None, list[Any]]:
+    """`max_total_tokens` after our step of the resolution."""
+    from sglang.srt.arg_groups.overrides import resolving_view
+
+    passed_on: list[Any] = []
+    bound_kv_cache(args, passed_on.append)
+    return resolving_view(args).max_total_tokens, passed_on
+
+
+def test_the_kv_cache_holds_no_more_than_all_requests_could_fill(fused_path):
+    args = MossServerArgs(model_path=str(fused_path), max_running_requests=3, context_length=100)
+    assert bounded(args) == (400, [args])
+    args = MossServerArgs(model_path=str(fused_path), max_running_requests=3, max_total_tokens=7)
+    assert bounded(args) == (7, [args])
+    other = MossServerArgs(model_path=str(GOLDEN / "ttsd"))
+    assert bounded(other) == (None, [other])
 
 
 def test_two_servers_have_codecs_of_their_own(served, fused_path):
-    other = in_fresh_process(parse_as_sglang_does, ["--model-path", str(fused_path), "--delay-pattern"])
+    other = in_fresh_process(parse, ["--model-path", str(fused_path), "--delay-pattern"])
     assert other.codec_address != served.codec_address
     assert other.warmups == WARMUP
 
@@ -150,7 +258,7 @@ def test_a_secret_is_not_shown(served, secret):
     setattr(args, secret, "hunter2")
     for shown in (repr(args), str(args), f"{args=}"):
         assert "hunter2" not in shown
-        assert f"{secret}=***" in shown
+        assert f"{secret}='***'" in shown
     assert f"{secret}=None" in repr(served)
     assert f"model_path={served.model_path!r}" in repr(args)
 
@@ -177,11 +285,13 @@ def test_a_fused_checkpoint_is_known_by_its_architecture(tmp_path, config, fused
 
 
 def test_every_field_of_ours_but_the_address_is_a_flag_with_a_help_text():
-    parser = argparse.ArgumentParser()
-    add_flags(parser)
-    stock = {field.name for field in dataclasses.fields(ServerArgs)}
-    ours = {field.name: field.default for field in dataclasses.fields(MossServerArgs) if field.name not in stock}
-    del ours["codec_address"]
-    assert vars(parser.parse_args([])) == ours
-    for action in parser._actions[1:]:
+    stock, parser = argparse.ArgumentParser(), argparse.ArgumentParser()
+    ServerArgs.add_cli_args(stock)
+    MossServerArgs.add_cli_args(parser)
+    ours = [action for action in parser._actions if action.dest not in {a.dest for a in stock._actions}]
+    defaults = {field.name: field.default for field in record_fields(MossServerArgs)}
+    expected = set(defaults) - field_names(ServerArgs) - {"codec_address"}
+    assert {action.dest for action in ours} == expected
+    for action in ours:
+        assert action.default == defaults[action.dest]
         assert len((action.help or "").split()) > 3

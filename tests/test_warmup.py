@@ -1,0 +1,78 @@
+"""The warm-up request: a server that gives no audio, or in which a hook no longer runs, does not start."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sglang_moss import TESTED_SGLANG, hooking, warmup
+from sglang_moss.hooks import HOOKS
+
+ALL_RUN = {hook.target: 1 for hook in HOOKS}
+
+
+class Manager:
+    """In the place of SGLang's tokenizer manager."""
+
+    server_args = SimpleNamespace(codec_address="ipc://nowhere")
+
+    def __init__(self, n_frames: int) -> None:
+        self.n_frames = n_frames
+        self.dispatched: list[Any] = []
+
+    async def generate_request(self, request: Any) -> AsyncIterator[dict[str, Any]]:
+        assert request.sampling_params["max_new_tokens"] == 8
+        yield {"meta_info": {"audio_frames": self.n_frames}}
+
+    def _dispatch_to_scheduler(self, message: Any) -> None:
+        self.dispatched.append(message)
+
+
+@pytest.fixture
+def scheduler_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
+    """What the scheduler process answers, one after the other; the last one for ever."""
+    answers = [ALL_RUN]
+
+    class Codec:
+        def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+            pass
+
+        async def hook_runs(self) -> dict[str, int]:
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    monkeypatch.setattr(warmup, "CodecClient", Codec)
+    monkeypatch.setattr(hooking, "runs", lambda: ALL_RUN)
+    monkeypatch.setattr(warmup, "_HOOKS_SECONDS", 0.2)
+    return answers
+
+
+def speak(manager: Manager) -> None:
+    asyncio.run(warmup.speak_once("null", manager))
+
+
+def test_a_server_that_speaks_and_runs_every_hook_starts(scheduler_runs):
+    scheduler_runs[:0] = [{}, {}]  # the end of a request comes to the scheduler after its answer has left
+    manager = Manager(8)
+    speak(manager)
+    [abort] = manager.dispatched
+    assert abort.rid == "sglang-moss-nobody"
+
+
+@pytest.mark.parametrize("n_frames", [None, 0, 7])
+@pytest.mark.usefixtures("scheduler_runs")
+def test_a_server_without_audio_does_not_start(n_frames):
+    with pytest.raises(RuntimeError, match=f"gave {n_frames} frames of audio, expected 8"):
+        speak(Manager(n_frames))
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.body.__name__)
+def test_a_hook_that_sglang_passes_by_stops_the_start_and_is_named(scheduler_runs, monkeypatch, hook):
+    runs = {target: n for target, n in ALL_RUN.items() if target != hook.target}
+    if hook.process == hooking.SCHEDULER:
+        scheduler_runs[:] = [runs]
+    else:
+        monkeypatch.setattr(hooking, "runs", lambda: runs)
+    with pytest.raises(RuntimeError, match=rf"no longer calls {hook.target}; tested with {TESTED_SGLANG}"):
+        speak(Manager(8))
