@@ -73,7 +73,8 @@ class PartProcess:
         print(f"== {self.program.name}: {how} after {seconds:.0f} s", flush=True)
         if status:
             lines = self.program.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            print("\n".join(f"   | {line[:300]}" for line in lines[-_TAIL_LINES:]), flush=True)
+            for line in lines[-_TAIL_LINES:]:
+                print(f"   | {line[:300]}", flush=True)
         return status == 0
 
 
