@@ -10,29 +10,25 @@ with MossClient("http://127.0.0.1:30000") as client:
         player.write(chunk.pcm)
 """
 
-import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self, Unpack
 
 import httpx
 
-from .connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL, connection, refusal, unreachable
-from .errors import UnusableAnswer
-from .events import EventReader
-from .request import Reference, Settings, request_body
-from .retrying import did_nothing, retrying
-from .speech import Speech, SpeechChunk, json_of
-from .speech_request import SpeechSettings, Voices, speech_body
-from .voices import VOICES_PATH, Voice, voice_path, voices_in
-
-GENERATE_PATH = "/generate"
-SPEECH_PATH = "/v1/audio/speech"
-JSON = {"Content-Type": "application/json"}
-ReadEvent = Callable[[bytes, httpx.Headers], SpeechChunk | None]  # None: the event that ends the answer
+from . import calls
+from .calls import Answer, Call, Event, StreamCall, StreamReader
+from .calls import encoded as encoded  # the benchmarks take it from here
+from .connection import Connected, check_success
+from .request import Reference, Settings
+from .retrying import retrying
+from .speech import Speech, SpeechChunk
+from .speech_request import SpeechSettings, Voices
+from .voices import Voice
 
 
-class MossClient:
+class MossClient(Connected[httpx.Client]):
     """Sends requests over one pool of connections; may be used by several threads.
 
     Args:
@@ -46,16 +42,7 @@ class MossClient:
         ValueError: no URL of a server, or a key that no HTTP header can carry.
     """
 
-    def __init__(
-        self,
-        base_url: str = DEFAULT_URL,
-        api_key: str | None = None,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        retries: int = DEFAULT_RETRIES,
-    ) -> None:
-        self._http = httpx.Client(**connection(base_url, api_key, timeout_s))
-        self._retrying = retrying(retries)
-        self._retrying_change = retrying(retries, did_nothing)
+    _pool = httpx.Client
 
     def generate(self, text: str, references: Sequence[Reference] = (), **settings: Unpack[Settings]) -> Speech:
         """Speak a text.
@@ -68,9 +55,7 @@ class MossClient:
             ClientError: see `errors`.
             ValueError, OSError: see `request_body`; nothing was sent.
         """
-        body = encoded(request_body(text, references, settings))
-        response = self._retrying(self._request, "POST", GENERATE_PATH, content=body, headers=JSON)
-        return Speech.from_body(response.content)
+        return self._ask(calls.generate(text, references, settings))
 
     def stream(
         self, text: str, references: Sequence[Reference] = (), **settings: Unpack[Settings]
@@ -80,8 +65,7 @@ class MossClient:
         Arguments and errors are those of `generate`; those about the arguments rise here, the others while iterating,
         also after some chunks. Closing the iterator early ends the request.
         """
-        body = encoded(request_body(text, references, settings), stream=True)
-        return self._streamed(GENERATE_PATH, body, read_event)
+        return self._stream(calls.stream(text, references, settings))
 
     def speech(
         self, text: str, voices: Voices | None = None, **settings: Unpack[SpeechSettings]
@@ -98,12 +82,11 @@ class MossClient:
             ClientError: while iterating, also after some chunks. Closing the iterator early ends the request.
             OSError: at once; a clip's file cannot be read.
         """
-        body = encoded(speech_body(text, voices or {}, settings))
-        return self._streamed(SPEECH_PATH, body, read_speech_event)
+        return self._stream(calls.speech(text, voices, settings))
 
     def voices(self) -> list[Voice]:
         """The voices that the server keeps, by name."""
-        return voices_in(json_of(self._retrying(self._request, "GET", VOICES_PATH).content))
+        return self._ask(calls.voices())
 
     def add_voice(self, name: str, audio: bytes | str | Path, text: str | None = None) -> Voice:
         """Have the server keep a voice.
@@ -116,10 +99,7 @@ class MossClient:
             ClientError: `ServerRefused` 409: the name is taken.
             OSError: the file cannot be read.
         """
-        data = audio if isinstance(audio, bytes) else Path(audio).read_bytes()
-        form = {"name": name, "text": text or ""}
-        response = self._retrying_change(self._request, "POST", VOICES_PATH, data=form, files={"audio": data})
-        return Voice.from_answer(json_of(response.content))
+        return self._ask(calls.add_voice(name, audio, text))
 
     def remove_voice(self, name: str) -> None:
         """Have the server forget a voice.
@@ -127,46 +107,38 @@ class MossClient:
         Raises:
             ClientError: `ServerRefused` 404: there is none of that name.
         """
-        self._retrying_change(self._request, "DELETE", voice_path(name))
+        self._ask(calls.remove_voice(name))
 
-    def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
-        try:
-            response = self._http.request(method, path, **content)
-        except httpx.RequestError as error:
-            raise unreachable(self._http.base_url, error) from error
-        if not response.is_success:
-            raise refusal(response)
-        return response
+    def _ask(self, call: Call[Answer]) -> Answer:
+        return call.read(retrying(self._retries, call.may_repeat)(self._send, call))
 
-    def _streamed(self, path: str, body: bytes, read: ReadEvent) -> Generator[SpeechChunk, None, None]:
-        """The chunks of an answer, which is asked for anew where it fails before the first of them."""
+    def _send(self, call: Call[Any]) -> bytes:
+        with self._reaching():
+            response = self._http.request(call.method, call.path, **call.content)
+        check_success(response)
+        return response.content
 
-        def begin() -> tuple[list[SpeechChunk], Generator[SpeechChunk, None, None]]:
-            chunks = self._chunks(path, body, read)
-            first = next(chunks, None)
-            return ([] if first is None else [first]), chunks
+    def _stream(self, call: StreamCall[Event]) -> Generator[Event, None, None]:
+        """The events of an answer, which is asked for anew where it fails before the first of them."""
 
-        first, rest = self._retrying(begin)
-        yield from first
-        yield from rest
+        def begin() -> tuple[Event | None, Generator[Event, None, None]]:
+            events = self._events(call)
+            return next(events, None), events
 
-    def _chunks(self, path: str, body: bytes, read: ReadEvent) -> Generator[SpeechChunk, None, None]:
-        events = EventReader()
-        try:
-            with self._http.stream("POST", path, content=body, headers=JSON) as response:
-                if not response.is_success:
-                    response.read()
-                    raise refusal(response)
-                for piece in response.iter_bytes():
-                    for data in events.feed(piece):
-                        chunk = read(data, response.headers)
-                        if chunk is None:
-                            events.ended = True
-                        else:
-                            yield chunk
-        except httpx.RequestError as error:
-            raise unreachable(self._http.base_url, error) from error
-        events.check_ended()
+        first, rest = retrying(self._retries)(begin)
+        with closing(rest):
+            if first is not None:
+                yield first
+            yield from rest
+
+    def _events(self, call: StreamCall[Event]) -> Generator[Event, None, None]:
+        with self._reaching(), self._http.stream("POST", call.path, **call.content) as response:
+            if not response.is_success:
+                response.read()
+            reader = StreamReader(call, response)
+            for piece in response.iter_bytes():
+                yield from reader.feed(piece)
+        reader.check_ended()
 
     def close(self) -> None:
         """Close the connections."""
@@ -177,21 +149,3 @@ class MossClient:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def encoded(body: dict[str, Any], *, stream: bool = False) -> bytes:
-    """A request's body as it travels."""
-    return json.dumps({**body, "stream": True} if stream else body).encode()
-
-
-def read_event(data: bytes, _headers: httpx.Headers) -> SpeechChunk | None:
-    """An event of `/generate`."""
-    return SpeechChunk.from_event(data)
-
-
-def read_speech_event(data: bytes, headers: httpx.Headers) -> SpeechChunk | None:
-    """An event of `/v1/audio/speech`."""
-    rate = headers.get("X-Sample-Rate", "")
-    if not (rate.isdecimal() and int(rate)):
-        raise UnusableAnswer("the answer does not tell its sample rate: does this server serve MOSS-TTSD?")
-    return SpeechChunk.from_speech_event(data, int(rate))

@@ -1,7 +1,9 @@
 """What both clients share of HTTP: how they connect, and what they make of an answer that is not one."""
 
 import ipaddress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -12,6 +14,33 @@ DEFAULT_TIMEOUT_S = 3600.0
 DEFAULT_RETRIES = 2
 _CONNECT_TIMEOUT_S = 10.0
 _SHOWN_CHARS = 400
+
+Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
+
+
+class Connected(Generic[Http]):
+    """A pool of connections to one server; `MossClient` says what its arguments mean."""
+
+    _pool: type[Http]  # each client has its own
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        api_key: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retries: int = DEFAULT_RETRIES,
+    ) -> None:
+        self._http = self._pool(**connection(base_url, api_key, timeout_s))
+        self._retries = retries
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Whatever goes wrong between here and the server in this block is ServerUnreachable."""
+        try:
+            yield
+        except httpx.RequestError as error:
+            reason = _one_line(str(error)) or type(error).__name__
+            raise ServerUnreachable(f"{self._http.base_url}: {reason}") from error
 
 
 def connection(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
@@ -31,19 +60,17 @@ def connection(base_url: str, api_key: str | None, timeout_s: float) -> dict[str
     }
 
 
-def unreachable(base_url: httpx.URL, error: httpx.RequestError) -> ServerUnreachable:
-    return ServerUnreachable(f"{base_url}: {_one_line(str(error)) or type(error).__name__}")
-
-
-def refusal(response: httpx.Response) -> ServerRefused:
-    """The sentence in the body of an error, whichever part of the server, or proxy before it, wrote it."""
+def check_success(response: httpx.Response) -> None:
+    """Raises ServerRefused for an error, whichever part of the server, or proxy before it, wrote its body."""
+    if response.is_success:
+        return
     try:
         body: Any = response.json()
     except ValueError:
         body = response.text
     message = _one_line(_message(body, response.text)) or response.reason_phrase
     wait = response.headers.get("Retry-After", "")
-    return ServerRefused(response.status_code, message, float(wait) if wait.isdecimal() else None)
+    raise ServerRefused(response.status_code, message, float(wait) if wait.isdecimal() else None)
 
 
 def _message(body: Any, otherwise: str) -> str:

@@ -5,6 +5,7 @@ there. What changes the server is asked for again only where it was refused befo
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
@@ -33,12 +34,16 @@ def did_nothing(error: BaseException) -> bool:
 
 def retrying(retries: int, on: Callable[[BaseException], bool] = may_pass) -> Retrying:
     """Calls a function again, up to `retries` times, while `on` says so of its failure; then raises what it raised."""
-    return Retrying(retry=retry_if_exception(on), stop=stop_after_attempt(1 + retries), wait=_wait, reraise=True)
+    return Retrying(**_policy(retries, on))
 
 
 def async_retrying(retries: int, on: Callable[[BaseException], bool] = may_pass) -> AsyncRetrying:
     """`retrying` for asyncio."""
-    return AsyncRetrying(retry=retry_if_exception(on), stop=stop_after_attempt(1 + retries), wait=_wait, reraise=True)
+    return AsyncRetrying(**_policy(retries, on))
+
+
+def _policy(retries: int, on: Callable[[BaseException], bool]) -> dict[str, Any]:
+    return {"retry": retry_if_exception(on), "stop": stop_after_attempt(1 + retries), "wait": _wait, "reraise": True}
 
 
 _backoff = wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)

@@ -1,0 +1,152 @@
+"""What a client asks for, and what it makes of the answer; both clients share it, and all they add is the waiting.
+
+arguments -> Call       -> one answer  -> Speech, Voice, ...
+arguments -> StreamCall -> its bytes   -> StreamReader -> SpeechChunk, SpeechChunk, ...
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import httpx
+
+from .connection import check_success
+from .errors import UnusableAnswer
+from .events import EventReader
+from .request import Reference, Settings, request_body
+from .retrying import did_nothing, may_pass
+from .speech import Speech, SpeechChunk, json_of
+from .speech_request import SpeechSettings, Voices, speech_body
+from .voices import VOICES_PATH, Voice, voice_path, voices_in
+
+GENERATE_PATH = "/generate"
+SPEECH_PATH = "/v1/audio/speech"
+
+Answer = TypeVar("Answer")
+Event = TypeVar("Event")
+
+
+@dataclass(frozen=True)
+class Call(Generic[Answer]):
+    """A request that is answered as a whole.
+
+    Attributes:
+        method, path: of HTTP.
+        content: what else `httpx` is told of the request.
+        read: makes the answer of its body; raises UnusableAnswer.
+        may_repeat: whether it may be sent again after a failure.
+    """
+
+    method: str
+    path: str
+    content: dict[str, Any]
+    read: Callable[[bytes], Answer]
+    may_repeat: Callable[[BaseException], bool] = may_pass
+
+
+@dataclass(frozen=True)
+class StreamCall(Generic[Event]):
+    """A request that is answered by events.
+
+    Attributes:
+        path: it is POSTed there.
+        content: what else `httpx` is told of the request.
+        read: makes something of an event's data and the answer's headers; None: this event ends the answer. Raises
+            ServerRefused or UnusableAnswer.
+    """
+
+    path: str
+    content: dict[str, Any]
+    read: Callable[[bytes, httpx.Headers], Event | None]
+
+
+class StreamReader(Generic[Event]):
+    """The events of one answer, from its bytes as they come.
+
+    Args:
+        call: what was asked for.
+        response: has been read where it is no success.
+    Raises:
+        ServerRefused: it is none.
+    """
+
+    def __init__(self, call: StreamCall[Event], response: httpx.Response) -> None:
+        check_success(response)
+        self._read = call.read
+        self._headers = response.headers
+        self._events = EventReader()
+
+    def feed(self, piece: bytes) -> Iterator[Event]:
+        """What `piece` completes; an event is read when it is asked for, so that those before a failure are had."""
+        for data in self._events.feed(piece):
+            event = self._read(data, self._headers)
+            if event is None:
+                self._events.ended = True
+            else:
+                yield event
+
+    def check_ended(self) -> None:
+        """To be asked when no more bytes come; raises ServerUnreachable where the answer broke off."""
+        self._events.check_ended()
+
+
+def encoded(body: dict[str, Any], *, stream: bool = False) -> bytes:
+    """A request's body as it travels."""
+    return json.dumps({**body, "stream": True} if stream else body).encode()
+
+
+def generate(text: str, references: Sequence[Reference], settings: Settings) -> Call[Speech]:
+    """See `MossClient.generate`."""
+    body = encoded(request_body(text, references, settings))
+    return Call("POST", GENERATE_PATH, _json(body), Speech.from_body)
+
+
+def stream(text: str, references: Sequence[Reference], settings: Settings) -> StreamCall[SpeechChunk]:
+    """See `MossClient.stream`."""
+    body = encoded(request_body(text, references, settings), stream=True)
+    return StreamCall(GENERATE_PATH, _json(body), lambda data, _headers: SpeechChunk.from_event(data))
+
+
+def speech(text: str, voices: Voices | None, settings: SpeechSettings) -> StreamCall[SpeechChunk]:
+    """See `MossClient.speech`."""
+    return StreamCall(SPEECH_PATH, _json(encoded(speech_body(text, voices or {}, settings))), _speech_event)
+
+
+def voices() -> Call[list[Voice]]:
+    """See `MossClient.voices`."""
+    return Call("GET", VOICES_PATH, {}, lambda body: voices_in(json_of(body)))
+
+
+def add_voice(name: str, audio: bytes | str | Path, text: str | None) -> Call[Voice]:
+    """See `MossClient.add_voice`."""
+    data = audio if isinstance(audio, bytes) else Path(audio).read_bytes()
+    form = {"data": {"name": name, "text": text or ""}, "files": {"audio": data}}
+    return Call("POST", VOICES_PATH, form, lambda body: Voice.from_answer(json_of(body)), did_nothing)
+
+
+def remove_voice(name: str) -> Call[None]:
+    """See `MossClient.remove_voice`."""
+    return Call("DELETE", voice_path(name), {}, lambda _body: None, did_nothing)
+
+
+def unread(body: bytes) -> Call[bytes]:
+    """An encoded request of `/generate`, whose answer is left as it comes."""
+    return Call("POST", GENERATE_PATH, _json(body), bytes)
+
+
+def unread_stream(body: bytes) -> StreamCall[bytes]:
+    """An encoded request of `/generate` that streams, whose events are left as they come."""
+    return StreamCall(GENERATE_PATH, _json(body), lambda data, _headers: data)
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    return {"content": body, "headers": {"Content-Type": "application/json"}}
+
+
+def _speech_event(data: bytes, headers: httpx.Headers) -> SpeechChunk | None:
+    rate = headers.get("X-Sample-Rate", "")
+    if not (rate.isdecimal() and int(rate)):
+        raise UnusableAnswer("the answer does not tell its sample rate: does this server serve MOSS-TTSD?")
+    return SpeechChunk.from_speech_event(data, int(rate))
