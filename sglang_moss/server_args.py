@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass, field_names
+from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass, record_fields
 from sglang.srt.arg_groups.overrides import declare_resolution, resolving_view
 from sglang.srt.server_args import ServerArgs
 
@@ -39,7 +39,10 @@ _LEAST = {
 }
 
 
-class MossServerArgs(ServerArgs, kw_only=True):
+_Stock: Any = ServerArgs  # a struct that SGLang puts together at run time
+
+
+class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
     """`ServerArgs` of a server of MOSS-TTSD, or, where the model is no fused checkpoint, the stock arguments.
 
     Raises:
@@ -111,7 +114,7 @@ class MossServerArgs(ServerArgs, kw_only=True):
             self._set_defaults()
 
     def __repr__(self) -> str:
-        fields = {name: getattr(self, name) for name in sorted(field_names(type(self)))}
+        fields = {name: getattr(self, name) for name in _names(type(self))}
         shown = (f"{name}={value!r}" for name, value in _without_secrets(fields).items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -123,8 +126,8 @@ class MossServerArgs(ServerArgs, kw_only=True):
     def add_cli_args(parser: argparse.ArgumentParser) -> None:
         """SGLang's arguments and ours."""
         ServerArgs.add_cli_args(parser)
-        ours = [name for name in field_names(MossServerArgs) if name not in field_names(ServerArgs)]
-        add_cli_args_from_dataclass(parser, MossServerArgs, fields=sorted(ours))
+        ours = [name for name in _names(MossServerArgs) if name not in _names(ServerArgs)]
+        add_cli_args_from_dataclass(parser, MossServerArgs, fields=ours)
 
     @property
     def reference_limits(self) -> ReferenceLimits:
@@ -195,6 +198,11 @@ def is_fused(model_path: str) -> bool:
         return ARCHITECTURE in (config.get("architectures") or ())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
+
+
+def _names(record: type) -> list[str]:
+    """Of all fields, in the order in which they stand."""
+    return [field.name for field in record_fields(record)]
 
 
 def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fresh_process import in_fresh_process
 from golden_data import GOLDEN
+from warm_engine import asked
 
 from sglang_moss.benchmarks.golden_cases import GoldenCases
 from sglang_moss.benchmarks.rows_engine import RowsAnswer, RowsEngine
@@ -43,8 +45,9 @@ REQUESTS = sampled_requests()
 @pytest.fixture(scope="module")
 def alone(fused_path: Path) -> list[list]:
     """Every request by itself, one after the other."""
-    with RowsEngine(str(fused_path), max_running_requests=1, disable_radix_cache=True) as engine:
-        found = [engine.ask([request])[0] for request in REQUESTS]
+    one_by_one = [[request] for request in REQUESTS]
+    rounds = asked(fused_path, *one_by_one, max_running_requests=1, disable_radix_cache=True)
+    found = [answer for [answer] in rounds]
     spoken = [answer for answer in found if answer.error is None]
     assert len(spoken) > 0.8 * len(found)
     for request, answer in zip(REQUESTS, found, strict=True):
@@ -55,43 +58,54 @@ def alone(fused_path: Path) -> list[list]:
 
 
 def test_all_at_once_and_then_again_from_the_cache_equals_alone(fused_path: Path, alone: list[list]):
-    with RowsEngine(str(fused_path)) as engine:
-        first = engine.ask(REQUESTS)
-        assert codes_of(first) == alone
-        again = engine.ask(REQUESTS)
-        assert codes_of(again) == alone
-        assert all(
-            a.meta["cached_tokens"] > 0 and a.meta["reference_cached"]
-            for a, r in zip(again, REQUESTS, strict=True)
-            if a.error is None and r.get("audio_data")
-        )
-        assert codes_of(engine.ask(REQUESTS[::-1])) == alone[::-1], "slots are reused by others"
+    first, again, backwards = asked(fused_path, REQUESTS, REQUESTS, REQUESTS[::-1])
+    assert codes_of(first) == alone
+    assert codes_of(again) == alone
+    assert all(
+        a.meta["cached_tokens"] > 0 and a.meta["reference_cached"]
+        for a, r in zip(again, REQUESTS, strict=True)
+        if a.error is None and r.get("audio_data")
+    )
+    assert codes_of(backwards) == alone[::-1], "slots are reused by others"
 
 
 @pytest.mark.parametrize("chunk", [16, 37])
 def test_chunked_prefill_equals_alone(fused_path: Path, alone: list[list], chunk: int):
-    with RowsEngine(str(fused_path), chunked_prefill_size=chunk) as engine:
+    [found] = asked(fused_path, REQUESTS, chunked_prefill_size=chunk)
+    assert codes_of(found) == alone
+
+
+@pytest.mark.parametrize("page_size", [16, 64])
+def test_any_page_size_equals_alone_cold_and_cached(fused_path: Path, alone: list[list], page_size: int):
+    """64 is the default of newer cards."""
+    with RowsEngine(str(fused_path), page_size=page_size, chunked_prefill_size=64) as engine:
         assert codes_of(engine.ask(REQUESTS)) == alone
+        again = engine.ask(REQUESTS)
+        assert codes_of(again) == alone
+        assert sum(answer.meta.get("cached_tokens", 0) for answer in again) > 0
 
 
 def test_without_the_overlap_schedule_equals_alone(fused_path: Path, alone: list[list]):
-    with RowsEngine(str(fused_path), disable_overlap_schedule=True) as engine:
-        assert codes_of(engine.ask(REQUESTS)) == alone
+    [found] = asked(fused_path, REQUESTS, disable_overlap_schedule=True)
+    assert codes_of(found) == alone
 
 
 def test_retracted_requests_equal_alone(fused_path: Path, alone: list[list], monkeypatch: pytest.MonkeyPatch):
     """Retraction puts requests that share a prompt, but not their codes, back into the prefill queue together."""
     monkeypatch.setenv("SGLANG_TEST_RETRACT", "1")
     monkeypatch.setenv("SGLANG_TEST_RETRACT_INTERVAL", "2")
-    with RowsEngine(str(fused_path), chunked_prefill_size=64) as engine:
-        found = engine.ask(REQUESTS)
-        assert codes_of(found) == alone
-        assert sum(answer.meta.get("num_retractions", 0) for answer in found) > 10
+    [found] = asked(fused_path, REQUESTS, chunked_prefill_size=64)
+    assert codes_of(found) == alone
+    assert sum(answer.meta.get("num_retractions", 0) for answer in found) > 10
 
 
 def test_the_context_is_used_to_its_last_row(fused_path: Path):
     """A request of fixed length may fill the context; one frame more is refused, and the message names the limit."""
-    with RowsEngine(str(fused_path), context_length=256) as engine:
+    in_fresh_process(fill_the_context, str(fused_path))
+
+
+def fill_the_context(path: str) -> None:
+    with RowsEngine(path, context_length=256) as engine:
 
         def ask(n_frames: int) -> RowsAnswer:
             settings = {"max_new_tokens": n_frames, "ignore_eos": True, "sampling_seed": 1}

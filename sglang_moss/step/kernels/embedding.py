@@ -95,7 +95,7 @@ def _embedding_sum(
 ):
     inside = d < D
     total = tl.zeros((BLOCK_D,), tl.float32)
-    for k in tl.static_range(N_VQ):
+    for k in tl.static_range(N_VQ):  # pyright: ignore[reportGeneralTypeIssues] (Triton's own types)
         at = (tl.load(codes_ptr + k) + k * N_CODES).to(tl.int64)
         total += tl.load(code_table_ptr + at * D + d, mask=inside, other=0.0).to(tl.float32)
     return tl.load(text_table_ptr + text_id.to(tl.int64) * D + d, mask=inside, other=0.0).to(tl.float32) + total
