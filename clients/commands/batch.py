@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,21 +11,9 @@ from tqdm import tqdm
 
 from ..async_client import AsyncMossClient
 from ..batch import Batch, count_lines
-from ..connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from ..request import Settings
-from .options import (
-    ApiKey,
-    MaxSeconds,
-    ModeOption,
-    RepetitionPenalty,
-    Seed,
-    Temperature,
-    Timeout,
-    TopK,
-    TopP,
-    Url,
-    failures_in_one_line,
-)
+from .grouping import grouped
+from .options import MaxSeconds, ModeOption, Sampling, Server, failures_in_one_line
 
 EPILOG = """Example: moss-ttsd batch --input-jsonl in.jsonl --save-dir out --text-normalize
 
@@ -33,6 +22,7 @@ A line: {"text": "[S1] Hello. [S2] Hi.", "base_path": "clips", "prompt_audio_spe
 """
 
 
+@grouped
 def batch(
     input_jsonl: Annotated[
         Path, typer.Option(help="A request on each line, as the reference's script reads them.", show_default=False)
@@ -51,14 +41,9 @@ def batch(
     ] = False,
     max_seconds: MaxSeconds = None,
     mode: ModeOption = None,
-    seed: Seed = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    top_k: TopK = None,
-    repetition_penalty: RepetitionPenalty = None,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
-    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    *,
+    sampling: Sampling,
+    server: Server,
 ) -> None:
     """Speak every line of a JSONL file, many at a time.
 
@@ -78,18 +63,11 @@ def batch(
                 bar.set_postfix_str(f"{work.counts.failed} failed, {rate:.1f} s of audio a second", refresh=False)
                 bar.update()
 
-            settings = Settings(
-                max_seconds=max_seconds,
-                seed=seed,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                repetition_penalty=repetition_penalty,
-            )
+            settings = Settings(max_seconds=max_seconds, **asdict(sampling))
             work = Batch(
                 input_jsonl, save_dir, concurrency, settings, mode, text_normalize, sample_rate_normalize, tell
             )
-            asyncio.run(_run(work, n_lines, url, api_key, timeout, retries))
+            asyncio.run(_run(work, n_lines, server, retries))
         counts, took_s = work.counts, time.monotonic() - started
         typer.echo(
             f"{counts.spoken} spoken, {counts.failed} failed, {counts.skipped} done before; {counts.seconds:.2f} s of "
@@ -99,6 +77,6 @@ def batch(
             raise typer.Exit(1)
 
 
-async def _run(work: Batch, n_lines: int, url: str, api_key: str | None, timeout: float, retries: int) -> None:
-    async with AsyncMossClient(url, api_key, timeout, retries) as client:
+async def _run(work: Batch, n_lines: int, server: Server, retries: int) -> None:
+    async with AsyncMossClient(server.url, server.api_key, server.timeout, retries) as client:
         await work.run(client, n_lines)

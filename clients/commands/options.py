@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
+from ..client import MossClient
+from ..connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from ..errors import ClientError
 from ..request import Mode, Reference
 
@@ -14,32 +17,10 @@ _SERVER = "Server"
 _SAMPLING = "Sampling (left out: the server's defaults)"
 _VOICE = re.compile(r"\[?S?([1-5])\]?=(.+)", re.IGNORECASE)
 
-Url = Annotated[str, typer.Option(help="Address of the server.", rich_help_panel=_SERVER)]
-ApiKey = Annotated[
-    str | None,
-    typer.Option(
-        envvar="MOSS_API_KEY", show_default=False, help="Key that the server asks for.", rich_help_panel=_SERVER
-    ),
-]
-Timeout = Annotated[
-    float, typer.Option(help="Seconds to wait for more of an answer.", min=0.001, rich_help_panel=_SERVER)
-]
 Seed = Annotated[
     int | None,
     typer.Option(help="The same seed gives the same speech again.", show_default=False, rich_help_panel=_SAMPLING),
 ]
-Temperature = Annotated[
-    float | None, typer.Option(help="0: always the likeliest.", show_default=False, rich_help_panel=_SAMPLING)
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(help="Share of the probability that is kept.", show_default=False, rich_help_panel=_SAMPLING),
-]
-TopK = Annotated[
-    int | None,
-    typer.Option(help="How many candidates are kept; -1: all.", show_default=False, rich_help_panel=_SAMPLING),
-]
-RepetitionPenalty = Annotated[float | None, typer.Option(help="1: off.", show_default=False, rich_help_panel=_SAMPLING)]
 MaxSeconds = Annotated[float | None, typer.Option(help="Cut the speech there.", show_default=False)]
 ModeOption = Annotated[
     Mode | None,
@@ -59,6 +40,47 @@ VoiceNames = Annotated[
         rich_help_panel="Voices",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the model draws; None: the server's default."""
+
+    seed: Seed = None
+    temperature: Annotated[
+        float | None, typer.Option(help="0: always the likeliest.", show_default=False, rich_help_panel=_SAMPLING)
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Share of the probability that is kept.", show_default=False, rich_help_panel=_SAMPLING),
+    ] = None
+    top_k: Annotated[
+        int | None,
+        typer.Option(help="How many candidates are kept; -1: all.", show_default=False, rich_help_panel=_SAMPLING),
+    ] = None
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="1: off.", show_default=False, rich_help_panel=_SAMPLING)
+    ] = None
+
+
+@dataclass(frozen=True)
+class Server:
+    """Which server is asked, and how."""
+
+    url: Annotated[str, typer.Option(help="Address of the server.", rich_help_panel=_SERVER)] = DEFAULT_URL
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MOSS_API_KEY", show_default=False, help="Key that the server asks for.", rich_help_panel=_SERVER
+        ),
+    ] = None
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for more of an answer.", min=0.001, rich_help_panel=_SERVER)
+    ] = DEFAULT_TIMEOUT_S
+
+    def client(self) -> MossClient:
+        """Raises ValueError where there can be none, see `MossClient`."""
+        return MossClient(self.url, self.api_key, self.timeout)
 
 
 def voices_by_speaker(names: list[str] | None, references: list[Reference]) -> dict[int, str | Reference]:

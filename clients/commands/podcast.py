@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..client import MossClient
-from ..connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from ..podcast_script import NoScript, checked_script, script_request
 from ..podcast_source import MAX_CHARS, read_source
-from .options import ApiKey, Seed, Timeout, Url, VoiceNames, failures_in_one_line, voices_by_speaker
+from .grouping import grouped
+from .options import Seed, Server, VoiceNames, failures_in_one_line, voices_by_speaker
 from .speaking import Outlet
 
 EPILOG = """Examples:
@@ -26,6 +25,7 @@ _LLM = "Language model that writes the script (any with OpenAI's API)"
 _LLM_TIMEOUT_S = 600.0
 
 
+@grouped
 def podcast(
     source: Annotated[
         str, typer.Argument(help="http(s) URL, or a PDF, HTML, Markdown or text file.", show_default=False)
@@ -63,9 +63,8 @@ def podcast(
         ),
     ] = None,
     seed: Seed = None,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
-    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    *,
+    server: Server,
 ) -> None:
     """Make a talk about a web page, a PDF or a text.
 
@@ -87,7 +86,7 @@ def podcast(
         if outlet is None:
             typer.echo(script)
             return
-        with MossClient(url, api_key, timeout) as client:
+        with server.client() as client:
             outlet.take(client.speech(script, voices, seed=seed))
 
 

@@ -1,29 +1,15 @@
 """`moss-ttsd say`: a script to a file or the loudspeaker, as it is made."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..client import MossClient
-from ..connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from ..request import Reference
-from .options import (
-    ApiKey,
-    MaxSeconds,
-    ModeOption,
-    RepetitionPenalty,
-    Seed,
-    Temperature,
-    Timeout,
-    TopK,
-    TopP,
-    Url,
-    VoiceNames,
-    failures_in_one_line,
-    voices_by_speaker,
-)
+from .grouping import grouped
+from .options import MaxSeconds, ModeOption, Sampling, Server, VoiceNames, failures_in_one_line, voices_by_speaker
 from .speaking import Outlet
 
 EPILOG = """Examples:
@@ -36,6 +22,7 @@ echo "Hello there." | moss-ttsd say - -o - | ffplay -
 """
 
 
+@grouped
 def say(
     text: Annotated[
         str | None,
@@ -81,14 +68,9 @@ def say(
         ),
     ] = None,
     mode: ModeOption = None,
-    seed: Seed = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    top_k: TopK = None,
-    repetition_penalty: RepetitionPenalty = None,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
-    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    *,
+    sampling: Sampling,
+    server: Server,
 ) -> None:
     """Speak a script: to a file, to the loudspeaker, or both.
 
@@ -97,7 +79,7 @@ def say(
     with failures_in_one_line():
         outlet = Outlet(output, play)
         voices = voices_by_speaker(voice, references_of(reference or [], reference_text or []))
-        with MossClient(url, api_key, timeout) as client:
+        with server.client() as client:
             chunks = client.speech(
                 _script(text, file),
                 voices,
@@ -105,11 +87,7 @@ def say(
                 mode=mode,
                 normalize=None if normalize else False,
                 max_seconds=max_seconds,
-                seed=seed,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                repetition_penalty=repetition_penalty,
+                **asdict(sampling),
             )
             outlet.take(chunks, max_seconds)
 
