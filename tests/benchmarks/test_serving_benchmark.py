@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from fake_speech_server import FakeServer, fake_speech_server, speech_answer
 from typer.testing import CliRunner
+from warm_start import warm_server
 
 from sglang_moss.benchmarks import serving
 from sglang_moss.benchmarks.record import read_lines
 from sglang_moss.clients.cli import app
-from sglang_moss.clients.local_server import LocalServer
 
 FAST = ["--audio-seconds", "0.4", "--reference-seconds", "0.5", "--warm-up-seconds", "0.4", "--least-requests", "3"]
 
@@ -67,7 +67,7 @@ def test_bench_says_what_is_wrong_before_it_measures(server: FakeServer, capsys:
 @pytest.mark.server
 def test_bench_on_the_real_server(fused_path: Path, tmp_path: Path):
     out = tmp_path / "lines.jsonl"
-    with LocalServer(fused_path, log=tmp_path / "server.log") as running:
+    with warm_server(fused_path, log=tmp_path / "server.log") as running:
         args = ["--url", running.url, *FAST, "--out", str(out)]
         assert serving.main([*args, "--concurrency", "2", "--requests", "4"]) == 0
         assert serving.main([*args, "--rate", "20", "--requests", "3", "--uncached-references"]) == 0

@@ -38,6 +38,10 @@ class FakeManager:
     requests: list[Any] = field(default_factory=list)
     learned: list[bytes] = field(default_factory=list)  # clips that were to be encoded
     closed: list[str] = field(default_factory=list)  # ids of requests whose generator has ended, however it did
+    # What else of SGLang's manager is reached for; nothing here ends a server.
+    rid_to_state: dict[str, Any] = field(default_factory=dict)
+    signal_handler_class: Any = None
+    _subprocess_watchdog: Any = None
 
     def __post_init__(self) -> None:
         codec_config = json.loads((GOLDEN / "codec" / "config.json").read_text())
@@ -59,6 +63,12 @@ class FakeManager:
             access_log="off",
             shutdown_seconds=1.0,
         )
+
+    def _dispatch_to_scheduler(self, message: Any) -> None:
+        raise NotImplementedError
+
+    def _handle_abort_req(self, request: Any) -> None:
+        raise NotImplementedError
 
     async def learn(self, clip: bytes) -> None:
         if self.learning_fails:

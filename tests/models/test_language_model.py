@@ -1,15 +1,16 @@
 """The served language model against the reference's logits and greedy generations, on the real engine."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from golden_data import GOLDEN, golden_arrays
+from warm_engine import generated
+from warm_start import warm
 
 from sglang_moss.benchmarks.golden_cases import GoldenCases, GreedyCase
-from sglang_moss.benchmarks.rows_engine import RowsAnswer, RowsEngine
+from sglang_moss.benchmarks.rows_engine import RowsAnswer
 
 pytestmark = pytest.mark.server
 
@@ -22,7 +23,7 @@ GREEDY_CASES = GoldenCases(GOLDEN).greedy()
 def test_teacher_forced_embeddings_hidden_states_and_logits_equal_the_reference(fused_path: Path, tmp_path: Path):
     rows = GOLDEN / "cases" / "lm" / "teacher_forced.npz"
     out = tmp_path / "out.npz"
-    command = [sys.executable, "-m", "sglang_moss.benchmarks.forced_logits", str(fused_path), str(rows), str(out)]
+    command = warm("-m", "sglang_moss.benchmarks.forced_logits", str(fused_path), str(rows), str(out))
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     expected = golden_arrays("lm/teacher_forced")
     with np.load(out) as actual:
@@ -33,8 +34,7 @@ def test_teacher_forced_embeddings_hidden_states_and_logits_equal_the_reference(
 @pytest.fixture(scope="module")
 def answers(fused_path: Path) -> dict[str, RowsAnswer]:
     """Every golden greedy case, all sent at once."""
-    with RowsEngine(str(fused_path)) as engine:
-        found = engine.generate([case.prompt for case in GREEDY_CASES], [case.settings for case in GREEDY_CASES])
+    found = generated(fused_path, [case.prompt for case in GREEDY_CASES], [case.settings for case in GREEDY_CASES])
     return {case.key: answer for case, answer in zip(GREEDY_CASES, found, strict=True)}
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from container import ENTRYPOINT, ROOT, Container
 from fake_speech_server import FRAME_SAMPLES, FakeServer, fake_speech_server
 from golden_data import GOLDEN
 from sound_files import assert_same_samples, best_match, decoded
+from warm_start import warm
 
 from sglang_moss.clients import MossClient
 from sglang_moss.clients.local_server import LocalServer
@@ -38,6 +40,7 @@ SEED = 8  # with which the tiny checkpoints speak, each of the examples' scripts
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     container = Container(tmp_path_factory.mktemp("container"))
     container.mount_checkpoints()
+    container.replace_command("sglang", f'exec {shlex.join(warm("sglang"))} "$@"')
     env = container.environment | {"MOSS_API_KEY": KEY}
     log = container.folder / "server.log"
     with LocalServer(

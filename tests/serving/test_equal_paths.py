@@ -78,11 +78,10 @@ def test_chunked_prefill_equals_alone(fused_path: Path, alone: list[list], chunk
 @pytest.mark.parametrize("page_size", [16, 64])
 def test_any_page_size_equals_alone_cold_and_cached(fused_path: Path, alone: list[list], page_size: int):
     """64 is the default of newer cards."""
-    with RowsEngine(str(fused_path), page_size=page_size, chunked_prefill_size=64) as engine:
-        assert codes_of(engine.ask(REQUESTS)) == alone
-        again = engine.ask(REQUESTS)
-        assert codes_of(again) == alone
-        assert sum(answer.meta.get("cached_tokens", 0) for answer in again) > 0
+    cold, cached = asked(fused_path, REQUESTS, REQUESTS, page_size=page_size, chunked_prefill_size=64)
+    assert codes_of(cold) == alone
+    assert codes_of(cached) == alone
+    assert sum(answer.meta.get("cached_tokens", 0) for answer in cached) > 0
 
 
 def test_without_the_overlap_schedule_equals_alone(fused_path: Path, alone: list[list]):

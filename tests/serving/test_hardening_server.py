@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 from waiting import wait_until_idle
+from warm_start import warm_server
 
 from sglang_moss.benchmarks.asking import ask, client, generate, speech
 from sglang_moss.benchmarks.host_memory import server_of
@@ -52,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(fused_path: Path, folder: Path) -> Iterator[LocalServer]:
     arguments = ["--codec-slots", "5", "--voices-dir", str(folder / "voices")]
-    with LocalServer(fused_path, log=folder / "server.log", extra_args=arguments) as running:
+    with warm_server(fused_path, log=folder / "server.log", extra_args=arguments) as running:
         yield running
 
 
@@ -127,6 +128,7 @@ def test_a_killed_scheduler_ends_the_server_and_nobody_takes_a_part_for_the_whol
     assert stored.status_code == 201
     leader = server_of(server.url)
     assert leader is not None
+    assert server._process is not None
     children = leader.children(recursive=True)
     assert not any("detokenizer" in " ".join(child.cmdline()) for child in children)  # there is none to be killed
     [scheduler] = [child for child in children if "scheduler" in " ".join(child.cmdline())]
@@ -162,7 +164,7 @@ def test_a_killed_scheduler_ends_the_server_and_nobody_takes_a_part_for_the_whol
         killed_at = time.monotonic()
         assert all(future.result() for future in streams), "a stream broke off and looked whole"
         assert answer.result() in (None, 500, 503)
-        while (ended := os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
+        while (ended := os.waitid(os.P_PID, server._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
             assert time.monotonic() < killed_at + END_SECONDS
             time.sleep(0.1)
     assert ended.si_status != 0  # so that a supervisor starts it anew

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from page_browser import chromium, downloaded, speak, write
 from sound_files import assert_same_samples, best_match, decoded
+from warm_start import warm_server
 
 from sglang_moss.benchmarks.waveforms import pcm_of_wav
 from sglang_moss.clients.local_server import LocalServer
@@ -37,7 +38,7 @@ BOB = (CLIPS / "spk2_24k.wav").read_bytes()
 def server(fused_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     folder = tmp_path_factory.mktemp("openai")
     arguments = ["--api-key", "secret", "--voices-dir", str(folder / "voices")]
-    with LocalServer(fused_path, log=folder / "server.log", extra_args=arguments) as running:
+    with warm_server(fused_path, log=folder / "server.log", extra_args=arguments) as running:
         yield running
 
 

@@ -23,6 +23,7 @@ from fresh_process import in_fresh_process
 from golden_data import GOLDEN
 from starlette.middleware import Middleware
 from waiting import wait_for
+from warm_start import warm_server
 
 from sglang_moss.clients.local_server import LocalServer
 from sglang_moss.server.app import add_routes
@@ -243,7 +244,7 @@ def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: 
 def test_sigterm_lets_a_running_request_finish(fused_path: Path, tmp_path: Path):
     arguments = ["--voices-dir", str(tmp_path / "voices"), "--shutdown-seconds", "60"]
     with (
-        LocalServer(fused_path, log=tmp_path / "server.log", extra_args=arguments) as server,
+        warm_server(fused_path, log=tmp_path / "server.log", extra_args=arguments) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
         client.stream("POST", "/generate", json={**body(120), "stream": True}) as answer,
     ):

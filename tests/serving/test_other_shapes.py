@@ -8,7 +8,6 @@ import base64
 import dataclasses
 import io
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,13 @@ import pytest
 import soundfile
 import torch
 from codec_models import checkpoint_tensors, config_dict
+from fresh_process import in_fresh_process
 from golden_data import GOLDEN, golden_arrays
 from made_checkpoints import codec_shapes
 from other_models import Fused, OddModel, make_nvq32, make_odd
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+from warm_engine import generated
+from warm_start import warm
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
@@ -60,8 +62,7 @@ def nvq32(tmp_path_factory: pytest.TempPathFactory) -> Fused:
 @pytest.fixture(scope="module")
 def nvq32_answers(nvq32: Fused) -> dict[str, Spoken]:
     prompts, settings = [case.prompt for case in NVQ32_CASES], [case.settings for case in NVQ32_CASES]
-    with RowsEngine(str(nvq32.path), trust_remote_code=True) as engine:
-        answers = engine.generate(prompts, settings)
+    answers = generated(nvq32.path, prompts, settings, trust_remote_code=True)
     return {case.key: Spoken(case.prompt, answer) for case, answer in zip(NVQ32_CASES, answers, strict=True)}
 
 
@@ -96,7 +97,11 @@ class OddAnswers:
 
 @pytest.fixture(scope="module")
 def odd_answers(odd: OddModel) -> OddAnswers:
-    with RowsEngine(str(odd.path)) as engine:
+    return in_fresh_process(speak_three_ways, str(odd.path))
+
+
+def speak_three_ways(path: str) -> OddAnswers:
+    with RowsEngine(path) as engine:
         prompts = record_prompts(engine)
 
         def ask(requests: Sequence[dict[str, Any]]) -> list[Spoken]:
@@ -136,7 +141,7 @@ def forced_logits(fused: Path, input_ids: np.ndarray, folder: Path) -> dict[str,
     """What `benchmarks.forced_logits` writes for rows [S, 1 + n_vq]."""
     rows, out = folder / "rows.npz", folder / "out.npz"
     np.savez(rows, input_ids=input_ids)
-    command = [sys.executable, "-m", "sglang_moss.benchmarks.forced_logits", str(fused), str(rows), str(out)]
+    command = warm("-m", "sglang_moss.benchmarks.forced_logits", str(fused), str(rows), str(out))
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     with np.load(out) as arrays:
         return dict(arrays)

@@ -13,10 +13,10 @@ import pytest
 from generate_bodies import assert_same_speech, clip, fixed
 from golden_data import GOLDEN
 from waiting import wait_until_idle
+from warm_start import warm_server
 
 from sglang_moss.benchmarks.golden_cases import GoldenCases
 from sglang_moss.benchmarks.waveforms import pcm_of_wav
-from sglang_moss.clients.local_server import LocalServer
 
 pytestmark = pytest.mark.server
 
@@ -30,7 +30,7 @@ def client(fused_path: Path, tmp_path_factory: pytest.TempPathFactory, request: 
     retraction = {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "7"}
     env = retraction if request.param == "retracted" else {}
     with (
-        LocalServer(fused_path, log=log, env=env, extra_args=["--codec-slots", "6", "--codec-voices", "2"]) as server,
+        warm_server(fused_path, log=log, env=env, extra_args=["--codec-slots", "6", "--codec-voices", "2"]) as server,
         httpx.Client(base_url=server.url, timeout=180, limits=httpx.Limits(max_connections=None)) as opened,
     ):
         yield opened
