@@ -278,7 +278,7 @@ def test_a_stream_without_audio_ends_in_its_error(service):
 def test_the_thread_answers_whoever_asks_whether_it_does(address, guarded):
     async def ask() -> None:
         client = CodecClient(address, TOKENS.n_vq)
-        await asyncio.wait_for(asyncio.gather(*(client.ping() for _ in range(50))), 10)
+        await asyncio.wait_for(asyncio.gather(*(client.hook_runs() for _ in range(50))), 10)
 
     guarded.batches.clear()
     asyncio.run(ask())
