@@ -99,7 +99,10 @@ async def wait_until_idle(server: httpx.AsyncClient) -> None:
         TimeoutError: something still runs.
     """
     async with asyncio.timeout(_IDLE_SECONDS):
-        while any(load["num_reqs"] for load in (await server.get("/get_load")).json()):
+        while True:
+            loads = (await server.get("/v1/loads")).json()["loads"]
+            if not any(load["num_running_reqs"] + load["num_waiting_reqs"] for load in loads):
+                return
             await asyncio.sleep(0.5)
 
 

@@ -15,9 +15,15 @@ def wait_for(condition: Callable[[], Any], seconds: float = 5) -> None:
         time.sleep(0.01)
 
 
+def n_running(client: httpx.Client) -> int:
+    """Requests that the scheduler has: those that run, and those that wait for a place in the batch."""
+    loads = client.get("/v1/loads", params={"include": "core"}).json()["loads"]
+    return sum(load["num_running_reqs"] + load["num_waiting_reqs"] for load in loads)
+
+
 def wait_until_idle(client: httpx.Client) -> None:
     """Return once the server runs no request, or fail."""
     deadline = time.monotonic() + 60
-    while any(load["num_reqs"] for load in client.get("/get_load").json()):
+    while n_running(client):
         assert time.monotonic() < deadline, "requests that nobody waits for are still running"
         time.sleep(0.1)

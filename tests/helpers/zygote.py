@@ -210,7 +210,8 @@ def command(arguments: list[str]) -> Any:
     if first == "-m":
         sys.argv = others
         sys.path[0] = str(Path.cwd())
-        return runpy.run_module(others[0], run_name="__main__", alter_sys=True)
+        runpy.run_module(others[0], run_name="__main__", alter_sys=True)
+        return None
     assert first == "sglang", f"the zygote runs -m MODULE or sglang, not {first}"
     from sglang.cli.main import main
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from generate_bodies import assert_same_speech, clip, fixed
 from golden_data import GOLDEN
-from waiting import wait_until_idle
+from waiting import n_running, wait_until_idle
 from warm_start import warm_server
 
 from sglang_moss.benchmarks.golden_cases import GoldenCases
@@ -158,10 +158,6 @@ def test_audio_comes_while_the_model_still_speaks(client: httpx.Client):
     wait_until_idle(client)
 
 
-def running(client: httpx.Client) -> int:
-    return sum(load["num_reqs"] for load in client.get("/get_load").json())
-
-
 def test_a_client_that_leaves_stops_its_generation_at_once(client: httpx.Client):
     """Well before SGLang's own two seconds; whether its request runs, waits in a batch or has references to encode."""
     wait_until_idle(client)
@@ -172,9 +168,9 @@ def test_a_client_that_leaves_stops_its_generation_at_once(client: httpx.Client)
     ):
         with client.stream("POST", "/generate", json={**body, "stream": True}) as answer:
             next(answer.iter_lines())
-            assert running(client) > 0
+            assert n_running(client) > 0
         left_at = time.monotonic()
-        while running(client):
+        while n_running(client):
             assert time.monotonic() < left_at + 1.5
             time.sleep(0.05)
     with pytest.raises(httpx.ReadTimeout):
