@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import setproctitle
 import spare_process
 
 MODULES = (
@@ -245,6 +246,7 @@ def prepare() -> None:
     for module in MODULES:
         importlib.import_module(module)
     assert threading.active_count() == 1, f"importing has started {threading.enumerate()}"
+    setproctitle.setproctitle("zygote")  # which learns now where there is room for the titles of children
     gc.collect()
     gc.freeze()  # else the first collection in every child would copy all of it
 

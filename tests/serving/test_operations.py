@@ -31,7 +31,7 @@ from sglang_moss.server.gate.health import CodecHealth
 
 KEY = {"Authorization": "Bearer secret"}
 TEXT = "[S1] Words that stay between us."
-OPEN = ("/health", "/health_generate", "/metrics")  # to probes, which have no key
+OPEN = ("/health", "/health_generate", "/metrics", "/ready")  # to probes, which have no key
 
 
 def statuses_without_a_key(folder: str) -> dict[str, int]:
@@ -210,7 +210,7 @@ def test_generate_does_not_read_a_body_beyond_its_bound(client: httpx.Client):
 def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: httpx.Client, server: LocalServer):
     pid = pid_of(server)
     children = psutil.Process(pid).children(recursive=True)
-    [socket] = {Path(path) for path in re.findall(r"codec_address='ipc://([^']*)'", server.log.read_text())}
+    [socket] = {Path(c.laddr) for child in children for c in child.net_connections("unix") if "moss" in c.laddr}
     assert socket.exists()
     with concurrent.futures.ThreadPoolExecutor(4) as pool, httpx.Client(base_url=server.url, headers=KEY) as other:
         whole = pool.submit(client.post, "/generate", json=ENDLESS)
