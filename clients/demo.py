@@ -25,12 +25,23 @@ from .client import MossClient
 from .errors import ClientError
 from .local_server import LocalServer, ServerFailed
 from .request import Reference
+from .start_log import StartProgress
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 SCRIPT = "[S1] Shall we walk along the river today? [S2] Yes, let us take the old bridge. [S1] Then we meet at noon."
 TRANSCRIPTS = {"spk1_24k.wav": "We met near the station yesterday.", "spk2_24k.wav": "今天我们聊聊音乐。"}
 SEED = 2026
 _SERVER_ENV = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+_NEXT = """\
+next:
+  listen to {output}; the weights are random, so it babbles
+  keep a server of these weights, then open http://127.0.0.1:30000/ or ask it from another terminal:
+    .venv/bin/moss-ttsd fuse --model-path tests/golden/ttsd --codec-model-path tests/golden/codec \\
+        --save-path outputs/demo.fused
+    make serve MODEL=outputs/demo.fused
+    .venv/bin/moss-ttsd say "[S1] Hello. [S2] Good evening." -o outputs/demo.hello.wav
+  speak with the published weights: "Serve the real model" in README.md\
+"""
 _LEAST_RMS = 1e-3  # of any second, full scale is 1; the babble has 0.1
 
 
@@ -73,14 +84,14 @@ def run(output: Path, seconds: float) -> None:
         checkpoint = Path(folder) / "fused"
         print("1/4 fusing two tiny checkpoints; their weights are random, so expect babble and no words", flush=True)
         print(f"    {fuse(GOLDEN / 'ttsd', GOLDEN / 'codec', checkpoint, show_progress=False)}")
-        print(f"2/4 starting `sglang serve` with them; this takes about a minute (log: {log})", flush=True)
+        print(f"2/4 starting `sglang serve` with them, which takes one to two minutes (log: {log})", flush=True)
         started = time.monotonic()
-        with LocalServer(checkpoint, log=log, env=_SERVER_ENV) as server:
-            print(f"    ready at {server.url} after {time.monotonic() - started:.0f} s")
+        with LocalServer(checkpoint, log=log, env=_SERVER_ENV, on_progress=_show_progress) as server:
+            print(f"    {time.monotonic() - started:3.0f} s  ready at {server.url}", flush=True)
             print(f"3/4 asking for {seconds:g} s of a dialogue with two reference clips", flush=True)
             result = _speak(server.url, output, seconds)
             print("4/4 stopping the server", flush=True)
-    print(result)
+    print(f"{result}\n\n{_NEXT.format(output=output)}")
 
 
 def check_sound(path: Path, seconds: float) -> None:
@@ -110,6 +121,10 @@ def _speak(url: str, output: Path, seconds: float) -> str:
     output.write_bytes(speech.wav)
     check_sound(output, seconds)
     return f"{speech.seconds:.2f} s of audio, {speech.frames} frames, in {took_s:.2f} s: {output}"
+
+
+def _show_progress(progress: StartProgress) -> None:
+    print(f"    {progress}", flush=True)
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> None:

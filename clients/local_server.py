@@ -3,7 +3,8 @@
     with LocalServer("fused", log=Path("server.log")) as server:
         MossClient(server.url).generate("[S1] Hello.")
 
-It runs as a process group of its own on a free port of 127.0.0.1, and that group alone is ended, by its id.
+It runs as a process group of its own on a free port of 127.0.0.1, and that group alone is ended, by its id. A start
+takes a minute or two, most of it imports; `on_progress` is told meanwhile what the server is doing.
 """
 
 import os
@@ -13,12 +14,14 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
+
+from .start_log import StartProgress, StartReport
 
 HOST = "127.0.0.1"
 # `sglang serve` by module, for where no script is installed.
@@ -44,6 +47,8 @@ class LocalServer:
         stop_timeout_s: how long it may take to end by itself before it is killed.
         command: what to run instead of `sglang serve`; the same arguments follow.
         delay_pattern: serve our model; False: stock SGLang with another one.
+        on_progress: called while entering waits: at first, whenever the server comes to another part of its start, and
+            at least every ten seconds.
     Raises:
         ServerFailed: on entering, when the server dies or `start_timeout_s` has passed. Nothing of it is left then.
         FileNotFoundError: on entering, when the command does not exist.
@@ -60,6 +65,7 @@ class LocalServer:
         stop_timeout_s: float = 20.0,
         command: Sequence[str] | None = None,
         delay_pattern: bool = True,
+        on_progress: Callable[[StartProgress], None] | None = None,
     ) -> None:
         self.log = log
         self.port = 0  # while it runs: its port
@@ -70,6 +76,7 @@ class LocalServer:
         self._stop_timeout_s = stop_timeout_s
         self._command = command or (str(Path(sysconfig.get_path("scripts")) / "sglang"), "serve")
         self._flags = ["--delay-pattern"] if delay_pattern else []
+        self._on_progress = on_progress
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -123,13 +130,17 @@ class LocalServer:
         return "\n".join(lines[-_TAIL_LINES:])
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + self._start_timeout_s
+        started = time.monotonic()
+        report = StartReport(self.log, self._on_progress) if self._on_progress else None
         # Without the environment's proxies: they know nothing of this machine's loopback.
         with httpx.Client(base_url=self.url, timeout=_PROBE_TIMEOUT_S, trust_env=False) as probe:
             while not _is_healthy(probe):
                 if _has_ended(process):
                     raise self._failed("the server ended before it was ready")
-                if time.monotonic() > deadline:
+                seconds = time.monotonic() - started
+                if report is not None:
+                    report.look(seconds)
+                if seconds > self._start_timeout_s:
                     raise self._failed(f"the server was not ready within {self._start_timeout_s:g} s")
                 time.sleep(_POLL_S)
         if _has_ended(process):

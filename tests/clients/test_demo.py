@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import accumulate, groupby
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 
 from sglang_moss.clients.demo import DemoFailed, check_sound
+from sglang_moss.clients.start_log import part_of_start
 
 RATE = 24_000
 TONE = 0.1 * np.sin(np.arange(2 * RATE) / 10)
@@ -38,10 +40,26 @@ def test_silence_and_wrong_lengths_fail(tmp_path: Path, samples: np.ndarray, sec
 
 
 @pytest.mark.server
-def test_the_demo_ends_with_the_asked_length_of_sound(tmp_path: Path):
+def test_the_demo_ends_with_the_asked_length_of_sound_and_tells_what_it_waits_for(tmp_path: Path):
     out = tmp_path / "demo.wav"
     command = [sys.executable, "-m", "sglang_moss.clients.demo", "--output", str(out), "--seconds", "2.4"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2.40 s of audio, 30 frames, in " in done.stdout
     check_sound(out, 2.4)
+
+    # SGLang still prints the lines that tell the parts of a start, in this order.
+    log = out.with_suffix(".server.log").read_text().splitlines(keepends=True)
+    parts = [part for part, _ in groupby(map(part_of_start, accumulate(log)))]
+    assert parts == [
+        "importing SGLang",
+        "importing SGLang again, for the process of the model",
+        "loading the weights",
+        "allocating memory",
+        "speaking a warm-up request",
+        "opening the port",
+        "listening",
+    ]
+    assert "  0 s  importing SGLang\n" in done.stdout
+    assert "s  importing SGLang again, for the process of the model\n" in done.stdout
+    assert f"listen to {out}" in done.stdout

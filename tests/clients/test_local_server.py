@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from sglang_moss.clients.local_server import LocalServer, ServerFailed
+from sglang_moss.clients.start_log import IMPORTING, StartProgress
 
 # Healthy from its third probe on; its child ignores SIGTERM; prints both process ids and what it was given.
 STAND_IN = """
@@ -82,6 +83,29 @@ def test_the_command_gets_model_address_more_arguments_and_variables(tmp_path: P
     address = f"--host 127.0.0.1 --port {server.port}"
     assert f"arguments --model-path some/model --delay-pattern {address} --context-length 512\n" in text
     assert "colour green\n" in text
+
+
+def test_the_start_is_told_as_the_server_prints_it(tmp_path: Path):
+    loads = "import time; time.sleep(0.5); print('Load weight begin. avail mem=1 GB', flush=True)\n" + STAND_IN
+    told: list[StartProgress] = []
+    with LocalServer("m", log=tmp_path / "server.log", command=python(loads), on_progress=told.append):
+        n_told = len(told)
+        assert [progress.part for progress in told] == ["importing SGLang", "loading the weights"]
+        assert 0 <= told[0].seconds < told[1].seconds
+        time.sleep(0.5)
+    assert len(told) == n_told
+
+
+def test_an_error_of_who_is_told_stops_the_server(tmp_path: Path):
+    def tell(progress: StartProgress) -> None:
+        if progress.part != IMPORTING:
+            raise BrokenPipeError
+
+    log = tmp_path / "server.log"
+    loads = STAND_IN.replace("flush=True)", 'flush=True); print("Load weight begin.", flush=True)', 1)
+    with pytest.raises(BrokenPipeError), LocalServer("m", log=log, command=python(loads), on_progress=tell):
+        pass
+    assert_gone(pids_in(log))
 
 
 def test_an_error_inside_the_block_stops_the_server_and_rises(tmp_path: Path):
