@@ -16,6 +16,7 @@ from sglang_moss.hooking import check_fields
 from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.request.text import MAX_SPEAKERS
 
+from . import cors, http_protocol
 from .errors import error_for, error_status
 from .gate.access_log import AccessLog, write_access_log
 from .gate.admission import Admission
@@ -24,9 +25,11 @@ from .gate.health import CodecHealth
 from .gate.metrics import SpeechMetrics
 from .gate.rate_limit import RateLimit
 from .gate.shutdown import GracefulShutdown
+from .generate import serve_generate
 from .page.page import Page
 from .speech.routes import speech_router, voice_router
 from .speech.sessions import Engine
+from .speech.voice_names import VoiceNames
 from .speech.voice_store import VoiceStore
 
 _DEFAULT_VOICES_DIR = "~/.cache/sglang-moss/voices"
@@ -48,13 +51,18 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     _check_fields(app, tokenizer_manager)
     folder = Path(server_args.voices_dir or _DEFAULT_VOICES_DIR).expanduser()
     try:
-        store = VoiceStore(folder, server_args.max_voices)
+        names = VoiceNames.of(server_args.voice_alias or (), server_args.default_voice)
+        store = VoiceStore(folder, server_args.max_voices, names)
+    except ValueError as error:
+        raise SystemExit(f"sglang_moss: --voice-alias: {error}") from error
     except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
         raise SystemExit(
             f"sglang_moss: no voices can be kept in {folder} ({error}); name a folder with --voices-dir"
         ) from error
+    serve_generate(app)
+    http_protocol.install()
     engine = Engine(tokenizer_manager)
-    app.include_router(speech_router(engine, store))
+    app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
     app.include_router(voice_router(engine, store))
     app.add_exception_handler(RequestValidationError, _invalid)
     _watch_over(app, server_args, tokenizer_manager, engine)
@@ -83,7 +91,7 @@ def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: 
         body_seconds=server_args.request_body_seconds,
     )
     app.user_middleware += [
-        Middleware(Gate, admission, rate_limit, limits),
+        Middleware(Gate, admission, rate_limit, limits, server_args.admin_api_key),
         Middleware(CodecHealth, server_args.codec_address, _HEALTH_TIMEOUT_SECONDS),
     ]
     metrics = SpeechMetrics(server_args.served_model_name) if server_args.enable_metrics else None
@@ -91,7 +99,12 @@ def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: 
     if writes_log:
         write_access_log()
     build = app.build_middleware_stack  # what is added to the application later would stand around ours
-    app.build_middleware_stack = lambda: AccessLog(Page(build()), metrics, writes_log)
+
+    def build_all() -> AccessLog:
+        cors.put_outermost(app)
+        return AccessLog(Page(build()), metrics, writes_log)
+
+    app.build_middleware_stack = build_all
     tokenizer_manager.signal_handler_class = lambda manager: GracefulShutdown(
         manager, admission, server_args.shutdown_seconds, server_args.codec_address
     )

@@ -5,6 +5,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -23,6 +24,16 @@ from .gate.paths import path_of
 logger = logging.getLogger(__name__)
 
 _SHOWN_FIELDS = 8
+_MEANT = {  # what other servers, and `/generate`, call by another name
+    "max_new_tokens": "max_seconds",
+    "max_tokens": "max_seconds",
+    "text": "input",
+    "prompt": "input",
+    "sampling_seed": "seed",
+    "format": "response_format",
+    "audio_data": "references",
+}
+_TYPE = re.compile(r"str|int|float|bool|bytes|none|dict|list|constrained-\w+|(?:list|dict|union|function|tagged)\S*\[.*")
 
 
 class BadField(BadRequest):
@@ -74,6 +85,20 @@ class NotServed(Refused):
 
     status: ClassVar[int] = 404
     code: ClassVar[str] = "not_found"
+
+
+class MethodNotServed(Refused):
+    """A route that is served, but not so."""
+
+    status: ClassVar[int] = 405
+    code: ClassVar[str] = "method_not_allowed"
+
+
+class WrongKey(Refused):
+    """The key is not the one that is needed."""
+
+    status: ClassVar[int] = 401
+    code: ClassVar[str] = "wrong_key"
 
 
 class BodyTooLarge(Refused):
@@ -156,16 +181,36 @@ def _validation_message(problems: Sequence[Any]) -> tuple[str, str | None]:
     """One sentence for what pydantic found, and the field it is about. Never repeats a value."""
     unknown = [_path(problem) for problem in problems if problem["type"] == "extra_forbidden"]
     if unknown:
-        return f"unknown fields: {', '.join(unknown[:_SHOWN_FIELDS])}; take them out", unknown[0]
+        meant = [f"for {name} send {_MEANT[name]}" for name in unknown if name in _MEANT]
+        return f"unknown fields: {', '.join(unknown[:_SHOWN_FIELDS])}; {', '.join(meant) or 'take them out'}", unknown[0]
     problem = problems[0]
     if problem["type"] == "json_invalid":
         return "the body is no valid JSON", None
     path = _path(problem)
-    return f"{path or 'the body'}: {problem['msg']}", path or None
+    if path:
+        return f"{path}: {_expectation(problem)}", path
+    if isinstance(problem.get("input"), bytes):
+        return "the body: expected JSON, got something else; send it with Content-Type: application/json", None
+    return "the body: expected a JSON object, sent with Content-Type: application/json", None
+
+
+def _expectation(problem: Any) -> str:
+    """What pydantic says of one value, in words that a caller knows."""
+    if problem["type"] == "missing":
+        return "missing; send it"
+    message = problem["msg"].removeprefix("Value error, ")
+    expected = message.removeprefix("Input should be ")
+    if expected == message:
+        return message
+    expected = expected.removeprefix("a valid ").replace("dictionary or object to extract fields from", "object")
+    expected = expected.replace("valid dictionary", "object").replace("dictionary", "object")
+    article = "" if expected.startswith(("a ", "an ", "one ", "at ", "less", "greater", "'")) else "a "
+    return f"expected {'an ' if article and expected[0] in 'aeiou' else article}{expected}"
 
 
 def _path(problem: Any) -> str:
-    return ".".join(str(step)[:64] for step in problem["loc"] if step != "body")
+    """The field, by its name in the body; what pydantic adds are the types that it has tried."""
+    return ".".join(str(step)[:64] for step in problem["loc"] if step != "body" and not _TYPE.fullmatch(str(step)))
 
 
 class SpeechRoute(APIRoute):

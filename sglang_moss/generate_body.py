@@ -1,38 +1,55 @@
-"""A `/generate` body on arrival: refuse what cannot work, and spread `n` samples over requests of their own.
+"""A `/generate` body on arrival: what is understood is taken, and `n` samples become requests of their own.
 
 SGLang shares one sampling dictionary, one seed and the first reference between the samples of a request, so each sample
 becomes an entry of a batch here, before SGLang looks at it.
+
+A client's own `rid` is never SGLang's key: two requests under one id would end each other, and SGLang aborts whatever
+begins with an id. SGLang gives ids of its own, and answers carry the client's (`shown_ids`).
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
+
+from sglang.srt.managers.io_struct import GenerateReqInput
 
 from sglang_moss.errors import BadRequest, BadSetting, BadText
 from sglang_moss.request.settings import SEED_LIMIT
 
 HEALTH_CHECK_RID = "HEALTH_CHECK"
-_MIN_RID_CHARS = 16
 _MAX_SAMPLES = 64  # texts times n
 _MAX_RID_CHARS = 128
 _MAX_TEXT_CHARS = 400_000  # all texts times n; a context of 40,960 rows holds about 200,000 letters of English
+_SHOWN_FIELDS = 8
+_CLIENT_RID = "client_rid"  # attribute of SGLang's request that keeps what the client called it
 # The fields of SGLang's request that we honour. The others have no meaning here, or would reach past our checks.
-_TAKEN = frozenset(
-    (
-        "rid",
-        "text",
-        "audio_data",
-        "sampling_params",
-        "stream",
-        "priority",
-        "extra_key",
-        "routing_key",
-        "no_logs",
-        "log_metrics",
-        "custom_labels",
-        "received_time",
-        "external_trace_header",
-    )
-)
+_TAKEN = ("text", "audio_data", "sampling_params", "stream", "rid", "priority", "extra_key")
+_FIELDS = {field.name: field for field in dataclasses.fields(GenerateReqInput)}
+
+
+def parse(body: Any) -> GenerateReqInput:
+    """A request from what JSON said.
+
+    Raises:
+        BadRequest: HTTP 400; the sentence names the field.
+    """
+    if not isinstance(body, dict):
+        raise BadRequest(f"the body must be a JSON object with `text`, got {type(body).__name__}")
+    unknown = [str(name)[:64] for name in body if name not in _FIELDS]
+    if unknown:
+        raise BadRequest(
+            f"unknown fields: {', '.join(unknown[:_SHOWN_FIELDS])}; take them out; known are {', '.join(_TAKEN)}"
+        )
+    for name, value in body.items():
+        if name not in _TAKEN:
+            _check_unused(name, value)
+    taken = {name: body[name] for name in _TAKEN if body.get(name) is not None}
+    if not isinstance(taken.get("stream", False), bool):
+        raise BadRequest("stream must be true or false")
+    priority = taken.get("priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) >= 2**31:
+        raise BadRequest("priority must be an integer of 32 bits")
+    return GenerateReqInput(**taken)
 
 
 def prepare(request: Any) -> None:
@@ -42,13 +59,12 @@ def prepare(request: Any) -> None:
         BadRequest: HTTP 400.
     """
     is_health_check = _is_health_check(request)
-    for field in dataclasses.fields(request):
-        value, unset = getattr(request, field.name), _default(field)
-        if field.name in _TAKEN or value == unset or (is_health_check and field.name == "input_ids"):
+    for name, field in _FIELDS.items():
+        value, unset = getattr(request, name), _default(field)
+        if name in _TAKEN or value == unset or (is_health_check and name == "input_ids"):
             continue
-        if value:
-            raise BadRequest(f"{field.name} is not supported by this model; leave it out, and use /generate")
-        setattr(request, field.name, unset)  # an empty list or the like
+        _check_unused(name, value)
+        setattr(request, name, unset)  # an empty list or the like
     if is_health_check:
         request.sampling_params = {"max_new_tokens": 1, "temperature": 0.0}
         return
@@ -62,7 +78,10 @@ def prepare(request: Any) -> None:
     settings = _settings(request.sampling_params, len(texts))
     n = _n_samples(settings)
     _check_texts(texts, n)
-    _check_ids(request.rid, may_be_list=is_batch and n == 1)
+    _check_ids(request.rid, len(texts) * n if is_batch or n > 1 else 0)
+    if not hasattr(request, _CLIENT_RID):
+        setattr(request, _CLIENT_RID, request.rid)
+        request.rid = None
     if not is_batch and n == 1:
         request.audio_data = references[0]
         request.sampling_params = {**settings[0], "n": 1}
@@ -70,6 +89,22 @@ def prepare(request: Any) -> None:
     request.text = [text for text in texts for _ in range(n)]
     request.audio_data = [r for r in references for _ in range(n)]
     request.sampling_params = [sample for s in settings for sample in _samples(s, n)]
+
+
+def shown_ids(request: Any) -> dict[str, str]:
+    """What the client calls each request, by the id that SGLang gave it; numbered where one id stands for several."""
+    inner = request.rid if isinstance(request.rid, list) else [request.rid] if request.rid else []
+    given: str | Sequence[str] | None = getattr(request, _CLIENT_RID, None)
+    if given is None:
+        return {rid: rid for rid in inner}
+    if isinstance(given, str):
+        given = [f"{given}_{i}" for i in range(len(inner))] if isinstance(request.rid, list) else [given]
+    return dict(zip(inner, given, strict=True))
+
+
+def _check_unused(name: str, value: Any) -> None:
+    if value and value != _default(_FIELDS[name]):
+        raise BadRequest(f"{name} is not supported by this model; leave it out, and use /generate")
 
 
 def _is_health_check(request: Any) -> bool:
@@ -95,17 +130,17 @@ def _check_texts(texts: list[str], n: int) -> None:
         raise BadText("text: expected Unicode, got half of a surrogate pair") from None
 
 
-def _check_ids(rid: str | list[str] | None, may_be_list: bool) -> None:
-    if isinstance(rid, list) and not may_be_list:
-        raise BadRequest("rid may be a list only where text is one and n is 1")
-    for one in rid if isinstance(rid, list) else [] if rid is None else [rid]:
-        if not (one.isascii() and one.isprintable()) or len(one) > _MAX_RID_CHARS:
-            raise BadRequest(f"rid must be printable ASCII of at most {_MAX_RID_CHARS} characters")
-        if len(one) < _MIN_RID_CHARS:
-            # SGLang aborts every request whose id begins with that of a client that has gone.
-            raise BadRequest(f"rid needs at least {_MIN_RID_CHARS} characters, or leave it out")
-        if one.startswith(HEALTH_CHECK_RID):  # SGLang drops these while it is busy
-            raise BadRequest(f"rid may not begin with {HEALTH_CHECK_RID}")
+def _check_ids(rid: Any, n_entries: int) -> None:
+    """
+    Args:
+        n_entries: of a batch; 0 for a single request.
+    """
+    ids = rid if isinstance(rid, list) else [] if rid is None else [rid]
+    if isinstance(rid, list) and len(rid) != n_entries:
+        raise BadRequest(f"rid is one string, or a list with one for each of the {n_entries} entries of a batch")
+    for one in ids:
+        if not isinstance(one, str) or not (one.isascii() and one.isprintable()) or not 0 < len(one) <= _MAX_RID_CHARS:
+            raise BadRequest(f"rid must be printable ASCII of 1 to {_MAX_RID_CHARS} characters")
 
 
 def _n_samples(settings: list[dict[str, Any]]) -> int:

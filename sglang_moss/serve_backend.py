@@ -94,7 +94,7 @@ def wait_until_it_listens(server_args: Any) -> bool:
     """In the place of SGLang's warm-up request, which has no audio in it; ours ran before the server listened.
 
     Returns:
-        True: SGLang goes on, and asks the server to keep what is loaded out of garbage collections.
+        False: SGLang does nothing more, such as to ask the server over HTTP for what `warmup` has done.
     """
     from sglang.srt.entrypoints import http_server
     from sglang.srt.managers.tokenizer_manager import ServerStatus
@@ -109,4 +109,5 @@ def wait_until_it_listens(server_args: Any) -> bool:
             time.sleep(_POLL_SECONDS)
     manager: Any = http_server.get_global_state().tokenizer_manager
     manager.server_status = ServerStatus.Up
-    return True
+    logger.info("The server is fired up and ready to roll! It listens at %s", server_args.url())
+    return False

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import HTTPException
@@ -9,6 +10,7 @@ from sglang.srt.managers.io_struct import AbortReq
 
 from sglang_moss.decode.wire import chunks_of, whole_answer
 from sglang_moss.errors import BadRequest, MossError
+from sglang_moss.generate_body import shown_ids
 from sglang_moss.output_streamer import META
 from sglang_moss.request.record import BAD_REQUEST, current_record
 
@@ -39,11 +41,13 @@ async def speech_answers(
                     whole = [_whole(one) for one in each]
                     for one in whole:
                         record.take(one)
+                        _show_id(request, one)
                     yield whole if isinstance(answer, list) else whole[0]
                     continue
                 for one in each:
                     for event in streams.events(one):
                         record.take(event)
+                        _show_id(request, event)
                         yield event
     except BaseException as error:
         _abort(manager, [rid for rid in _ids(request) if rid not in ended], forgotten=isinstance(error, Exception))
@@ -55,6 +59,7 @@ async def speech_answers(
             raise HTTPException(error.status, str(error)) from error
         for event in _failures(request, ended, error):
             record.take(event)
+            _show_id(request, event)
             yield event
 
 
@@ -97,9 +102,24 @@ class _Streams:
             state.text_chunks.clear()
 
 
+def _show_id(request: Any, answer: dict[str, Any]) -> None:
+    """Call a request what its client calls it."""
+    meta = answer.get("meta_info")
+    if meta:
+        answer["meta_info"] = {**meta, "id": shown_ids(request).get(meta["id"], meta["id"])}
+
+
 def _whole(answer: dict[str, Any]) -> dict[str, Any]:
-    """Put the WAV together, and lift our part of `meta_info`, which SGLang keeps in a list, to its top level."""
+    """Put the WAV together, and lift our part of `meta_info`, which SGLang keeps in a list, to its top level.
+
+    Raises:
+        HTTPException: the request was aborted, and this is no whole answer.
+    """
     meta = answer.get("meta_info") or {}
+    end = meta.get("finish_reason") or {}
+    if end.get("type") == "abort":
+        status = int(end.get("status_code") or HTTPStatus.SERVICE_UNAVAILABLE)
+        raise HTTPException(status, end.get("message") or "the request was aborted")
     parts = meta.pop(META, None)
     if parts:
         answer["text"], ours = whole_answer(answer["text"], parts[-1])

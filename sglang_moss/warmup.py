@@ -34,6 +34,7 @@ async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
         raise RuntimeError(f"the warm-up request gave {n_frames} frames of audio, expected {_FRAMES}")
     tokenizer_manager._dispatch_to_scheduler(AbortReq(rid=_NOBODY))
     await check_hooks(tokenizer_manager.server_args.codec_address)
+    await tokenizer_manager.freeze_gc()  # what is loaded by now is nothing for later collections
 
 
 async def check_hooks(codec_address: str) -> None:

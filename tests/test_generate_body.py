@@ -1,5 +1,6 @@
 """A `/generate` body on arrival, on SGLang's own request class: what it becomes, and what is refused."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from sglang.srt.managers.io_struct import GenerateReqInput
 
 from sglang_moss.errors import BadRequest
-from sglang_moss.generate_body import HEALTH_CHECK_RID, prepare
+from sglang_moss.generate_body import HEALTH_CHECK_RID, parse, prepare, shown_ids
 from sglang_moss.request.settings import RequestOptions
 
 RID = "a-client-s-own-request-id"
@@ -93,7 +94,7 @@ def test_samples_become_requests_of_their_own_with_seeds_that_follow_on(text, n)
     assert [s.audio_data for s in singles] == [r for r in expected for _ in range(n)]
     assert seeds_of(singles) == [7 + i for _ in texts for i in range(n)]
     assert len({s.rid for s in singles}) == len(singles)
-    assert all(s.rid.startswith(RID) for s in singles)
+    assert not any(RID in s.rid for s in singles)
 
 
 def test_seeds_wrap_at_their_limit():
@@ -167,22 +168,87 @@ def test_what_would_reach_past_our_checks_is_refused_by_name(fields):
         prepare(GenerateReqInput(**({"text": "hi"} | fields)))
 
 
-def test_a_short_request_id_is_refused_because_aborting_goes_by_prefix():
-    for fields in ({"text": "hi", "rid": "r" * 15}, {"text": ["one", "two"], "rid": [RID, "r"]}):
-        with pytest.raises(BadRequest, match="rid needs at least 16"):
-            arrive(**fields)
+def names_of(**fields: Any) -> tuple[list[str], list[str]]:
+    """Ids that SGLang gets, and what the client calls them."""
+    request: Any = GenerateReqInput(**fields)
+    prepare(request)
+    request.normalize_batch_and_arguments()
+    shown = shown_ids(request)
+    return list(shown), list(shown.values())
 
 
-def test_a_request_keeps_its_id():
-    assert [s.rid for s in arrive(text="hi", rid=RID)] == [RID]
-    ids = ["first-" + RID, "second-" + RID]
-    assert [s.rid for s in arrive(text=["one", "two"], rid=ids)] == ids
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"text": "hi", "rid": "a"}, ["a"]),
+        ({"text": "hi", "rid": f"{HEALTH_CHECK_RID}_1"}, [f"{HEALTH_CHECK_RID}_1"]),
+        ({"text": "hi", "rid": "a", "sampling_params": {"n": 2}}, ["a_0", "a_1"]),
+        ({"text": ["one"], "rid": "a"}, ["a_0"]),
+        ({"text": ["one", "two"], "rid": ["a", "a"]}, ["a", "a"]),
+        ({"text": ["one", "two"], "rid": list("abcd"), "sampling_params": {"n": 2}}, list("abcd")),
+    ],
+)
+def test_a_clients_id_is_shown_and_never_sglangs_key(fields, shown):
+    inner, found = names_of(**fields)
+    assert found == shown
+    assert len(set(inner)) == len(inner)
+    assert all(len(rid) >= 32 for rid in inner), "no id begins with another"
+    assert not set(inner) & set(shown)
+    assert names_of(**fields)[0] != inner, "two requests under one id are two requests"
 
 
-@pytest.mark.parametrize(("text", "n"), [("hi", 1), ("hi", 2), (["one", "two"], 2)])
-def test_a_list_of_ids_fits_one_sample_a_text_alone(text, n):
+def test_without_an_id_sglangs_own_is_shown():
+    inner, shown = names_of(text=["one", "two"])
+    assert inner == shown
+
+
+@pytest.mark.parametrize("rid", ["", "x" * 129, "naïve", "line\n", ["a"], ["a", "b", "c"], ["a", ""], ["a", 1], 3, {}])
+def test_an_id_that_is_none_is_refused(rid):
     with pytest.raises(BadRequest, match="rid"):
-        arrive(text=text, rid=["first-" + RID, "second-" + RID][: len(text) if n > 1 else 1], sampling_params={"n": n})
+        arrive(text=["one", "two"], rid=rid)
+
+
+@pytest.mark.parametrize("name", sorted(field.name for field in dataclasses.fields(GenerateReqInput)))
+def test_every_field_of_sglangs_is_understood_or_refused_by_name(name):
+    body = {"text": "hi", name: "an odd value"}
+    if name in ("text", "audio_data", "rid", "extra_key"):
+        parse(body)
+        return
+    with pytest.raises(BadRequest, match=name):
+        prepare(parse(body))
+    if name not in ("sampling_params", "stream", "priority"):
+        prepare(parse({"text": "hi", name: None}))  # what a client sends that sends every field
+
+
+@pytest.mark.parametrize("body", [None, [], "text", 3, True])
+def test_a_body_is_an_object(body):
+    with pytest.raises(BadRequest, match="must be a JSON object"):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"audio_dat": ["a"]}, "audio_dat"),
+        ({"voice": "x", "Text": "hi"}, "voice, Text"),
+        ({"custom_labels": {"x": "y"}}, "custom_labels"),
+        ({"received_time": float("nan")}, "received_time"),
+        ({"stream": "yes"}, "stream must be true or false"),
+        ({"stream": 1}, "stream must be true or false"),
+        ({"priority": 1.5}, "priority must be an integer"),
+        ({"priority": 2**31}, "priority must be an integer"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(fields, named):
+    with pytest.raises(BadRequest, match=named):
+        parse({"text": "hi", **fields})
+
+
+def test_what_is_understood_is_taken():
+    body = {"text": "hi", "audio_data": ["a"], "sampling_params": {"top_k": 3}, "stream": True, "rid": "r"}
+    request = parse({**body, "priority": -3, "extra_key": "tenant", "return_logprob": False, "image_data": []})
+    assert {name: getattr(request, name) for name in body} == body
+    assert (request.priority, request.extra_key) == (-3, "tenant")
 
 
 def test_the_servers_own_health_check_is_left_alone():
@@ -197,7 +263,6 @@ def test_the_servers_own_health_check_is_left_alone():
     [
         {"text": "hi", "return_logprob": True},
         {"text": "hi", "custom_logit_processor": "x"},
-        {"text": "hi"},
         {"input_ids": [0], "return_logprob": True},
         {"input_ids": [0] * 9, "sampling_params": {"max_new_tokens": 10_000}},
     ],

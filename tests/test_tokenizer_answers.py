@@ -216,3 +216,25 @@ def test_who_has_everything_aborts_nothing():
     texts, meta = whole_texts()
     all_of(manager, request_of("r" * 16), answer("r" * 16, "".join(texts), STOP, **{META: [meta]}))
     assert manager.aborted == []
+
+
+def test_answers_carry_the_clients_id_and_aborts_sglangs():
+    request = request_of("f" * 32)
+    request.client_rid = "mine"
+    texts, meta = whole_texts()
+    [found] = all_of(Manager(), request, answer("f" * 32, "".join(texts), STOP, **{META: [meta]}))
+    assert found["meta_info"]["id"] == "mine"
+    manager = Manager("f" * 32)
+    streamed = request_of("f" * 32, stream=True)
+    streamed.client_rid = "mine"
+    *_, last = all_of(manager, streamed, answer("f" * 32, stream_lines()[0]), error=MossError("broken"))
+    assert (last["meta_info"]["id"], last["meta_info"]["finish_reason"]["type"]) == ("mine", "abort")
+    assert manager.aborted == ["f" * 32]
+
+
+@pytest.mark.parametrize(("status", "shown"), [(None, 503), (500, 500), (503, 503)])
+def test_a_whole_answer_that_was_aborted_is_a_failure(status, shown):
+    end = {"type": "abort", "message": "the request was aborted", "status_code": status}
+    with pytest.raises(HTTPException, match="the request was aborted") as failed:
+        all_of(Manager(), request_of("r" * 16), answer("r" * 16, "", end))
+    assert failed.value.status_code == shown

@@ -21,6 +21,7 @@ class Manager:
     def __init__(self, n_frames: int) -> None:
         self.n_frames = n_frames
         self.dispatched: list[Any] = []
+        self.is_frozen = False
 
     async def generate_request(self, request: Any) -> AsyncIterator[dict[str, Any]]:
         assert request.sampling_params["max_new_tokens"] == 8
@@ -28,6 +29,9 @@ class Manager:
 
     def _dispatch_to_scheduler(self, message: Any) -> None:
         self.dispatched.append(message)
+
+    async def freeze_gc(self) -> None:
+        self.is_frozen = True
 
 
 @pytest.fixture
@@ -58,6 +62,7 @@ def test_a_server_that_speaks_and_runs_every_hook_starts(scheduler_runs):
     speak(manager)
     [abort] = manager.dispatched
     assert abort.rid == "sglang-moss-nobody"
+    assert manager.is_frozen
 
 
 @pytest.mark.parametrize("n_frames", [None, 0, 7])

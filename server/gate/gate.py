@@ -1,21 +1,23 @@
-"""What every request passes before a route sees it: is the server open, has the client asked too often, is there a
-place, and does its body come in bounds. Who is refused hears why, in the shape of the API that was asked.
+"""What every request passes before a route sees it: is the route served, and to this client; is the server open, has
+the client asked too often, is there a place, and does its body come in bounds. Who is refused hears why, in the shape
+of the API that was asked.
 """
 
 import logging
+import secrets
 from dataclasses import dataclass
 
 from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sglang_moss.request.record import current_record
 
-from ..errors import NotServed, Refused, error_for
+from ..errors import MethodNotServed, NotServed, Refused, ShuttingDown, WrongKey, error_for
 from .admission import Admission, Ticket
 from .body import BoundedBody
 from .paced_send import PacedSend
-from .paths import VOICES, is_limited, is_served, path_of, takes_place
+from .paths import Caller, Route, Work, path_of, routes_at, served_route
 from .rate_limit import RateLimit
 
 logger = logging.getLogger(__name__)
@@ -28,16 +30,25 @@ _POLICY_VIOLATION = 1008  # of RFC 6455
 class Limits:
     """Of one request."""
 
-    body_bytes: int
+    body_bytes: int  # of a body that may hold references
     voice_bytes: int  # of a body that uploads a voice
     body_seconds: float
+    small_bytes: int = 1_000_000  # of any other body
 
 
 class Gate:
     """ASGI middleware, the innermost: who has no key never comes here."""
 
-    def __init__(self, app: ASGIApp, admission: Admission, rate_limit: RateLimit | None, limits: Limits) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        admission: Admission,
+        rate_limit: RateLimit | None,
+        limits: Limits,
+        admin_key: str | None = None,
+    ) -> None:
         self._app = app
+        self._admin_key = admin_key
         self._admission = admission
         self._rate_limit = rate_limit
         self._limits = limits
@@ -71,16 +82,17 @@ class Gate:
             Refused: and nothing has been sent.
         """
         self._admission.check_open()
-        if not is_served(scope):
-            raise NotServed("this model speaks, and does nothing else; see /generate and /v1/audio/speech")
-        if self._rate_limit is not None and is_limited(scope):
+        route = self._route_of(scope)
+        if self._rate_limit is not None and route.work is not Work.NONE:
             self._rate_limit.take((scope.get("client") or ("",))[0])
-        needs_place = takes_place(scope)
+        needs_place = route.work in (Work.SPEECH, Work.VOICE)
         if needs_place:
             self._admission.check_place()
         # A place is taken by a whole body only, else slow senders would fill the server.
         limits = self._limits
-        max_bytes = min(limits.body_bytes, limits.voice_bytes if path_of(scope) == VOICES else limits.body_bytes)
+        max_bytes = {Work.SPEECH: limits.body_bytes, Work.VOICE: min(limits.body_bytes, limits.voice_bytes)}.get(
+            route.work, limits.small_bytes
+        )
         body = BoundedBody(scope, receive, max_bytes, limits.body_seconds, ticket, needs_place)
         body.check_announced()
         answer = _Answer(send, body, ticket)
@@ -91,6 +103,28 @@ class Gate:
                 raise
         if body.refusal is not None and not answer.has_begun:
             raise body.refusal
+
+    def _route_of(self, scope: Scope) -> Route:
+        """
+        Raises:
+            Refused: it is not served, or not to this client.
+        """
+        route = served_route(scope)
+        if route is None:
+            found = routes_at(path_of(scope))
+            if not found or (found[0].caller is Caller.ADMINISTRATOR and self._admin_key is None):
+                raise NotServed("this server speaks, and does nothing else; see /generate and /v1/audio/speech")
+            if scope["method"] == "OPTIONS":
+                return Route(found[0].path, ("OPTIONS",))
+            methods = sorted({method for one in found for method in one.methods})
+            raise MethodNotServed(f"{scope['method']} is not served here, but {', '.join(methods)}")
+        if route.caller is Caller.ADMINISTRATOR:
+            if self._admin_key is None:
+                raise NotServed("this is for administrators, of whom a server without --admin-api-key has none")
+            scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not secrets.compare_digest(key.encode(), self._admin_key.encode()):
+                raise WrongKey("this is for administrators: send the key of --admin-api-key")
+        return route
 
 
 class _Answer:
@@ -119,8 +153,9 @@ class _Answer:
 
 
 async def _refuse(error: Refused, scope: Scope, receive: Receive, send: Send) -> None:
-    """In OpenAI's shape under its paths, else in SGLang's. The connection goes: a body may not have been read."""
-    headers = {"Connection": "close"}
+    """In OpenAI's shape under its paths, else in SGLang's. The connection goes where a body may not have been read."""
+    keeps = scope["method"] in ("GET", "HEAD") and not isinstance(error, ShuttingDown)
+    headers = {} if keeps else {"Connection": "close"}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     await JSONResponse(error_for(scope, error), error.status, headers)(scope, receive, send)

@@ -1,23 +1,81 @@
-"""Which requests this package answers for: they are counted, logged, and limited."""
+"""Every route that is served, and to whom: a list, since SGLang's application has some eighty more.
 
-import os
+Many of those end the scheduler, change its weights, stop everybody's work, or tokenize whatever is sent on the event
+loop. What is not on the list gets a 404, in every release of SGLang.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
 
 from starlette.types import Scope
 
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
-_SPEAKING = ("/generate", SPEECH, os.environ.get("AIP_PREDICT_ROUTE", "/vertex_generate"))  # the last as SGLang has it
+_NAMED = f"{VOICES}/{{name}}"
+_ONE_SEGMENT, _ANY_REST = "{name}", "{path}"
+_READS = ("GET", "HEAD")
 
 
-# They would fail, or speak past what counts and limits requests.
-_NOT_SERVED = (
-    "/classify",
-    "/encode",
-    "/detokenize",
-    "/v1/detokenize",
-    os.environ.get("SGLANG_OLLAMA_GENERATE_ROUTE", "/api/generate"),
-    os.environ.get("SGLANG_OLLAMA_CHAT_ROUTE", "/api/chat"),
+class Caller(Enum):
+    """Who may call a route."""
+
+    ANYBODY = "anybody"  # probes and collectors, which have no key; SGLang's own rule
+    CLIENT = "client"  # whoever has the key, if the server has one
+    ADMINISTRATOR = "administrator"  # only with the administrator's key; without one there are none
+
+
+class Work(Enum):
+    """What a request to a route costs."""
+
+    NONE = "none"
+    SPEECH = "speech"  # a place among those that run or wait; the rate limit; a body with references
+    VOICE = "voice"  # likewise, and a body with one clip
+    LIMITED = "limited"  # the rate limit alone
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route that is served."""
+
+    path: str  # "{name}" stands for one segment that a client chose, "{path}" at its end for one or more
+    methods: tuple[str, ...]
+    caller: Caller = Caller.CLIENT
+    work: Work = Work.NONE
+
+
+ROUTES = (
+    Route("/generate", ("POST", "PUT"), work=Work.SPEECH),
+    Route(SPEECH, ("POST",), work=Work.SPEECH),
+    Route(VOICES, _READS),
+    Route(VOICES, ("POST",), work=Work.VOICE),
+    Route(_NAMED, _READS),
+    Route(_NAMED, ("PUT",), work=Work.VOICE),
+    Route(_NAMED, ("DELETE",), work=Work.LIMITED),
+    Route(f"{_NAMED}/clip", _READS),
+    Route("/v1/models", _READS),
+    Route("/v1/models/{path}", _READS),
+    Route("/model_info", _READS),
+    Route("/get_model_info", _READS),
+    Route("/server_info", _READS),
+    Route("/get_server_info", _READS),
+    Route("/v1/loads", _READS),
+    Route("/docs", _READS),
+    Route("/docs/oauth2-redirect", _READS),
+    Route("/redoc", _READS),
+    Route("/openapi.json", _READS),
+    Route("/ping", _READS, Caller.ANYBODY),
+    Route("/health", _READS, Caller.ANYBODY),
+    Route("/health_generate", _READS, Caller.ANYBODY),
+    Route("/ready", _READS, Caller.ANYBODY),
+    Route("/metrics", _READS, Caller.ANYBODY),
+    Route("/metrics/", _READS, Caller.ANYBODY),
+    Route("/abort_request", ("POST",), Caller.ADMINISTRATOR),
+    Route("/flush_cache", ("GET", "POST"), Caller.ADMINISTRATOR),
+    Route("/freeze_gc", ("GET", "POST"), Caller.ADMINISTRATOR),
+    Route("/start_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
+    Route("/stop_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
 )
+_OURS = (Work.SPEECH, Work.VOICE, Work.LIMITED)
 
 
 def path_of(scope: Scope) -> str:
@@ -25,28 +83,28 @@ def path_of(scope: Scope) -> str:
     return scope["path"].removeprefix(scope.get("root_path", ""))
 
 
+def routes_at(path: str) -> list[Route]:
+    """The routes that are served at a path; none: nothing is."""
+    return [route for route in ROUTES if _matches(route.path, path)]
+
+
+def served_route(scope: Scope) -> Route | None:
+    """The route of a request, by path and method; None: it is not served."""
+    return next((route for route in routes_at(path_of(scope)) if scope["method"] in route.methods), None)
+
+
 def route_of(scope: Scope) -> str | None:
-    """The route by its name, which never holds what a client chose; None: not one of ours."""
-    path = path_of(scope)
-    if path in _SPEAKING or path == VOICES:
-        return path
-    return f"{VOICES}/{{name}}" if path.startswith(f"{VOICES}/") else None
+    """The name of a route of ours, which never holds what a client chose; None: another one, or none."""
+    routes = routes_at(path_of(scope))
+    is_ours = bool(routes) and (routes[0].work in _OURS or routes[0].path.startswith(VOICES))
+    return routes[0].path if is_ours else None
 
 
-def is_served(scope: Scope) -> bool:
-    """Whether the model can do what the route is for."""
-    return path_of(scope) not in _NOT_SERVED
-
-
-def takes_place(scope: Scope) -> bool:
-    """Whether the request is work: it makes the server speak, or decode and encode a voice."""
-    return _writes(scope) and path_of(scope) in (*_SPEAKING, VOICES)
-
-
-def is_limited(scope: Scope) -> bool:
-    """Whether the request counts for the rate limit: it makes the server speak, or decode and store a voice."""
-    return _writes(scope) and route_of(scope) is not None
-
-
-def _writes(scope: Scope) -> bool:
-    return scope["method"] not in ("GET", "HEAD", "OPTIONS")
+def _matches(pattern: str, path: str) -> bool:
+    segments, given = pattern.split("/"), path.split("/")
+    if segments[-1] == _ANY_REST:
+        return given[: len(segments) - 1] == segments[:-1] and any(given[len(segments) - 1 :])
+    return len(segments) == len(given) and all(
+        bool(actual) if expected == _ONE_SEGMENT else expected == actual
+        for expected, actual in zip(segments, given, strict=True)
+    )

@@ -159,7 +159,7 @@ def application(
 
     for path in PATHS:
         app.add_api_route(path, echo, methods=["POST"])
-    app.add_api_route(GENERATE, lambda: "a", methods=["GET"])
+    app.add_api_route(VOICES, lambda: "a", methods=["GET"])
     merged = {"body_bytes": 100, "voice_bytes": 50, "body_seconds": 5.0, **limits}
     app.user_middleware.append(Middleware(Gate, admission, rate_limit, Limits(**merged)))
     return AccessLog(app, None, writes=False)
@@ -240,7 +240,7 @@ def test_beyond_the_places_requests_for_speech_get_429_and_others_are_served():
                 assert answer.status_code == 429
                 assert int(answer.headers["retry-after"]) >= 1
                 assert error_of(answer, path).get("code", "queue_full") == "queue_full"
-            assert (await client.get(GENERATE)).status_code == 200
+            assert (await client.get(VOICES)).status_code == 200
             go_on.set()
             assert [(await task).content for task in running] == [b"123"] * 2
             assert (await client.post(SPEECH, content=b"a")).status_code == 200
@@ -361,7 +361,7 @@ def test_the_rate_limit_counts_posts_of_ours_alone():
     app = application(Admission(9), [], RateLimit(2, clock))
 
     async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
-        first = [await client.get(GENERATE), await client.post("/other"), await client.post(VOICES)]
+        first = [await client.get(VOICES), await client.post("/other"), await client.post(VOICES)]
         return [*first, await client.post(SPEECH), await client.post(SPEECH), await client.post(GENERATE)]
 
     *served, refused, also = asked(app, ask)

@@ -1,0 +1,55 @@
+"""`/generate`: SGLang's own route by its path and its answers, and ours by what it takes.
+
+SGLang would read the body into a dataclass of some sixty fields, most of which have no use here and some of which end
+the server. `generate_body.parse` takes what is understood; the request then goes the way that SGLang's own would go.
+"""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from sglang_moss.errors import BadRequest
+from sglang_moss.generate_body import parse
+
+from .errors import error_for
+
+_PATH = "/generate"
+
+
+def serve_generate(app: FastAPI) -> None:
+    """Put our route in the place of SGLang's."""
+    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != _PATH]
+    app.include_router(generate_router())
+
+
+def generate_router() -> APIRouter:
+    """`POST` and `PUT /generate`."""
+    router = APIRouter()
+
+    @router.api_route(_PATH, methods=["POST", "PUT"])
+    async def generate(request: Request) -> Response:
+        """Speak a script, a batch of them, or one several times; whole answers, or server-sent events with `stream`."""
+        from sglang.srt.entrypoints.http_server import serve_generate_request
+
+        try:
+            body = parse(await _json_of(request))
+        except BadRequest as error:
+            return JSONResponse(error_for(request.scope, error), error.status)
+        return await serve_generate_request(body, request)
+
+    return router
+
+
+async def _json_of(request: Request) -> Any:
+    """
+    Raises:
+        BadRequest: the body is no JSON.
+    """
+    try:
+        return orjson.loads(await request.body())
+    except orjson.JSONDecodeError:
+        raise BadRequest(
+            "the body is no valid JSON: expected an object with `text`, numbers within 64 bits and no NaN"
+        ) from None
