@@ -17,7 +17,7 @@ unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH UV_PYTHON UV_SYSTEM_PYTH
 # Else pyright asks the network for its latest version.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo serve test lint types format clean
+.PHONY: help setup demo serve check test test-all lint types tests tests-unit tests-all format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,7 +31,25 @@ serve: $(INSTALLED) ## serve a fused checkpoint: MODEL=path [PORT=30000]
 	@[[ -n "$(MODEL)" ]] || { echo "error: name a fused checkpoint: make serve MODEL=path" >&2; exit 1; }
 	@exec $(BIN)/sglang serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)"
 
-test: lint types ## lint, check types, run every test
+# Types take one core for a while, tests another.
+AT_ONCE = $(MAKE) --no-print-directory --jobs=2
+
+check: lint ## lint, types, unit tests: no server, nothing slow
+	@$(AT_ONCE) types tests-unit
+
+test: lint ## lint, types, every test but the slow ones
+	@$(AT_ONCE) types tests
+
+test-all: lint ## lint, types, every test
+	@$(AT_ONCE) types tests-all
+
+tests-unit: $(INSTALLED)
+	@$(BIN)/python -m pytest -m "not server and not slow"
+
+tests: $(INSTALLED)
+	@$(BIN)/python -m pytest -m "not slow"
+
+tests-all: $(INSTALLED)
 	@$(BIN)/python -m pytest
 
 lint: $(INSTALLED) ## ruff: rules and format

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from golden_data import GOLDEN
+from warm_start import start_zygote
 
 from sglang_moss.fuse import fuse
 
@@ -19,6 +20,14 @@ def signals_as_in_a_terminal() -> Iterator[None]:
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Whoever wants a warm start finds it ready: importing goes on while other tests run."""
+    modules = {item.module for item in session.items if isinstance(item, pytest.Function)}
+    helpers = {getattr(value, "__module__", None) for module in modules for value in vars(module).values()}
+    if helpers & {"fresh_process", "warm_engine", "warm_start"} and not session.config.option.collectonly:
+        start_zygote()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Where kernel tests run: on a GPU, or in Triton's interpreter, which must be chosen before a kernel is imported.
 
-A file of kernel tests puts its tensors on `DEVICE` and ends in `in_interpreter_without_gpu(globals())`.
+A file of kernel tests puts its tensors on `DEVICE` and ends in `in_interpreter_without_gpu(globals())`. The interpreter
+runs a kernel's programs one by one in Python, so there a file is slow.
 """
 
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 import torch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -22,6 +24,7 @@ def in_interpreter_without_gpu(module: dict[str, Any]) -> None:
         del module[name]
     file = module["__file__"]
 
+    @pytest.mark.slow
     def test_in_the_interpreter() -> None:
         command = [sys.executable, "-m", "pytest", "-x", "--no-header", file]
         environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
