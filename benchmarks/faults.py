@@ -3,9 +3,10 @@
     python -m sglang_moss.benchmarks.faults --url http://127.0.0.1:30000 --seed 1 --out faults.jsonl
 
 A line for each kind of ill-treatment: `bad_audio` (hostile files through every door), `bad_fields` (bodies from the
-OpenAPI schema and beside it), `storm` (many clients, of which a third leaves at any moment), `tenants` (voices that
-must not cross). For a server that is well, `wrong`, `lost`, `failed` and `crossed` are 0, and so is the exit status.
-Needs this package's `dev` extra; stores two voices and removes them.
+OpenAPI schema and beside it), `closed_doors` (every other route of the application, and fields that ended servers),
+`storm` (many clients, of which a third leaves at any moment), `tenants` (voices that must not cross). For a server that
+is well, `wrong`, `lost`, `failed`, `crossed` and `poisoned` are 0, and so is the exit status. Needs this package's `dev`
+extra, and a server with `--enable-metrics --api-key KEY`, as services run it; stores two voices and removes them.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import httpx
 
 from .asking import ask, client, generate, speech
 from .bad_fields import send_bad_fields
+from .closed_doors import knock_at_all
 from .host_memory import resident_mib, server_of
 from .hostile_audio import DOUBTFUL, REFUSED
 from .record import record
@@ -31,7 +33,7 @@ from .tenants import inline_voices, stored_voices
 
 _VOICES = "/v1/audio/voices"
 _SOUND = "hostile"  # name of a voice that a doubtful file becomes
-_MUST_BE_ZERO = ("wrong", "lost", "failed", "crossed")
+_MUST_BE_ZERO = ("wrong", "lost", "failed", "crossed", "poisoned")
 
 
 def main() -> int:
@@ -69,6 +71,7 @@ def ill_treat(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     kinds = {
         "bad_audio": lambda: asyncio.run(send_bad_audio(args.url, args.api_key)),
         "bad_fields": lambda: send_bad_fields(args.url, args.api_key, args.seed, args.bodies),
+        "closed_doors": lambda: knock_at_all(args.url, args.api_key),
         "storm": lambda: dataclasses.asdict(asyncio.run(storm(args.url, args.api_key, args.seed, args.clients))),
         "tenants": lambda: asyncio.run(_tenants(args)),
     }

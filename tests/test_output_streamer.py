@@ -22,6 +22,7 @@ from sglang_moss.decode.stream import SpeechPart
 from sglang_moss.output_streamer import META, AbortWatcher, SpeechSender, SpeechStreamer
 from sglang_moss.request.speech import SpeechProgress
 from sglang_moss.row_sampler import DrawnRows
+from sglang_moss.step.eager import NOT_FINITE
 
 TOKENS = special_tokens_of(3, 9)
 
@@ -249,3 +250,20 @@ def test_a_request_without_speech_passes_as_it_is(scheduler):
     [(rids, texts, [end])] = scheduler.messages()
     assert (rids, texts, end["type"]) == ([req.rid], [""], "length")
     assert scheduler.codec.told == []
+
+
+def test_a_row_that_is_no_number_ends_its_request_alone_with_a_failure(scheduler):
+    broken, sound = scheduler.request("a" * 16), scheduler.request("b" * 16)
+    scheduler.accept(broken, sound)
+    for req, code in ((broken, NOT_FINITE), (sound, 5)):
+        scheduler.streamer.row_accepted(req, np.array([7, code, 6, 7]))
+    assert broken.to_finish.status_code == 500
+    assert "not finite" in broken.to_finish.message
+    assert sound.to_finish is None
+    assert (len(broken.speech.rows), len(sound.speech.rows)) == (1, 2)
+    broken.update_finish_state()  # SGLang's next step
+    scheduler.streamer.slot_freed(broken)
+    scheduler.streamer.stream_output([broken], False)
+    [(rids, _, [end])] = scheduler.messages()
+    assert (rids, end["type"], end["status_code"]) == ([broken.rid], "abort", 500)
+    assert scheduler.codec.told[-1] == ("drop", broken.rid)

@@ -70,16 +70,18 @@ class GracefulShutdown(SignalHandler):
         super().running_phase_sigquit_handler(signum, frame)
 
     async def _shut_down(self) -> None:
+        status = 0
         try:
             await self._until(lambda: self._admission.n_requests == 0 or self._hurry.is_set(), self._seconds)
             await self._until(self._is_over, _LAST_WORDS_SECONDS)
             await self._end_children()
         except Exception:
             logger.exception("shutting down failed")
+            status = 1
         finally:
             self._remove_socket()
             # Not by returning: connections whose clients read nothing more would be waited for.
-            os._exit(0)
+            os._exit(status)
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds

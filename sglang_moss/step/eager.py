@@ -15,6 +15,7 @@ from sglang_moss.step.sampling import draw, filtered_probs, penalise, scale, uni
 from sglang_moss.step.slots import SlotState
 
 _TEXT, _AUDIO = 0, 1  # columns of the settings that text and audio have apart
+NOT_FINITE = -1  # in the place of codebook 0: no code, and no number to draw one from
 
 
 def begin_step(state: SlotState, slots: Tensor, text_ids: Tensor, text_table: Tensor, code_table: Tensor) -> Tensor:
@@ -57,6 +58,23 @@ def finish_step(
     text_logits = functional.linear(hidden, text_head)
     rows = draw_rows(text_logits.float(), audio_logits.float(), state, slots, seq_lens)
     state.write(slots, rows[:, 1:])
+    return rows
+
+
+def mark_not_finite(rows: Tensor, audio_logits: Tensor) -> Tensor:
+    """Rows as they leave the device: `NOT_FINITE` in codebook 0 where the model's output is no number.
+
+    The draw itself takes any logits and stays in range, so that nothing of one request can harm another; whoever
+    accepts the row ends its request.
+
+    Args:
+        rows: [B, 1 + n_vq] int64.
+        audio_logits: [B, n_vq, n_codes].
+    Returns:
+        [B, 1 + n_vq] int64, the same tensor.
+    """
+    is_finite = torch.isfinite(audio_logits.amax(dim=(1, 2)))
+    rows[:, 1] = torch.where(is_finite, rows[:, 1], NOT_FINITE)
     return rows
 
 

@@ -6,6 +6,7 @@ from golden_data import golden_arrays, golden_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sglang_moss.step.eager import NOT_FINITE, mark_not_finite
 from sglang_moss.step.sampling import draw, filtered_probs, penalise, scale, uniform
 
 CASES = golden_json("lm/sampling")["cases"]
@@ -85,3 +86,14 @@ def test_draw_follows_the_probabilities_and_never_takes_a_dropped_token():
     assert torch.bincount(tokens, minlength=6).tolist() == [0, 1024, 0, 2048, 1024, 0]
     largest = torch.tensor([1 - 2.0**-24])
     assert draw(probs[None], largest).item() == 4
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_rows_of_logits_that_are_no_numbers_are_marked_and_others_left_alone(bad):
+    logits = torch.randn(4, 3, 9, generator=torch.Generator().manual_seed(0))
+    logits[1, 2, 8] = bad
+    logits[3, 0] = bad
+    rows = torch.arange(16).reshape(4, 4)
+    marked = mark_not_finite(rows.clone(), logits)
+    assert marked[:, 1].tolist() == [1, NOT_FINITE, 9, NOT_FINITE]
+    assert torch.equal(marked[:, [0, 2, 3]], rows[:, [0, 2, 3]])
