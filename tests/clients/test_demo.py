@@ -39,6 +39,7 @@ def test_silence_and_wrong_lengths_fail(tmp_path: Path, samples: np.ndarray, sec
         check_sound(wav(tmp_path / "a.wav", samples), seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_the_demo_ends_with_the_asked_length_of_sound_and_tells_what_it_waits_for(tmp_path: Path):
     out = tmp_path / "demo.wav"
