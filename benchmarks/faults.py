@@ -4,9 +4,10 @@
 
 A line for each kind of ill-treatment: `bad_audio` (hostile files through every door), `bad_fields` (bodies from the
 OpenAPI schema and beside it), `closed_doors` (every other route of the application, and fields that ended servers),
-`storm` (many clients, of which a third leaves at any moment), `tenants` (voices that must not cross). For a server that
-is well, `wrong`, `lost`, `failed`, `crossed` and `poisoned` are 0, and so is the exit status. Needs this package's `dev`
-extra, and a server with `--enable-metrics --api-key KEY`, as services run it; stores two voices and removes them.
+`storm` (many clients, of which a third leaves at any moment), `tenants` (voices that must not cross). For a server
+that is well, `wrong`, `lost`, `failed`, `crossed` and `poisoned` are 0, and so is the exit status. Needs this
+package's `dev` extra, and a server with `--enable-metrics --api-key KEY`, as services run it; stores two voices and
+removes them.
 """
 
 import argparse
