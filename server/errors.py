@@ -33,7 +33,7 @@ _MEANT = {  # what other servers, and `/generate`, call by another name
     "format": "response_format",
     "audio_data": "references",
 }
-_TYPE = re.compile(r"str|int|float|bool|bytes|none|dict|list|constrained-\w+|(?:list|dict|union|function|tagged)\S*\[.*")
+_TYPE = re.compile(r"str|int|float|bool|bytes|none|dict|list|constrained-\w+|(?:list|dict|union|function)\S*\[.*")
 
 
 class BadField(BadRequest):
@@ -182,7 +182,8 @@ def _validation_message(problems: Sequence[Any]) -> tuple[str, str | None]:
     unknown = [_path(problem) for problem in problems if problem["type"] == "extra_forbidden"]
     if unknown:
         meant = [f"for {name} send {_MEANT[name]}" for name in unknown if name in _MEANT]
-        return f"unknown fields: {', '.join(unknown[:_SHOWN_FIELDS])}; {', '.join(meant) or 'take them out'}", unknown[0]
+        names = ", ".join(unknown[:_SHOWN_FIELDS])
+        return f"unknown fields: {names}; {', '.join(meant) or 'take them out'}", unknown[0]
     problem = problems[0]
     if problem["type"] == "json_invalid":
         return "the body is no valid JSON", None

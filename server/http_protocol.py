@@ -1,0 +1,80 @@
+"""HTTP as uvicorn speaks it, but that an offer of another protocol does not cost the body of the request.
+
+    POST /v1/audio/speech HTTP/1.1        what every `java.net.http.HttpClient` sends first over plain HTTP;
+    Connection: Upgrade, HTTP2-Settings   its parser stops at the end of the head, since all that follows might be
+    Upgrade: h2c                          of the other protocol, and the route would see an empty body
+    HTTP2-Settings: AAEAAEAA...
+
+A server may ignore such an offer, and then answers the request as if it had not been made (RFC 9110, 7.8). So the head
+is read again without it, by a parser that then goes on to the body. Offers of WebSocket stay with uvicorn.
+"""
+
+from typing import Any
+
+import httptools
+from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_OFFERS = (b"upgrade", b"http2-settings")  # headers that only speak of the other protocol
+
+
+def install() -> None:
+    """Let the uvicorn servers of this process speak it."""
+    HTTP_PROTOCOLS["auto"] = f"{OfferIgnoringProtocol.__module__}:{OfferIgnoringProtocol.__qualname__}"
+
+
+class OfferIgnoringProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser: Any = _Parser(self)
+
+    def on_headers_complete(self) -> None:
+        if not self._is_ignored():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self._is_ignored():
+            super().on_message_complete()
+
+    def head_without_offer(self) -> bytes | None:
+        """The head that has just been read, if it holds an offer that is ignored."""
+        if not self._is_ignored():
+            return None
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] not in _OFFERS]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _is_ignored(self) -> bool:
+        is_offer = any(name == b"upgrade" for name, _value in self.headers)  # a CONNECT has none
+        return is_offer and self.parser.should_upgrade() and not self._should_upgrade()
+
+
+class _Parser:
+    """httptools' parser for `OfferIgnoringProtocol`; each offer that is ignored takes a new one."""
+
+    def __init__(self, protocol: OfferIgnoringProtocol) -> None:
+        self._protocol = protocol
+        self._parser = _new_parser(protocol)
+
+    def feed_data(self, data: bytes) -> None:
+        while True:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                head = self._protocol.head_without_offer()
+                if head is None:
+                    raise
+                self._parser = _new_parser(self._protocol)
+                data = head + data[upgrade.args[0] :]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+
+def _new_parser(protocol: OfferIgnoringProtocol) -> Any:
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+    return parser
