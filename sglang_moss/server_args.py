@@ -24,6 +24,7 @@ from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 WARMUP = "sglang_moss"
 _DEFAULT_MAX_RUNNING_REQUESTS = 128
 _QUEUED_PER_RUNNING = 4
+_MODEL_NAME = "moss-ttsd"
 _SECRETS = ("api_key", "admin_api_key", "ssl_keyfile_password")
 
 _LEAST = {
@@ -36,6 +37,8 @@ _LEAST = {
     "max_request_bytes": 1_000_000,
     "request_body_seconds": 1,
     "shutdown_seconds": 0,
+    "max_audio_seconds": 1,
+    "speech_length_factor": 0,
 }
 
 
@@ -96,6 +99,39 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         str,
         Arg(choices=["json", "off"], help="One line of JSON for each request that speaks, without its words or sound."),
     ] = "json"
+    voice_alias: A[
+        list[str] | None,
+        Arg(
+            action="append",
+            type_parser=str,
+            help="NAME=VOICE: a name that clients send, such as alloy, and the stored voice that it means; repeat it.",
+        ),
+    ] = None
+    default_voice: A[
+        str | None,
+        Arg(
+            type_parser=str,
+            help="Stored voice that OpenAI's names (alloy, nova, ...) mean where they are neither stored nor aliases; "
+            "'default' is no voice. Without it they are refused.",
+        ),
+    ] = None
+    whole_answers: A[
+        bool,
+        Arg(
+            help="/v1/audio/speech answers once all is spoken, with a Content-Length and a file that knows its length, "
+            "where a request does not say `stream`; by default it streams."
+        ),
+    ] = False
+    max_audio_seconds: A[
+        float, Arg(help="Longest speech of one request of /v1/audio/speech, in seconds; four hours by default.")
+    ] = 14_400.0
+    speech_length_factor: A[
+        float,
+        Arg(
+            help="Without max_seconds, /v1/audio/speech cuts a speech at so many times the length that its script "
+            "suggests, and 10 s: a model may not come to an end. 0: never."
+        ),
+    ] = 3.0
     shutdown_seconds: A[float, Arg(help="Time that running requests have to finish after SIGTERM or Ctrl-C.")] = 30.0
     codec_address: str | None = None  # where the codec listens; made up at start
 
@@ -160,6 +196,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             self.max_running_requests = _DEFAULT_MAX_RUNNING_REQUESTS
         if self.max_queued_speech is None:
             self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests
+        if self.served_model_name is None:
+            self.served_model_name = _MODEL_NAME  # else the path of a folder of this machine
         if self.log_level_http is None:
             # The access log is ours: uvicorn's has paths, and with them names of voices.
             self.log_level_http = "warning"

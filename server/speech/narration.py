@@ -6,7 +6,8 @@ Parts are spoken one after the other, and each continues what is known word for 
     without voices                the opening + the part before            the opening is what keeps the voice
     voices that are only cloned   voices                                   nothing can be carried
 
-A part that came out longer than a clip may be is not carried: where its last turns begin in it, nobody knows.
+A part that came out longer than a clip may be is not carried: where its last turns begin in it, nobody knows. Nor is
+one that came out silent, which no clip may be.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from .plan import Clip, SpeechPlan
 from .sessions import Engine, Session
 
 _CROSSFADE_SECONDS = 0.01
+_SILENCE = 33  # of an int16: -60 dBFS, as for clips
 
 
 class Narration:
@@ -30,11 +32,13 @@ class Narration:
     Attributes:
         id: begins the id of each of its sessions.
         usage: tokens so far, as OpenAI counts them.
+        finish_reason: "stop": so far it came to its ends by itself; "length": it was cut.
     """
 
     def __init__(self, engine: Engine, plan: SpeechPlan, request_id: str) -> None:
         self.id = request_id
         self.usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+        self.finish_reason = "stop"
         self.sample_rate = engine.sample_rate
         self._engine = engine
         self._plan = plan
@@ -52,7 +56,8 @@ class Narration:
         earlier: list[Clip] = []
         for i in range(n_parts):
             n_frames = self._n_samples // engine.frame_samples
-            if plan.max_frames is not None and n_frames >= plan.max_frames:
+            if n_frames >= plan.max_frames:
+                self.finish_reason = "length"
                 break
             if i:
                 crossfade.next_part()
@@ -73,6 +78,8 @@ class Narration:
                 meta = event.meta
                 self._n_samples += len(event.pcm)
                 yield event.pcm
+        if (meta.get("finish_reason") or {}).get("type") == "length":
+            self.finish_reason = "length"
         self.usage["input_tokens"] += meta.get("prompt_tokens", 0)
         self.usage["output_tokens"] += meta.get("completion_tokens", 0)
         self.usage["total_tokens"] = self.usage["input_tokens"] + self.usage["output_tokens"]
@@ -81,7 +88,8 @@ class Narration:
         """What the part after part `i` goes by."""
         plan, limits = self._plan, self._engine.limits
         anchor = [] if plan.voices else earlier[:1]
-        n_samples = sum(map(len, spoken))
+        is_heard = any(np.abs(pcm.astype(np.int32)).max(initial=0) > _SILENCE for pcm in spoken)
+        n_samples = sum(map(len, spoken)) if is_heard else 0
         wav = wav_bytes(np.concatenate(spoken), self.sample_rate) if n_samples else b""
         fits = n_samples <= limits.max_seconds * self.sample_rate and len(wav) <= limits.max_bytes
         if n_samples and fits and len(anchor) < plan.can_carry:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sglang_moss.request.text import SPEAKER_TAG
+from sglang_moss.request.text import SPEAKER_TAG, has_words
 
 # The rule of thumb. English is read at 13 to 17 letters a second, blanks included; Chinese, Japanese and Korean at 4 to
 # 5 characters. A tokenizer makes a token of 3 to 5 Latin letters, and of about one wide character.
@@ -19,7 +19,6 @@ _TURN_SECONDS = 0.3  # the pause between two turns
 _LETTERS_PER_TOKEN = 3.0
 _TURN_TOKENS = 4  # of a speaker tag
 
-_ANY_TAG = re.compile(r"\[S?(\d+)\]")  # the normaliser takes [1] for [S1]
 _WIDE = re.compile(
     "[\u1100-\u115f\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]"
 )
@@ -55,17 +54,12 @@ class PartLimit:
         return seconds <= self.seconds and tokens + seconds * self.frames_per_second <= self.rows
 
 
-def turns_of(script: str, *, bare_tags: bool) -> list[Turn]:
-    """The turns of a script, in order; those without a word are left out.
-
-    Args:
-        script: `[S1] ... [S2] ...`.
-        bare_tags: [1] is a tag as well, as the normaliser has it.
-    """
-    first, *rest = (_ANY_TAG if bare_tags else SPEAKER_TAG).split(script)
+def turns_of(script: str) -> list[Turn]:
+    """The turns of a checked script, `[S1] ... [S2] ...`, in order; those without a word are left out."""
+    first, *rest = SPEAKER_TAG.split(script)
     turns = [Turn(None, first.strip())]
     turns += [Turn(int(speaker), words.strip()) for speaker, words in zip(rest[::2], rest[1::2], strict=True)]
-    return [turn for turn in turns if turn.words]
+    return [turn for turn in turns if has_words(turn.words)]
 
 
 def speech_seconds(words: str) -> float:

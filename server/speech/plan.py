@@ -6,25 +6,27 @@ Only what these endpoints add is decided here; everything else is passed on to b
 import asyncio
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from sglang_moss.errors import BadSetting
+from sglang_moss.errors import BadSetting, BadText
+from sglang_moss.request.ordinary_text import ordinary_script, ordinary_turn, ordinary_words, plain_lines, transcript_of
 from sglang_moss.request.prompt import MODES, Mode, choose_mode
 from sglang_moss.request.script import check_script, read_script
 from sglang_moss.request.settings import SEED_LIMIT
-from sglang_moss.request.text import MAX_SPEAKERS, SPEAKER_TAG, prefix_prompt_texts
+from sglang_moss.request.text import MAX_SPEAKERS, SPEAKER_TAG, check_characters, has_words, prefix_prompt_texts
 
 from ..errors import BadField, NoSuchVoice
-from .fields import DEFAULT_VOICE, SpeechFields, VoiceName
+from .fields import DEFAULT_VOICE, SpeechFields
 from .parts import PartLimit, Turn, plan_parts, speech_seconds, text_tokens, turns_of
 from .sessions import Engine, Session
+from .tempo import FASTEST, SLOWEST
 from .voice_store import VoiceStore
 
 _NORMALIZE = "${normalize_text}"
-_SPEAKER = re.compile(r"S?([1-9]\d{0,8})")
-_LEADING_TAG = re.compile(r"\s*\[S?\d+\]")
+_SPEAKER = re.compile(r"\[?\s*S?\s*([1-9]\d{0,8})\s*\]?", re.IGNORECASE)
 _PART_SECONDS = 45.0
 _LEAST_PART_SECONDS = 5.0
 _OPENING_SECONDS = 40.0  # well below the longest clip, since it is only an estimate
@@ -49,7 +51,9 @@ class SpeechPlan:
     directives: str
     settings: dict[str, Any]  # `sampling_params` without length and seed
     seed: int | None
-    max_frames: int | None  # of all parts together
+    max_frames: int  # of all parts together
+    part_frames: list[int] | None = None  # of each part: a model that does not come to an end is cut there
+    speed: float = 1.0  # by which what is spoken is stretched in time
 
     @property
     def can_carry(self) -> int:
@@ -73,8 +77,8 @@ class SpeechPlan:
         params = {**self.settings, "custom_params": {**self.settings["custom_params"], "mode": mode.name}}
         if self.seed is not None:
             params["sampling_seed"] = (self.seed + i) % SEED_LIMIT
-        if self.max_frames is not None:
-            params["max_new_tokens"] = self.max_frames - n_frames
+        n_left = self.max_frames - n_frames
+        params["max_new_tokens"] = n_left if self.part_frames is None else min(n_left, self.part_frames[i])
         clips = [clip.audio for clip in (*self.voices, *carried)]
         return Session(self.directives + text, clips or None, params)
 
@@ -86,48 +90,75 @@ async def read_plan(fields: SpeechFields, store: VoiceStore, engine: Engine) -> 
         BadRequest: what cannot be meant, or cannot be spoken.
     """
     _refuse_what_others_offer(fields)
-    script = _script_of(fields)
-    voices = await _voices_of(fields, store)
+    script = await asyncio.to_thread(_script_of, fields)
+    voices = await _voices_of(fields, store, engine)
     mode = _mode_of(fields, voices)
-    max_frames = None
-    if fields.max_seconds is not None:
-        max_frames = engine.frames_in(fields.max_seconds) if math.isfinite(fields.max_seconds) else 0
-        if not 1 <= max_frames < 2**31:
-            raise BadField("max_seconds: at least the length of one frame, 0.08 s, and finite", "max_seconds")
+    parts = await asyncio.to_thread(_divide, script, fields, voices, engine)
+    seconds = [_estimated_seconds(part) for part in parts]
     return SpeechPlan(
-        parts=await asyncio.to_thread(_divide, script, fields, voices, engine),
+        parts=parts,
         voices=voices,
         mode=mode,
         directives=_directives_of(fields),
         settings=_settings_of(fields),
         seed=fields.seed,
-        max_frames=max_frames,
+        max_frames=_max_frames(fields, sum(seconds), engine),
+        part_frames=None if fields.max_seconds is not None else engine.speech_limits.frames_of(seconds, engine),
+        speed=fields.speed or 1.0,
     )
 
 
 def _refuse_what_others_offer(fields: SpeechFields) -> None:
-    if fields.speed is not None and fields.speed != 1.0:
-        raise BadField("speed: only 1.0 here; this model chooses its own pace, leave it out", "speed")
+    if fields.speed is not None and not SLOWEST <= fields.speed <= FASTEST:
+        raise BadField(f"speed: from {SLOWEST:g} to {FASTEST:g}; leave it out for the model's own pace", "speed")
     if fields.seed is not None and not 0 <= fields.seed < SEED_LIMIT:
         raise BadField(f"seed: an integer in [0, {SEED_LIMIT - 1}]", "seed")
 
 
+def _max_frames(fields: SpeechFields, estimate: float, engine: Engine) -> int:
+    """Frames of the whole speech, from what was asked for and what the server allows.
+
+    Args:
+        estimate: seconds that the script takes, about.
+    """
+    most, speed = engine.speech_limits.max_seconds, fields.speed or 1.0
+    if fields.max_seconds is None:
+        if estimate > most:
+            raise BadField(
+                f"input: it takes about {estimate:.0f} s to speak, and this server speaks {most:g} s at most in one "
+                "request; send it in pieces, or send max_seconds to hear its beginning",
+                "input" if fields.dialogue is None else "dialogue",
+            )
+        return engine.frames_in(most)
+    max_frames = engine.frames_in(fields.max_seconds * speed) if math.isfinite(fields.max_seconds) else 0
+    if not 1 <= max_frames < 2**31:
+        raise BadField("max_seconds: at least the length of one frame, 0.08 s, and finite", "max_seconds")
+    if fields.max_seconds * speed > most:
+        raise BadField(f"max_seconds: this server speaks {most / speed:g} s at most in one request", "max_seconds")
+    return max_frames
+
+
+def _estimated_seconds(script: str) -> float:
+    return sum(speech_seconds(turn.words) for turn in turns_of(script))
+
+
 def _script_of(fields: SpeechFields) -> str:
-    """The script with a speaker tag in front: words without one are the first speaker's."""
+    """The script with a speaker tag in front: words without one are the first speaker's.
+
+    Raises:
+        BadText, BadField: the speakers cannot be told.
+    """
     if (fields.input is None) == (fields.dialogue is None):
         raise BadField("send either input or dialogue", "input" if fields.dialogue is None else "dialogue")
     if fields.input is not None:
-        tag = _LEADING_TAG if fields.normalize else SPEAKER_TAG
-        return fields.input if tag.match(fields.input.lstrip()) else f"[S1] {fields.input}"
+        script = ordinary_script(fields.input, "input") if fields.normalize else plain_lines(fields.input)
+        return script if SPEAKER_TAG.match(script.lstrip()) else f"[S1] {script}"
     turns = []
     for i, turn in enumerate(fields.dialogue or ()):
-        if any(inner.speaker is not None for inner in turns_of(turn.text, bare_tags=fields.normalize)):
-            raise BadField(
-                "dialogue: a turn's text has no speaker tags; make turns of it, or send input"
-                + (" (with normalize, [1] is a tag too)" if fields.normalize else ""),
-                f"dialogue.{i}.text",
-            )
-        turns.append(str(Turn(_speaker(turn.speaker, f"dialogue.{i}.speaker"), turn.text)))
+        param = f"dialogue.{i}.text"
+        with _about(param):
+            words = ordinary_turn(turn.text, param, verbatim=not fields.normalize)
+        turns.append(str(Turn(_speaker(turn.speaker, f"dialogue.{i}.speaker"), words)))
     return "".join(turns)
 
 
@@ -139,7 +170,26 @@ def _speaker(name: int | str, param: str) -> int:
     return int(found[1])
 
 
-async def _voices_of(fields: SpeechFields, store: VoiceStore) -> list[Clip]:
+@contextmanager
+def _about(param: str) -> Iterator[None]:
+    """A text that is refused is that of this field."""
+    try:
+        yield
+    except BadText as error:
+        raise BadField(str(error), param) from None
+
+
+def _transcript(text: str | None, speaker: int | None, param: str, fields: SpeechFields, engine: Engine) -> str | None:
+    """What is said in a clip, as it stands in a prompt; None: it is not known."""
+    if text is None or not text.strip():
+        return None
+    with _about(param):
+        check_characters(text, engine.special_strings, param)
+        words = transcript_of(text, speaker, param)
+    return ordinary_words(words) if fields.normalize else words
+
+
+async def _voices_of(fields: SpeechFields, store: VoiceStore, engine: Engine) -> list[Clip]:
     """Clips of [S1], [S2], ...: stored ones by name and those that came along."""
     sources: dict[int, tuple[str, Any]] = {}
 
@@ -148,15 +198,19 @@ async def _voices_of(fields: SpeechFields, store: VoiceStore) -> list[Clip]:
             raise BadField(f"[S{speaker}] has two voices, from {sources[speaker][0]} and {param}; keep one", param)
         sources[speaker] = param, source
 
-    if (voice := _voice_name(fields.voice)) is not None:
+    if (voice := await _voice_name(fields.voice, store)) is not None:
         take(1, voice, "voice")
     for speaker, name in (fields.voices or {}).items():
-        if (voice := _voice_name(name)) is not None:
+        if (voice := await _voice_name(name, store)) is not None:
             take(_speaker(speaker, "voices"), voice, "voices")
+    if fields.ref_audio is not None:
+        take(1, Clip(fields.ref_audio, _transcript(fields.ref_text, 1, "ref_text", fields, engine)), "ref_audio")
     for i, reference in enumerate(fields.references or (), start=1):
         param = f"references.{i - 1}"
-        clip = Clip(reference.audio, (reference.text or "").strip() or None)
-        take(_speaker(i if reference.speaker is None else reference.speaker, param), clip, param)
+        speaker = _speaker(i if reference.speaker is None else reference.speaker, param)
+        take(
+            speaker, Clip(reference.audio, _transcript(reference.text, speaker, f"{param}.text", fields, engine)), param
+        )
     gaps = set(range(1, len(sources) + 1)) - sources.keys()
     if gaps:
         raise BadField(
@@ -164,12 +218,20 @@ async def _voices_of(fields: SpeechFields, store: VoiceStore) -> list[Clip]:
             "without a gap; renumber the speakers",
             sources[max(sources)][0],
         )
-    return [await _clip(store, *sources[speaker]) for speaker in sorted(sources)]
+    clips = [await _clip(store, *sources[speaker]) for speaker in sorted(sources)]
+    params = [sources[speaker][0] for speaker in sorted(sources)]
+    return [
+        Clip(clip.audio, _transcript(clip.text, None, param, fields, engine)) if param in ("voice", "voices") else clip
+        for clip, param in zip(clips, params, strict=True)
+    ]
 
 
-def _voice_name(voice: VoiceName | None) -> str | None:
-    name = voice if isinstance(voice, str | None) else voice.id
-    return None if name == DEFAULT_VOICE else name
+async def _voice_name(name: str | None, store: VoiceStore) -> str | None:
+    """The stored voice that is meant; None: no voice."""
+    if name is None or name == DEFAULT_VOICE:
+        return None
+    meant = await asyncio.to_thread(store.meant_by, name)
+    return None if meant == DEFAULT_VOICE else meant
 
 
 async def _clip(store: VoiceStore, param: str, source: Clip | str) -> Clip:
@@ -230,8 +292,12 @@ def _divide(script: str, fields: SpeechFields, voices: Sequence[Clip], engine: E
     seconds = fields.split_seconds
     if seconds is not None and (fields.split is False or not _LEAST_PART_SECONDS <= seconds < math.inf):
         raise BadField(f"split_seconds: at least {_LEAST_PART_SECONDS:g}, and not with split false", "split_seconds")
-    turns = turns_of(script, bare_tags=fields.normalize)
-    if fields.split is False or not turns:
+    field = "input" if fields.dialogue is None else "dialogue"
+    with nullcontext() if field == "input" else _about(field):
+        # Alone: behind a transcript there are always words, and all of it, before the first part is spoken.
+        check_script(read_script(_directives_of(fields) + script), engine.special_strings, field)
+    turns = turns_of(script)
+    if fields.split is False:
         return [script]
     # Every clip may be as long as a clip can be, and stands in the prompt twice; a later part has two more.
     fps = engine.frames_per_second
@@ -241,7 +307,7 @@ def _divide(script: str, fields: SpeechFields, voices: Sequence[Clip], engine: E
     everything = sum(speech_seconds(t.words) for t in turns), sum(text_tokens(t.words) for t in turns)
     if not is_wanted and PartLimit(math.inf, rows, fps).holds(*everything):
         return [script]
-    check_script(read_script(_directives_of(fields) + script), engine.special_strings)  # all of it, before the first
     limit = PartLimit(seconds or _PART_SECONDS, rows - 2 * clip_rows, fps)
     opening = PartLimit(min(limit.seconds, _OPENING_SECONDS), limit.rows, fps)
-    return ["".join(map(str, part)) for part in plan_parts(turns, opening, limit)]
+    parts = plan_parts(turns, opening, limit)
+    return ["".join(map(str, part)) for part in parts if any(has_words(turn.words) for turn in part)]

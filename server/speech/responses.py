@@ -1,4 +1,4 @@
-"""Speech on its way to the client: encoded, in one file or in server-sent events, as it is made."""
+"""Speech on its way to the client: encoded, in one file or in server-sent events, as it is made; or whole."""
 
 import asyncio
 import contextlib
@@ -20,6 +20,8 @@ from .narration import Narration
 _ENCODERS = 4  # threads; FFmpeg works outside the interpreter's lock
 _LOOK_SECONDS = 0.5  # between two looks whether the client is still there, before the first byte
 _CLIENT_CLOSED = 499
+_PING_SECONDS = 15.0  # proxies cut what is silent for 60, some for 30
+_PING = b": waiting\n\n"  # a comment, which every reader of events passes over
 
 _pool = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="moss-encode")
 
@@ -35,20 +37,53 @@ async def file_of(narration: Narration, encoder: Encoder) -> AsyncGenerator[byte
         yield data
 
 
-async def events_of(narration: Narration, encoder: Encoder) -> AsyncGenerator[bytes, None]:
-    """The same bytes in OpenAI's events. A failure before the first of them is raised, a later one is an event."""
+async def events_of(
+    narration: Narration, encoder: Encoder, ping_seconds: float = _PING_SECONDS
+) -> AsyncGenerator[bytes, None]:
+    """The same bytes in OpenAI's events. A failure before the first of them is raised, a later one is an event.
+
+    Args:
+        ping_seconds: after so long without an event there is a comment, also before the first one.
+    """
     has_begun = False
     try:
-        async with contextlib.aclosing(file_of(narration, encoder)) as file:
-            async for data in file:
-                yield _event({"type": "speech.audio.delta", "audio": pybase64.b64encode(data).decode()})
+        async with (
+            contextlib.aclosing(file_of(narration, encoder)) as file,
+            contextlib.aclosing(_with_silences(file, ping_seconds)) as pieces,
+        ):
+            async for data in pieces:
+                if data is None:
+                    yield _PING
+                else:
+                    yield _event({"type": "speech.audio.delta", "audio": pybase64.b64encode(data).decode()})
                 has_begun = True
     except Exception as error:
         if not has_begun:
             raise
         yield _event({"type": "error", **error_body(error)})
         return
-    yield _event({"type": "speech.audio.done", "usage": narration.usage})
+    yield _event({"type": "speech.audio.done", "usage": narration.usage, "finish_reason": narration.finish_reason})
+
+
+async def _with_silences(source: AsyncGenerator[bytes, None], seconds: float) -> AsyncGenerator[bytes | None, None]:
+    """What `source` yields, and None after every so many seconds in which it has not."""
+
+    async def following() -> bytes:
+        return await anext(source, b"")
+
+    while True:
+        coming = asyncio.create_task(following())
+        try:
+            while not (await asyncio.wait({coming}, timeout=seconds))[0]:
+                yield None
+            data = coming.result()
+        except BaseException:
+            coming.cancel()
+            await asyncio.wait({coming})
+            raise
+        if not data:
+            return
+        yield data
 
 
 def _event(content: dict[str, Any]) -> bytes:
@@ -67,6 +102,25 @@ async def stream(
     """
     first = await _first_bytes(body, request)
     return _LiveResponse(first, body, media_type=media_type, headers=headers)
+
+
+async def whole(
+    narration: Narration, encoder: Encoder, request: Request, media_type: str, headers: dict[str, str]
+) -> Response:
+    """An answer that is sent once all of it is known, with its length; a failure is an ordinary error.
+
+    Args:
+        encoder: of files that are not growing.
+    """
+
+    async def everything() -> AsyncGenerator[bytes, None]:
+        async with contextlib.aclosing(file_of(narration, encoder)) as file:
+            yield b"".join([data async for data in file])
+
+    body = everything()
+    content = await _first_bytes(body, request)
+    await body.aclose()
+    return Response(content, HTTPStatus.OK, {**headers, "X-Finish-Reason": narration.finish_reason}, media_type)
 
 
 async def _first_bytes(body: AsyncGenerator[bytes, None], request: Request) -> bytes:

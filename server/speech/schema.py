@@ -35,11 +35,19 @@ class VoiceAnswer(BaseModel):
     created: int
 
 
+class VoiceName(BaseModel):
+    """A voice as chat clients list it."""
+
+    id: str
+    name: str
+
+
 class VoiceList(BaseModel):
-    """All stored voices."""
+    """All stored voices; `voices` has their names alone, where clients of other servers look for them."""
 
     object: Literal["list"] = "list"
     data: list[VoiceAnswer]
+    voices: list[VoiceName]
 
 
 class VoiceDeleted(BaseModel):
@@ -57,6 +65,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 _AUDIO = {"schema": {"type": "string", "format": "binary"}}
 _EVENTS = {"schema": {"type": "string"}}
+CLIP: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file.", "content": {"application/octet-stream": _AUDIO}}
+}
 SPEECH: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Audio in `response_format`, or events.",

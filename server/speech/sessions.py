@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 import wave
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +19,9 @@ from sglang_moss.errors import BadRequest, MossError
 from sglang_moss.request.prompt import special_strings
 
 from ..errors import SpeechFailed
+
+_OWN_WORDS = {"max_new_tokens": "max_seconds", "sampling_seed": "seed"}
+_GRACE_SECONDS = 10.0  # a single word may be drawn out
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,26 @@ class Heard:
     meta: dict[str, Any]  # `meta_info`
 
 
+@dataclass(frozen=True)
+class SpeechLimits:
+    """How long a speech may become.
+
+    Attributes:
+        max_seconds: of one request.
+        factor: times the length that a script suggests, and a little more, at which it is cut where the request names
+            no length; 0: never.
+    """
+
+    max_seconds: float
+    factor: float
+
+    def frames_of(self, estimates: Sequence[float], engine: "Engine") -> list[int] | None:
+        """Frames at which scripts that take about so many seconds are cut; None: nowhere."""
+        if not self.factor:
+            return None
+        return [engine.frames_in(self.factor * seconds + _GRACE_SECONDS) for seconds in estimates]
+
+
 class Engine:
     """Speaks sessions. Belongs to the event loop of the HTTP process.
 
@@ -52,6 +75,9 @@ class Engine:
         self.frame_samples = codec.frame_samples
         self.frames_per_second = codec.frame_rate
         self.limits: ReferenceLimits = manager.server_args.reference_limits
+        self.speech_limits = SpeechLimits(
+            manager.server_args.max_audio_seconds, manager.server_args.speech_length_factor
+        )
         self.special_strings = special_strings(manager.tokenizer)
 
     @property
@@ -96,14 +122,14 @@ class Engine:
         except MossError:
             raise
         except ValueError as error:  # SGLang's way to say 400
-            raise BadRequest(str(error)) from error
+            raise BadRequest(_in_own_words(str(error))) from error
 
 
 def _check_end(finish_reason: Any) -> None:
     """SGLang ends a stream that failed with an ordinary event."""
     if not isinstance(finish_reason, dict) or finish_reason.get("type") != "abort":
         return
-    message = finish_reason.get("message") or "the speech was aborted"
+    message = _in_own_words(finish_reason.get("message") or "the speech was aborted")
     status = int(finish_reason.get("status_code") or HTTPStatus.INTERNAL_SERVER_ERROR)
     raise BadRequest(message) if status == HTTPStatus.BAD_REQUEST else SpeechFailed(message, status)
 
@@ -114,3 +140,10 @@ def _samples_of(wav_base64: str | None) -> np.ndarray:
         return np.empty(0, np.int16)
     with wave.open(io.BytesIO(pybase64.b64decode(wav_base64))) as file:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
+
+
+def _in_own_words(message: str) -> str:
+    """A sentence about `/generate` with the names that the speech API has for its fields."""
+    for theirs, ours in _OWN_WORDS.items():
+        message = message.replace(theirs, ours)
+    return message

@@ -35,6 +35,9 @@ class FakeManager:
     max_req_input_len: int = 40_960
     pause_seconds: float = 0.0  # before each event
     learning_fails: bool = False
+    voice_alias: list[str] | None = None
+    default_voice: str | None = None
+    whole_answers: bool = False
     requests: list[Any] = field(default_factory=list)
     learned: list[bytes] = field(default_factory=list)  # clips that were to be encoded
     closed: list[str] = field(default_factory=list)  # ids of requests whose generator has ended, however it did
@@ -62,6 +65,12 @@ class FakeManager:
             served_model_name="fake",
             access_log="off",
             shutdown_seconds=1.0,
+            admin_api_key=None,
+            max_audio_seconds=14_400.0,
+            speech_length_factor=3.0,
+            voice_alias=self.voice_alias,
+            default_voice=self.default_voice,
+            whole_answers=self.whole_answers,
         )
 
     def _dispatch_to_scheduler(self, message: Any) -> None:

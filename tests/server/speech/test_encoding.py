@@ -1,6 +1,7 @@
 """Audio files written as the samples come: what a reader gets back."""
 
 import io
+import wave
 from typing import Any, get_args
 
 import numpy as np
@@ -52,6 +53,26 @@ def test_sound_leaves_while_it_is_made(audio_format: str):
     pieces = encoded(audio_format, pcm, RATE)
     for n in (1, 2, 3):
         assert len(decoded(audio_format, b"".join(pieces[:n]))) >= (n - 0.25) * RATE
+
+
+@pytest.mark.parametrize("n_samples", [1, 700, 50_001])
+@pytest.mark.parametrize("audio_format", get_args(AudioFormat))
+def test_a_whole_file_comes_at_once_and_knows_its_length(audio_format: Any, n_samples: int):
+    pcm = music(n_samples)
+    encoder = make_encoder(audio_format, RATE, growing=False)
+    assert [encoder.encode(pcm[i : i + 900]) for i in range(0, len(pcm), 900)] == [b""] * -(-n_samples // 900)
+    data = encoder.finish()
+    if audio_format in LOSSLESS:
+        np.testing.assert_array_equal(decoded(audio_format, data), pcm)
+    elif n_samples > RATE:
+        assert best_match(decoded(audio_format, data), pcm) > 0.98
+    if audio_format in ("wav", "flac"):
+        heard, rate = soundfile.read(io.BytesIO(data), dtype="int16")
+        np.testing.assert_array_equal(heard, pcm)
+        assert (rate, soundfile.info(io.BytesIO(data)).frames) == (RATE, n_samples)
+    if audio_format == "wav":
+        with wave.open(io.BytesIO(data)) as file:
+            assert file.getnframes() == n_samples
 
 
 @pytest.mark.parametrize("audio_format", get_args(AudioFormat))

@@ -17,11 +17,14 @@ from sglang_moss.request.settings import RequestOptions
 from sglang_moss.server.errors import BadField
 from sglang_moss.server.speech.fields import SpeechFields
 from sglang_moss.server.speech.narration import Narration
+from sglang_moss.server.speech.parts import speech_seconds, turns_of
 from sglang_moss.server.speech.plan import SpeechPlan, read_plan
 from sglang_moss.server.speech.sessions import Engine, Session
+from sglang_moss.server.speech.voice_names import VoiceNames
 from sglang_moss.server.speech.voice_store import VoiceStore
 
 CLIP = base64.b64encode(b"clip").decode()
+GUARD_OF_A = 139  # frames: 3 times the estimate for "a", and 10 s
 LONG = " ".join(f"This is sentence number {i:04} of the script." for i in range(40))
 
 
@@ -68,7 +71,7 @@ def narrated(fields: dict[str, Any], store: VoiceStore, engine: Engine) -> tuple
 TEXTS: dict[str, tuple[dict[str, Any], str]] = {
     "no tag": ({"input": "Hello."}, "${normalize_text}[S1] Hello."),
     "a tag": ({"input": "[S2] Hello."}, "${normalize_text}[S2] Hello."),
-    "a bare tag": ({"input": "[2] Hello."}, "${normalize_text}[2] Hello."),
+    "a bare tag": ({"input": "[2] Hello."}, "${normalize_text}[S2] Hello."),
     "a bare tag that is none": ({"input": "[2] Hello.", "normalize": False}, "[S1] [2] Hello."),
     "words before the first tag": ({"input": "Hi. [S2] Ho."}, "${normalize_text}[S1] Hi. [S2] Ho."),
     "no normalising": ({"input": "[S1] Hello.", "normalize": False}, "[S1] Hello."),
@@ -84,6 +87,12 @@ TEXTS: dict[str, tuple[dict[str, Any], str]] = {
     "a voice with transcript": ({"input": "a", "voice": "alice"}, "${normalize_text}[S1]I am Alice.a"),
     "a voice as newer clients name it": ({"input": "[S2] a", "voice": {"id": "Alice"}},
                                          "${normalize_text}[S1]I am Alice.[S2]a"),
+    "no voice": ({"input": "a", "voice": ""}, "${normalize_text}[S1] a"),
+    "no voice at all": ({"input": "a", "voice": None}, "${normalize_text}[S1] a"),
+    "a voice by name in an object": ({"input": "a", "voice": {"name": "alice", "language": "en"}},
+                                     "${normalize_text}[S1]I am Alice.a"),
+    "another server's reference": ({"input": "a", "ref_audio": CLIP, "ref_text": "I am I.", "task_type": "Base"},
+                                   "${normalize_text}[S1]I am I.a"),
     "a voice without transcript": ({"input": "a", "voice": "mute"}, "${normalize_text}[S1] a"),
     "an inline transcript with its tag": (
         {"input": "a", "references": [{"audio": CLIP, "text": "[S1] I am I."}]}, "${normalize_text}[S1]I am I.a"
@@ -139,11 +148,100 @@ def test_settings_are_passed_on(store: VoiceStore, engine: Engine):
         "max_new_tokens": 7,
         "custom_params": {"mode": "generation", "chunk_frames": 4},
     }
-    assert session_of({"input": "a"}, store, engine).sampling_params == {"custom_params": {"mode": "generation"}}
+    guarded = {"max_new_tokens": GUARD_OF_A, "custom_params": {"mode": "generation"}}
+    assert session_of({"input": "a"}, store, engine).sampling_params == guarded
+
+
+def limits_of(fields: dict[str, Any], store: VoiceStore, engine: Engine) -> list[int]:
+    plan = order_of(fields, store, engine)
+    return [plan.session(i, 0, []).sampling_params["max_new_tokens"] for i in range(len(plan.parts))]
+
+
+def test_a_speech_is_cut_at_some_times_what_its_script_suggests(store: VoiceStore, engine: Engine):
+    assert limits_of({"input": "a"}, store, engine) == [GUARD_OF_A]
+    (longer,) = limits_of({"input": LONG}, store, engine)
+    assert longer == engine.frames_in(3 * sum(speech_seconds(t.words) for t in turns_of(LONG)) + 10)
+    parts = limits_of({"input": LONG, "split_seconds": 20}, store, engine)
+    assert len(parts) > 3
+    assert sum(parts) == pytest.approx(longer + 125 * (len(parts) - 1), rel=0.05)  # ten seconds more a part
+    assert limits_of({"input": LONG, "max_seconds": 8000}, store, engine) == [100_000]
+
+
+def test_the_guard_is_the_servers_to_set(store: VoiceStore, manager: FakeManager):
+    manager.server_args.speech_length_factor = 1.0
+    assert limits_of({"input": "a"}, store, Engine(manager)) == [129]
+    manager.server_args.speech_length_factor = 0
+    assert limits_of({"input": "a"}, store, Engine(manager)) == [180_000]  # four hours
+
+
+def test_a_request_speaks_no_longer_than_the_server_allows(store: VoiceStore, manager: FakeManager):
+    manager.server_args.max_audio_seconds = 60.0
+    engine = Engine(manager)
+    assert limits_of({"input": "Hi. " * 20}, store, engine) == [engine.frames_in(3 * (0.3 + 79 / 13) + 10)]
+    assert limits_of({"input": "Hi. " * 100}, store, engine) == [750]
+    assert limits_of({"input": LONG, "max_seconds": 60}, store, engine) == [750]
+    for fields, param in (
+        ({"input": LONG}, "input"),
+        ({"dialogue": [{"speaker": 1, "text": LONG}]}, "dialogue"),
+        ({"input": "a", "max_seconds": 60.1}, "max_seconds"),
+        ({"input": "a", "max_seconds": 31, "speed": 2}, "max_seconds"),
+    ):
+        with pytest.raises(BadField, match=r"60|30") as refusal:
+            order_of(fields, store, engine)
+        assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(("speed", "frames"), [(0.5, 50), (1, 100), (2.0, 200)])
+def test_max_seconds_are_those_that_are_heard(store: VoiceStore, engine: Engine, speed: float, frames: int):
+    assert limits_of({"input": "a", "max_seconds": 8, "speed": speed}, store, engine) == [frames]
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_a_speech_that_was_cut_says_so(store: VoiceStore, tmp_path: Path, reason: str):
+    manager = FakeManager(lambda _: [event(frames_of(1), {"type": reason})], tmp_path)
+    assert narrated({"input": "a"}, store, Engine(manager))[1].finish_reason == reason
+
+
+def test_parts_that_find_no_time_left_are_cut(store: VoiceStore, engine: Engine):
+    _pcm, narration = narrated({"input": LONG, "split_seconds": 20, "max_seconds": 0.4}, store, engine)
+    assert narration.finish_reason == "length"
+
+
+ALIASES: dict[str, tuple[str, list[bytes] | None]] = {
+    "alloy": ("alloy", [b"alice's"]),
+    "in capitals": ("ALLOY", [b"alice's"]),
+    "stored goes before alias": ("bob", [b"bob's"]),
+    "openai's own": ("nova", [b"bob's"]),
+    "nobody's voice": ("narrator", None),
+}
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_other_names_mean_voices_where_the_server_says_so(tmp_path: Path, engine: Engine, name: str):
+    given, audio = ALIASES[name]
+    names = VoiceNames.of(["alloy=alice", "bob=alice", "narrator=default"], "bob")
+    store = VoiceStore(tmp_path / "voices", 5, names)
+    store.add("alice", b"alice's", None, 1.0)
+    store.add("bob", b"bob's", None, 1.0)
+    assert session_of({"input": "a", "voice": given}, store, engine).audio_data == audio
+    assert session_of({"input": "a", "voices": {"S1": given}}, store, engine).audio_data == audio
+    with pytest.raises(BadField, match="nobody"):
+        order_of({"input": "a", "voice": "nobody"}, store, engine)
+
+
+def test_an_alias_of_a_voice_that_is_not_stored_names_the_voice(tmp_path: Path, engine: Engine):
+    store = VoiceStore(tmp_path / "voices", 5, VoiceNames.of(["alloy=carol"], None))
+    with pytest.raises(BadField, match="carol"):
+        order_of({"input": "a", "voice": "alloy"}, store, engine)
+    with pytest.raises(BadField, match="nova"):
+        order_of({"input": "a", "voice": "nova"}, store, engine)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "speed": ({"input": "a", "speed": 1.5}, "speed"),
+    "too fast": ({"input": "a", "speed": 2.1}, "speed"),
+    "too slow": ({"input": "a", "speed": 0.4}, "speed"),
+    "no speed": ({"input": "a", "speed": float("nan")}, "speed"),
+    "two first voices": ({"input": "a", "voice": "alice", "ref_audio": CLIP}, "ref_audio"),
     "neither": ({}, "input"),
     "both": ({"input": "a", "dialogue": []}, "dialogue"),
     "sixth speaker": ({"dialogue": [{"speaker": 6, "text": "a"}]}, "dialogue.0.speaker"),

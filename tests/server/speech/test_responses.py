@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -22,6 +23,7 @@ from sound_files import tone_file
 from waiting import wait_for
 
 from sglang_moss.errors import BadReference, BadText, MossError
+from sglang_moss.server.speech.responses import events_of
 
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
@@ -55,7 +57,155 @@ def test_events_are_openais(client: httpx.Client):
     pcm = b"".join(base64.b64decode(delta["audio"]) for delta in deltas)
     assert pcm == np.concatenate([frames_of(level) for level in (100, 200, 300)]).tobytes()
     usage = {"input_tokens": 11, "output_tokens": 3, "total_tokens": 14}
-    assert done == {"type": "speech.audio.done", "usage": usage}
+    assert done == {"type": "speech.audio.done", "usage": usage, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("audio_format", ["wav", "flac", "mp3", "opus", "aac", "pcm"])
+def test_a_client_that_does_not_stream_gets_a_whole_file(tmp_path: Path, audio_format: str, reason: str):
+    script = [event(frames_of(100)), event(frames_of(200), {"type": reason})]
+    body = {"input": "a", "response_format": audio_format, "stream": False}
+    with serving(lambda _: script, tmp_path) as (client, _):
+        answer = client.post(SPEECH, json=body)
+    assert answer.headers["content-length"] == str(len(answer.content))
+    assert "transfer-encoding" not in answer.headers
+    assert answer.headers["x-finish-reason"] == reason
+    assert answer.headers["x-sample-rate"] == str(SAMPLE_RATE)
+    if audio_format in ("wav", "flac"):
+        samples, _rate = soundfile.read(io.BytesIO(answer.content), dtype="int16")
+        np.testing.assert_array_equal(samples, np.concatenate([frames_of(100), frames_of(200)]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "option", "is_whole"),
+    [
+        ({}, False, False),
+        ({}, True, True),
+        ({"stream": None}, True, True),
+        ({"stream": True}, False, False),
+        ({"stream": True}, True, False),
+        ({"stream": False}, False, True),
+        ({"stream": "false"}, False, True),
+        ({"stream_format": "audio"}, False, False),
+    ],
+)
+def test_who_streams(tmp_path: Path, fields: dict[str, Any], option: bool, is_whole: bool):
+    with serving(three_events, tmp_path, whole_answers=option) as (client, _):
+        answer = client.post(SPEECH, json={"input": "a", "response_format": "wav", **fields})
+        assert ("content-length" in answer.headers) == is_whole
+        events = client.post(SPEECH, json={"input": "a", "stream_format": "SSE", "response_format": "pcm"})
+        assert events.headers["content-type"].startswith("text/event-stream")
+        both = client.post(SPEECH, json={"input": "a", "stream_format": "sse", "stream": False})
+        assert (both.status_code, both.json()["error"]["param"]) == (400, "stream")
+
+
+@pytest.mark.parametrize("name", ["MossError", "HTTPException", "BadText"])
+def test_a_whole_answer_that_fails_late_is_an_ordinary_error(tmp_path: Path, name: str):
+    failure, status, _param = FAILURES[name]
+    with serving(lambda _: [event(frames_of(1)), failure], tmp_path) as (client, manager):
+        answer = client.post(SPEECH, json={"input": "a", "stream": False})
+        assert answer.status_code == status
+        assert answer.json()["error"]["message"]
+        wait_for(lambda: len(manager.closed) == 1)
+
+
+def test_a_client_that_does_not_wait_for_its_whole_answer_ends_the_generation(tmp_path: Path):
+    def endless(_request: Any) -> Iterator[dict[str, Any]]:
+        yield from (event(frames_of(i % 1000)) for i in itertools.count())
+
+    with serving(endless, tmp_path, pause_seconds=0.02) as (client, manager):
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(SPEECH, json={"input": "a", "stream": False}, timeout=0.5)
+        wait_for(lambda: len(manager.closed) == 1, seconds=3)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("speed", ["0.5", 1.25, 2])
+def test_speed_stretches_what_is_spoken(tmp_path: Path, speed: float | str, stream: bool):
+    with serving(lambda _: [event(frames_of(100, 25)), event(frames_of(100, 25), STOP)], tmp_path) as (client, _):
+        body = {"input": "a", "response_format": "pcm", "speed": speed, "stream": stream}
+        answer = client.post(SPEECH, json=body)
+    assert len(answer.content) / 2 / SAMPLE_RATE == pytest.approx(4 / float(speed), abs=0.05)
+
+
+def test_events_that_do_not_come_are_waited_for_with_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    may_go_on = threading.Event()
+
+    def script(_request: Any) -> Iterator[Any]:
+        for level in (100, 200):
+            while not may_go_on.is_set():
+                yield event(frames_of(0, 0))
+            may_go_on.clear()
+            yield event(frames_of(level), STOP if level == 200 else None)
+
+    monkeypatch.setattr(events_of, "__defaults__", (0.1,))
+    body = {"input": "a", "response_format": "pcm", "stream_format": "sse"}
+    with (
+        serving(script, tmp_path, pause_seconds=0.01) as (client, manager),
+        client.stream("POST", SPEECH, json=body) as answer,
+    ):
+        lines = (line for line in answer.iter_lines() if line)
+        kinds = []
+        for line in lines:
+            kinds.append(line[:5])
+            if kinds.count(": wai") in (2, 5):
+                may_go_on.set()
+        assert kinds[:2] == [": wai"] * 2
+        assert kinds.count("data:") == 3
+        assert kinds[-1] == "data:"
+        assert len(manager.closed) == 1
+
+
+def test_a_failure_after_a_comment_is_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(events_of, "__defaults__", (0.05,))
+    failing = serving(lambda _: [MossError("the codec failed")], tmp_path, pause_seconds=0.3)
+    with failing as (client, _):
+        answer = client.post(SPEECH, json={"input": "a", "stream_format": "sse"})
+        assert answer.status_code == 200
+        comments, last = answer.text.rsplit("data: ", 1)
+        assert set(filter(None, comments.split("\n\n"))) == {": waiting"}
+        assert json.loads(last)["error"]["message"] == "the codec failed"
+
+
+def test_a_client_that_leaves_between_comments_ends_the_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(events_of, "__defaults__", (0.05,))
+
+    def silent(_request: Any) -> Iterator[dict[str, Any]]:
+        yield from (event(frames_of(0, 0)) for _ in itertools.count())
+
+    body = {"input": "a", "stream_format": "sse"}
+    with serving(silent, tmp_path, pause_seconds=0.02) as (client, manager):
+        with client.stream("POST", SPEECH, json=body) as answer:
+            assert next(answer.iter_lines()) == ": waiting"
+        wait_for(lambda: len(manager.closed) == 1, seconds=3)
+
+
+USUAL: dict[str, dict[str, Any]] = {
+    "open-webui": {"voice": "", "model": "tts-1", "language": "en", "user": "u"},
+    "vllm-omni": {"task_type": "Base", "language": "English", "stream": True, "response_format": "PCM"},
+    "kokoro": {"lang_code": "a", "speed": 1, "stream": False, "response_format": "wav"},
+    "elevenlabs": {"output_format": "mp3_44100_128", "seed": "7"},
+    "numbers as text": {"speed": "1.0", "seed": "7", "temperature": "0.9", "top_k": "50", "max_seconds": "3"},
+    "numbers with fractions": {"seed": 7.0, "top_k": 50.0, "chunk_frames": 4.0},
+    "ogg": {"response_format": "ogg"},
+    "names for nothing": {"voice": {"id": "default", "name": "Default"}, "normalize": None, "instructions": None},
+}
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_fields_of_usual_clients_are_taken(client: httpx.Client, name: str):
+    answer = client.post(SPEECH, json={"input": "a", **USUAL[name]})
+    assert answer.status_code == 200, answer.text
+
+
+FORMATS = {"MP3": "audio/mpeg", "Wav": "audio/wav", "ogg": "audio/ogg", "ogg_opus": "audio/ogg", "wave": "audio/wav",
+           "mp3_44100_128": "audio/mpeg", "pcm_24000": "audio/pcm", "opus_48000_64": "audio/ogg"}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["response_format", "output_format"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_has_several_names(client: httpx.Client, name: str, field: str):
+    assert client.post(SPEECH, json={"input": "a", field: name}).headers["content-type"] == FORMATS[name]
 
 
 @pytest.mark.parametrize("stream_format", ["audio", "sse"])
@@ -148,9 +298,17 @@ BAD_BODIES: dict[str, tuple[Any, str, str | None]] = {
     "a number as text": ({"input": 3}, "string", "input"),
     "text as a number": ({"input": "a", "temperature": "hot"}, "number", "temperature"),
     "half a character": ({"input": "a\ud800"}, "input", "input"),
-    "a list": ([1], "body", None),
-    "nothing": (None, "body", None),
+    "a list": ([1], "object", None),
+    "nothing": (None, "object", None),
+    "a voice without a name": ({"input": "a", "voice": {"language": "en"}}, '{"id": NAME}', "voice"),
+    "a list of voices": ({"input": "a", "voice": ["alice"]}, "string", "voice"),
+    "a voice as a number": ({"input": "a", "voices": {"S1": 3}}, "string", "voices.S1"),
+    "a speaker as a list": ({"dialogue": [{"speaker": [1], "text": "a"}]}, "string", "dialogue.0.speaker"),
+    "a fraction": ({"input": "a", "seed": 1.5}, "integer", "seed"),
+    "half a switch": ({"input": "a", "stream": "maybe"}, "boolean", "stream"),
+    "the name of another route": ({"input": "a", "max_new_tokens": 5}, "send max_seconds", "max_new_tokens"),
 }
+TYPE_NAMES = ("constrained", "VoiceId", "str]", "Input should", "dictionary", "pydantic", "function-")
 
 
 @pytest.mark.parametrize("name", BAD_BODIES)
@@ -160,7 +318,20 @@ def test_bad_bodies_are_refused_by_name(client: httpx.Client, name: str):
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert word in error["message"]
+    assert not any(name in error["message"] for name in TYPE_NAMES)
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
+
+
+def test_a_body_without_its_type_hears_which_to_send(client: httpx.Client):
+    answer = client.post(SPEECH, content=b'{"input": "a"}')
+    assert answer.status_code == 400
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]
+
+
+def test_no_advice_names_a_field_of_another_route(tmp_path: Path):
+    end = {"type": "abort", "message": "no audio: raise max_new_tokens", "status_code": 400}
+    with serving(lambda _: [event(frames_of(0, 0), end)], tmp_path) as (client, _):
+        assert client.post(SPEECH, json={"input": "a"}).json()["error"]["message"] == "no audio: raise max_seconds"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xff", b'{"input": "a"'])
@@ -205,7 +376,10 @@ def test_voices_are_stored_listed_used_and_removed(tmp_path: Path):
         voice = answer.json()
         expected = {"object": "voice", "id": "Alice", "name": "Alice", "text": "I am Alice.", "seconds": 0.5}
         assert {name: voice[name] for name in expected} == expected
-        assert client.get(VOICES).json() == {"object": "list", "data": [voice]}
+        names = [{"id": "Alice", "name": "Alice"}]
+        assert client.get(VOICES).json() == {"object": "list", "data": [voice], "voices": names}
+        assert client.get(f"{VOICES}/alice").json() == voice
+        assert client.get(f"{VOICES}/alice/clip").content == tone_file(0.5)
         assert client.post(SPEECH, json={"input": "a", "voice": "Alice"}).status_code == 200
         assert manager.requests[0].audio_data == [tone_file(0.5)]
         assert client.post(VOICES, data=form, files={"audio": ("a.wav", tone_file(0.5))}).status_code == 409
@@ -215,6 +389,39 @@ def test_voices_are_stored_listed_used_and_removed(tmp_path: Path):
         assert client.post(SPEECH, json={"input": "a", "voice": "Alice"}).json()["error"]["param"] == "voice"
     with serving(three_events, tmp_path) as (client, _):
         assert client.get(VOICES).json()["data"] == []
+
+
+@pytest.mark.parametrize("name", ["小明", "Jürgen", "Dr. No", "alice"])
+def test_a_voice_of_any_script_is_shown_fetched_replaced_and_removed(tmp_path: Path, name: str):
+    url = f"{VOICES}/{quote(name)}"
+    with serving(three_events, tmp_path) as (client, manager):
+        for path in (url, f"{url}/clip"):
+            missing = client.get(path)
+            assert (missing.status_code, missing.json()["error"]["code"]) == (404, "unknown_voice")
+        made = client.put(url, files={"audio": ("a.wav", tone_file(0.5))}, data={"text": "Eins."})
+        assert (made.status_code, made.json()["text"]) == (201, "Eins.")
+        again = client.put(url, files={"file": ("a.wav", tone_file(0.6))}, data={"ref_text": "Zwei."})
+        assert again.status_code == 200
+        assert client.get(url).json() == again.json()
+        assert again.json()["text"] == "Zwei."
+        clip = client.get(f"{url}/clip")
+        assert clip.content == tone_file(0.6)
+        assert clip.headers["x-content-type-options"] == "nosniff"
+        assert client.post(SPEECH, json={"input": "a", "voice": name}).status_code == 200
+        assert manager.requests[-1].audio_data == [tone_file(0.6)]
+        bad = client.put(url, files={"audio": ("a.wav", b"RIFF")})
+        assert bad.status_code == 400
+        assert client.get(url).json() == again.json()
+        assert client.delete(url).json()["id"] == name
+        assert client.get(VOICES).json()["voices"] == []
+
+
+@pytest.mark.parametrize("file", ["audio", "audio_sample", "file"])
+@pytest.mark.parametrize("text", ["text", "ref_text"])
+def test_uploads_have_the_names_of_usual_clients(client: httpx.Client, file: str, text: str):
+    form = {"name": "v", text: "Good day.", "consent": "yes"}
+    answer = client.post(VOICES, data=form, files={file: ("a.wav", tone_file(0.5))})
+    assert (answer.status_code, answer.json()["text"]) == (201, "Good day.")
 
 
 BAD_UPLOADS: dict[str, tuple[dict[str, str], bytes | None, str]] = {
@@ -261,4 +468,4 @@ def test_the_official_client_reads_errors(client: httpx.Client):
             official.audio.speech.create(model="tts-1", input="a", voice="nobody")
         assert (error.value.param, error.value.code) == ("voice", "unknown_voice")
         with pytest.raises(openai.BadRequestError, match="speed"):
-            official.audio.speech.create(model="tts-1", input="a", voice="default", speed=2)
+            official.audio.speech.create(model="tts-1", input="a", voice="default", speed=4)

@@ -72,7 +72,35 @@ def test_no_name_leads_out_of_the_folder(name: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "a/b", "a\\b", ".lock", "a\0", "a\n", "é", "a" * 65, "a ", "ＡＢ"]
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "a\\b",
+        ".lock",
+        "a\0",
+        "a\n",
+        "a" * 65,
+        "a ",
+        "语" * 65,
+        "=a",
+        "=" + "0" * 32,
+        "a\u200bb",
+        "\u0301a",
+        "a\u202eb",
+        "\ud800",
+        "℀",
+        "a／b",
+        "．．",
+        "小 ",
+        "😀",
+        "a\u2028b",
+        "~a",
+        "a%2fb",
+    ],
 )
 def test_bad_names_are_refused_everywhere(store: VoiceStore, name: str):
     with pytest.raises(BadField, match="name"):
@@ -83,8 +111,109 @@ def test_bad_names_are_refused_everywhere(store: VoiceStore, name: str):
 
 
 def test_the_default_voice_cannot_be_replaced(store: VoiceStore):
-    with pytest.raises(BadField, match="no voice at all"):
-        store.add("Default", b"1", None, 1)
+    for name in ("Default", "ＤＥＦＡＵＬＴ"):
+        with pytest.raises(BadField, match="no voice at all"):
+            store.add(name, b"1", None, 1)
+
+
+NAMES = ["小明", "Jürgen", "Мария", "سارة", "आशा", "さくら 2", "김민준", "Zoë_2.a", "ﬁona", "Łódź", "语" * 64, "𠮷野"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_of_any_script(store: VoiceStore, tmp_path: Path, name: str):
+    voice = store.add(name, b"1", "Text.", 1)
+    assert store.load(name) == (voice, b"1")
+    assert VoiceStore(tmp_path / "voices", 5).list_voices() == [voice]
+    assert all(entry.name.isascii() and len(entry.name) < 70 for entry in (tmp_path / "voices").iterdir())
+    store.remove(name)
+    assert store.list_voices() == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Jürgen", "Ju\u0308rgen"), ("JÜRGEN", "jürgen"), ("ＡＢ", "ab"), ("straße", "STRASSE"), ("ﬁona", "fiona")],
+)
+def test_names_that_look_the_same_are_one(store: VoiceStore, one: str, other: str):
+    store.add(one, b"1", None, 1)
+    assert store.load(other)[1] == b"1"
+    with pytest.raises(VoiceConflict, match="already"):
+        store.add(other, b"2", None, 1)
+    store.remove(other)
+    with pytest.raises(NoSuchVoice):
+        store.load(one)
+
+
+@pytest.mark.parametrize("name", ["alice", "小明"])
+def test_a_voice_is_replaced_or_made(store: VoiceStore, tmp_path: Path, name: str):
+    first, is_new = store.put(name, b"1", "One.", 1)
+    assert is_new
+    for i in range(3):
+        voice, is_new = store.put(name.upper(), b"2" * i, "Two.", 2)
+        assert not is_new
+        assert store.load(name) == (voice, b"2" * i)
+        assert store.about(name) == voice
+    assert VoiceStore(tmp_path / "voices", 5).list_voices() == [voice]
+    assert first != voice
+    (folder,) = (entry for entry in (tmp_path / "voices").iterdir() if not entry.name.startswith("."))
+    assert len(list(folder.iterdir())) == 2
+    store.remove(name)
+    with pytest.raises(NoSuchVoice):
+        store.about(name)
+
+
+def test_a_full_folder_still_replaces(store: VoiceStore):
+    for i in range(5):
+        store.put(f"v{i}", b"1", None, 1)
+    with pytest.raises(VoiceConflict, match="5 voices at most"):
+        store.put("v5", b"1", None, 1)
+    assert not store.put("v4", b"2", None, 1)[1]
+
+
+def test_who_loads_while_a_voice_is_replaced_gets_one_or_the_other(store: VoiceStore):
+    """The clip's length says which transcript belongs to it."""
+    store.put("alice", b"0", "0", 0)
+    done = threading.Event()
+    seen: list[str] = []
+
+    def load() -> None:
+        while not done.is_set():
+            voice, audio = store.load("alice")
+            assert audio.decode() == voice.text
+            seen.append(str(voice.text))
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(load) for _ in range(2)]
+        for i in range(60):
+            store.put("alice", str(i).encode(), str(i), 1)
+        done.set()
+        for reader in readers:
+            reader.result()
+    assert len(set(seen)) > 1
+
+
+def replace_for_ever(folder: str) -> None:
+    store, i = VoiceStore(Path(folder), 10), 0
+    while True:
+        store.put("alice", b"x" * i, str(i), 1)
+        i += 1
+
+
+def test_servers_killed_while_replacing_leave_a_whole_voice(tmp_path: Path):
+    folder = tmp_path / "voices"
+    for _ in range(5):
+        writer = _SPAWN.Process(target=replace_for_ever, args=(str(folder),))
+        writer.start()
+        deadline = time.monotonic() + 60
+        while not (folder / "alice" / "voice.json").exists() or time.monotonic() % 1 > 0.1:
+            assert time.monotonic() < deadline
+            time.sleep(0.003)
+        assert writer.pid is not None
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        voice, audio = VoiceStore(folder, 10).load("alice")
+        assert len(audio) == int(voice.text or "-1") == voice.n_bytes
+    VoiceStore(folder, 10).put("alice", b"x", "1", 1)
+    assert len(list((folder / "alice").iterdir())) == 2
 
 
 def test_leftovers_of_a_killed_server_are_never_served_and_cleaned(store: VoiceStore, tmp_path: Path):
