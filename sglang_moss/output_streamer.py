@@ -6,10 +6,12 @@ its KV cache and its slot are free by then, so holding it blocks nobody.
 """
 
 import dataclasses
+import logging
 import signal
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,11 @@ from sglang_moss.decode.service import CodecService
 from sglang_moss.hooking import check_fields
 from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.request.speech import SpeechProgress, progress_of
+from sglang_moss.step.eager import NOT_FINITE
 
+logger = logging.getLogger(__name__)
+
+_NOT_FINITE = "the model's output is not finite, so there is nothing to decode; the server's log says more"
 META = "speech"  # key of `customized_info` under which our part of `meta_info` travels
 _SHARED_FIELDS = tuple(set(BatchStrOutput.__struct_fields__) & set(BatchTokenIDOutput.__struct_fields__))
 
@@ -95,6 +101,12 @@ class SpeechStreamer(SchedulerOutputStreamer):
         progress = progress_of(req)
         if progress is None or isinstance(req.finished_reason, FINISH_ABORT):
             return  # SGLang accepts one more row after an abort, when the slot is free and the codec has forgotten it
+        if row[1] == NOT_FINITE:
+            logger.error(
+                "request %s: the output of the language model is not finite; look at weights and dtype", req.rid
+            )
+            req.to_finish = FINISH_ABORT(_NOT_FINITE, HTTPStatus.INTERNAL_SERVER_ERROR)
+            return
         progress.rows.append(row)
         if progress.on_slot_freed is None:
             self._open(req, progress)
@@ -203,7 +215,13 @@ def streamer_class(scheduler: Any) -> Callable[..., SpeechStreamer]:
     model = runner.model
     metrics_model = get_serving().served_model_name if args.enable_metrics else None
     codec = CodecService(
-        model.codec, model.decoder_state, model.tokens, args.codec_address, args.codec_voices, metrics_model
+        model.codec,
+        model.reference_encoder,
+        model.decoder_state,
+        model.tokens,
+        args.codec_address,
+        args.codec_voices,
+        metrics_model,
     )
     sender = SpeechSender(scheduler.ipc_channels.send_to_tokenizer.socket)
 

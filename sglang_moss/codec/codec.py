@@ -1,10 +1,10 @@
-"""The codec: waveforms to codes, and codes to waveforms in one shot or step by step.
+"""The codec: waveforms to codes and codes to waveforms, in one shot or step by step.
 
-    encode       samples -> encoder stages -> quantizer -> codes [T, n_codebooks]
-    decode       codes -> quantizer -> decoder stages -> samples
-    decode_step  the same for many streams at once, each continuing where its slot of a `DecoderState` stands
+    encode                    samples -> encoder stages -> quantizer -> codes [T, n_codebooks]
+    decode                    codes -> quantizer -> decoder stages -> samples
+    encode_step, decode_step  the same for many at once, each continuing where its slot of a `CodecState` stands
 
-Every transformer is the exact sliding window, so decoding in steps of any size gives what decoding in one shot gives.
+Every transformer is the exact sliding window, so steps of any size give what one shot gives, up to rounding.
 
 Source: MOSS-Audio-Tokenizer `encode` and `decode` without `chunk_duration`.
 """
@@ -18,7 +18,7 @@ from sglang_moss.codec.config import CodecConfig, StageShape, TransformerShape
 from sglang_moss.codec.patching import Patch, Unpatch
 from sglang_moss.codec.quantizer import Quantizer
 from sglang_moss.codec.ring import SlotBatch
-from sglang_moss.codec.state import DecoderState
+from sglang_moss.codec.state import CodecState
 from sglang_moss.codec.transformer import TransformerStage
 from sglang_moss.codec.weights import load_strictly
 
@@ -108,10 +108,7 @@ class Codec(nn.Module):
 
     def encoder_hidden(self, samples: Tensor) -> Tensor:
         """Encoder output before the quantizer: [B, T * frame_samples] -> [B, T, quantizer input_dim]."""
-        x = samples[:, :, None]
-        for stage in self.encoder:
-            x = stage(x)
-        return x
+        return _run(self.encoder, samples[:, :, None])
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
@@ -135,20 +132,45 @@ class Codec(nn.Module):
                 "remove the delay pattern and its pad codes before decoding"
             )
         x = self.quantizer.decode(codes.to(self.device, torch.int64)[None])
-        for stage in self.decoder:
-            x = stage(x)
-        return x.flatten()
+        return _run(self.decoder, x).flatten()
 
-    def new_state(self, n_slots: int, dtype: torch.dtype | None = None) -> DecoderState:
+    def new_state(self, n_slots: int, dtype: torch.dtype | None = None) -> CodecState:
         """Fresh decoder state of `n_slots` slots, on the codec's device; its dtype may be told before the weights'."""
-        return DecoderState.allocate(self.config, n_slots, self.device, dtype or self.serving_dtype)
+        return CodecState.allocate(self.config.decoder, n_slots, self.device, dtype or self.serving_dtype)
+
+    def new_encoder_state(self, n_slots: int) -> CodecState:
+        """Fresh encoder state of `n_slots` slots, float32 on the codec's device."""
+        return CodecState.allocate(self.config.encoder, n_slots, self.device, self.dtype)
 
     def slot_bytes(self, dtype: torch.dtype) -> int:
         """What one slot of `new_state` costs in `dtype`, known without allocating it."""
-        return DecoderState.slot_bytes(self.config, dtype)
+        return CodecState.slot_bytes(self.config.decoder, dtype)
 
     @torch.inference_mode()
-    def decode_step(self, state: DecoderState, codes: Tensor, n_frames: Tensor, slots: Tensor) -> Tensor:
+    def encode_step(
+        self, state: CodecState, samples: Tensor, n_frames: Tensor, slots: Tensor, n_codebooks: int | None = None
+    ) -> Tensor:
+        """Encode the next frames of some clips; only shapes are looked at on the host.
+
+        Runs on weights of any values, before `post_load` too, so that memory and graphs can be had in advance.
+
+        Args:
+            state: from `new_encoder_state`; the slots that take part move on, all others stay as they are.
+            samples: [B, T * frame_samples] float32, whole frames.
+            n_frames: [B] integers, entry b has n_frames[b] <= T frames; what follows them is padding.
+            slots: [B] integers in [0, n_slots], as in `decode_step`.
+            n_codebooks: only the first so many; None: all.
+        Returns:
+            [B, T, n_codebooks] int64, anything in the padding.
+        """
+        slots, n_frames = slots.to(torch.int64), n_frames.to(torch.int64)
+        batch = SlotBatch(slots, state.frames_seen[slots], n_frames, state.scratch_slot)
+        hidden = _run(self.encoder, samples[:, :, None], batch, state)
+        state.frames_seen.index_add_(0, slots, n_frames)
+        return self.quantizer.encode(hidden, n_codebooks)
+
+    @torch.inference_mode()
+    def decode_step(self, state: CodecState, codes: Tensor, n_frames: Tensor, slots: Tensor) -> Tensor:
         """Decode the next frames of some streams; only shapes are looked at on the host.
 
         Args:
@@ -168,9 +190,7 @@ class Codec(nn.Module):
         slots, n_frames = slots.to(torch.int64), n_frames.to(torch.int64)
         batch = SlotBatch(slots, state.frames_seen[slots], n_frames, state.scratch_slot)
         x = self.quantizer.decode(codes.to(torch.int64))
-        stage_rings = iter(state.rings)
-        for stage in self.decoder:
-            x = stage(x, batch, next(stage_rings)) if isinstance(stage, TransformerStage) else stage(x)
+        x = _run(self.decoder, x, batch, state)
         state.frames_seen.index_add_(0, slots, n_frames)
         padding = torch.arange(n_steps, device=codes.device) >= n_frames[:, None]
         return x.reshape(n_batch, n_steps, -1).masked_fill(padding[:, :, None], 0).flatten(1)
@@ -197,6 +217,14 @@ class Codec(nn.Module):
                 f"codes are {codes.dtype} {list(codes.shape)}, "
                 f"expected integers {shape} with n from 1 to n_codebooks {self.config.n_codebooks}"
             )
+
+
+def _run(stages: nn.ModuleList, x: Tensor, batch: SlotBatch | None = None, state: CodecState | None = None) -> Tensor:
+    """Rows through one side of the codec: after each slot's history and into its rings, or from position 0."""
+    rings = iter(() if state is None else state.rings)
+    for stage in stages:
+        x = stage(x, batch, next(rings, None)) if isinstance(stage, TransformerStage) else stage(x)
+    return x
 
 
 def _stages(shapes: Iterable[StageShape], patching: type[Patch | Unpatch]) -> nn.ModuleList:

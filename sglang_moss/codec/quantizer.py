@@ -53,11 +53,11 @@ class Quantizer(nn.Module):
         self.directions.copy_(normalize(torch.stack(vectors), dim=-1))
         self.offsets.copy_(self.directions.square().sum(dim=-1) / 2)
 
-    def encode(self, hidden: Tensor) -> Tensor:
-        """[B, T, input_dim] float32 -> [B, T, n_codebooks] int64."""
+    def encode(self, hidden: Tensor, n_codebooks: int | None = None) -> Tensor:
+        """[B, T, input_dim] float32 -> [B, T, n] int64 with n = `n_codebooks` or all: fewer are a prefix."""
         residual = self.input_proj(hidden)
         codes = []
-        for k, book in enumerate(self._books()):
+        for k, book in enumerate(self._books()[:n_codebooks]):
             direction = normalize(book.in_proj(residual), dim=-1)
             # Largest d . e - |e|^2 / 2 is smallest |d - e|^2: |d|^2 is the same for all.
             code = (direction @ self.directions[k].T - self.offsets[k]).argmax(dim=-1)

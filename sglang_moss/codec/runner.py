@@ -6,15 +6,16 @@
 A batch is padded to the next shape with entries that have no frames and name the scratch slot.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 
 from sglang_moss.codec.codec import Codec
+from sglang_moss.codec.graphs import capture_steps
 from sglang_moss.codec.pcm import to_pcm16
-from sglang_moss.codec.state import DecoderState
+from sglang_moss.codec.state import CodecState
 from sglang_moss.codec.step_shapes import StepShapes
 
 
@@ -25,7 +26,7 @@ class DecoderRunner:
     write into the state.
     """
 
-    def __init__(self, codec: Codec, state: DecoderState, n_vq: int, *, max_streams: int, max_frames: int) -> None:
+    def __init__(self, codec: Codec, state: CodecState, n_vq: int, *, max_streams: int, max_frames: int) -> None:
         """
         Args:
             n_vq: codebooks of every stretch.
@@ -50,7 +51,8 @@ class DecoderRunner:
         if self._on_gpu:
             self._stream = torch.cuda.Stream(codec.device)
             self._decoded = torch.cuda.Event(blocking=True)  # a spinning wait would take a core from the scheduler
-            self._graphs = self._capture(shapes)
+            self._in.zero_()  # no entry has frames: nothing of the state changes
+            self._graphs = capture_steps(self._step, shapes, self._stream)
 
     def largest_batch(self, n_frames: int) -> int:
         """How many streams fit one step whose longest stretch has `n_frames`; ValueError beyond `max_frames`."""
@@ -138,26 +140,6 @@ class DecoderRunner:
             self._decoded.record()
         self._decoded.synchronize()
 
-    def _capture(self, shapes: list[tuple[int, int]]) -> dict[tuple[int, int], torch.cuda.CUDAGraph]:
-        """Graphs of all shapes; they never run at a time, so they share one pool of memory, the largest's."""
-        self._in.zero_()  # no entry has frames: nothing of the state changes
-        self._stream.wait_stream(torch.cuda.current_stream(self._codec.device))
-        pool = torch.cuda.graph_pool_handle()
-        graphs = {}
-        with self._on_stream(), _whole_sums():
-            for shape in shapes:
-                self._step(shape)  # compiles kernels and lets libraries prepare, which a capture must not contain
-                graph = torch.cuda.CUDAGraph()
-                graph.capture_begin(pool=pool, capture_error_mode="thread_local")  # other threads may use the GPU
-                try:
-                    self._step(shape)
-                finally:
-                    graph.capture_end()
-                graphs[shape] = graph
-            self._stream.synchronize()
-        torch.cuda.empty_cache()  # what warming up has left on this stream is of no use to others
-        return graphs
-
     def _on_stream(self) -> torch.cuda.StreamContext | nullcontext:
         return torch.cuda.stream(self._stream) if self._on_gpu else nullcontext()
 
@@ -166,15 +148,3 @@ class DecoderRunner:
 
     def _n_out(self, shape: tuple[int, int]) -> int:
         return shape[0] + shape[0] * shape[1] * self._frame_samples
-
-
-@contextmanager
-def _whole_sums() -> Iterator[None]:
-    """Let no matrix product of half operands add partial sums in half: it is allowed by default."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_fp16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction
-    matmul.allow_fp16_reduced_precision_reduction = matmul.allow_bf16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        matmul.allow_fp16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction = before

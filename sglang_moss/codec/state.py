@@ -1,4 +1,4 @@
-"""Decoder state: what every slot's decoder remembers between steps, in memory of fixed shape and place.
+"""Codec state: what every slot's decoder, or encoder, remembers between steps, in memory of fixed shape and place.
 
     memory    slot 0: [stage 0: [layer 0: k, v] [layer 1: k, v] ...] [stage 1: ...] | slot 1: the same | ...
 
@@ -6,12 +6,13 @@ A slot is one stretch of memory, so that it is copied in one go, and the rings a
 in place, so a CUDA graph captured over them stays right.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sglang_moss.codec.config import CodecConfig, TransformerShape
+from sglang_moss.codec.config import StageShape, TransformerShape
 from sglang_moss.codec.ring import RingKV
 
 _SHARE = 0.1  # of the device's memory, for the slots of running streams
@@ -20,23 +21,26 @@ _MIN_SLOTS = 2
 
 
 @dataclass(frozen=True)
-class DecoderState:
-    """Ring KV caches of `n_slots` independent streams, and one scratch slot for padding."""
+class CodecState:
+    """Ring KV caches of `n_slots` independent streams or clips, and one scratch slot for padding."""
 
     memory: Tensor  # [n_slots + 1, elements of a slot]
-    rings: list[list[RingKV]]  # [transformer stage of the decoder][layer], views of `memory`
-    frames_seen: Tensor  # [n_slots + 1] int64, frames decoded since the slot was reset
+    rings: list[list[RingKV]]  # [transformer stage of the decoder or encoder][layer], views of `memory`
+    frames_seen: Tensor  # [n_slots + 1] int64, frames that have passed since the slot was reset
 
     @classmethod
-    def allocate(cls, config: CodecConfig, n_slots: int, device: torch.device, dtype: torch.dtype) -> "DecoderState":
-        """Fresh slots, all zeros; ValueError for `n_slots` below 1."""
+    def allocate(
+        cls, stages: Iterable[StageShape], n_slots: int, device: torch.device, dtype: torch.dtype
+    ) -> "CodecState":
+        """Fresh slots for one side of the codec, all zeros; ValueError for `n_slots` below 1."""
         if n_slots < 1:
-            raise ValueError(f"a decoder state of {n_slots} slots was asked for, expected at least 1")
+            raise ValueError(f"a codec state of {n_slots} slots was asked for, expected at least 1")
+        shapes = _transformers(stages)
         with torch.inference_mode(False):  # an inference tensor could not be reset outside inference mode
-            memory = torch.zeros(n_slots + 1, _slot_elements(config), dtype=dtype, device=device)
+            memory = torch.zeros(n_slots + 1, _slot_elements(shapes), dtype=dtype, device=device)
             frames_seen = torch.zeros(n_slots + 1, dtype=torch.int64, device=device)
             rings, start = [], 0
-            for shape in _stages(config):
+            for shape in shapes:
                 rings.append([])
                 for _ in range(shape.n_layers):
                     layer = memory[:, start : start + _layer_elements(shape)]
@@ -46,9 +50,9 @@ class DecoderState:
         return cls(memory, rings, frames_seen)
 
     @staticmethod
-    def slot_bytes(config: CodecConfig, dtype: torch.dtype) -> int:
+    def slot_bytes(stages: Iterable[StageShape], dtype: torch.dtype) -> int:
         """What one more slot costs."""
-        return _slot_elements(config) * dtype.itemsize + torch.int64.itemsize
+        return _slot_elements(_transformers(stages)) * dtype.itemsize + torch.int64.itemsize
 
     @property
     def n_slots(self) -> int:
@@ -90,13 +94,13 @@ def codec_dtype(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)
 
 
-def _stages(config: CodecConfig) -> list[TransformerShape]:
-    return [shape for shape in config.decoder if isinstance(shape, TransformerShape)]
+def _transformers(stages: Iterable[StageShape]) -> list[TransformerShape]:
+    return [shape for shape in stages if isinstance(shape, TransformerShape)]
 
 
 def _layer_elements(shape: TransformerShape) -> int:
     return 2 * shape.window * shape.d_model
 
 
-def _slot_elements(config: CodecConfig) -> int:
-    return sum(shape.n_layers * _layer_elements(shape) for shape in _stages(config))
+def _slot_elements(shapes: Iterable[TransformerShape]) -> int:
+    return sum(shape.n_layers * _layer_elements(shape) for shape in shapes)

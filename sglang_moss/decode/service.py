@@ -3,9 +3,10 @@
     HTTP process      --waveforms-->  ROUTER socket  --codes-->  HTTP process           (`codec_client`)
     scheduler thread  --commands-->   this thread    --parts-->  scheduler thread       (`output_streamer`)
 
-One thread owns the codec, its decoder state and its CUDA stream. The scheduler never waits for it: commands go through
-a queue, rows are read off the requests where the scheduler appends them, parts of answers come back through another
-queue, and each side wakes the other with an empty message on an in-process socket, one at a time.
+One thread owns the codec, its states and its CUDA streams, and encodes one window of references between two decoding
+steps. The scheduler never waits for it: commands go through a queue, rows are read off the requests where the scheduler
+appends them, parts of answers come back through another queue, and each side wakes the other with an empty message on
+an in-process socket, one at a time.
 """
 
 import json
@@ -14,6 +15,7 @@ import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Hashable
 from contextlib import nullcontext
 
 import numpy as np
@@ -22,9 +24,11 @@ import zmq
 
 from sglang_moss import hooking
 from sglang_moss.codec.codec import Codec
+from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.codec.runner import DecoderRunner
-from sglang_moss.codec.state import DecoderState
+from sglang_moss.codec.state import CodecState
 from sglang_moss.config import SpecialTokens
+from sglang_moss.decode.clip_encoder import ClipEncoder
 from sglang_moss.decode.gauges import CodecGauges, CodecLoad
 from sglang_moss.decode.stream import STEP_FRAMES, SpeechPart
 from sglang_moss.decode.stream_decoder import StreamDecoder
@@ -36,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 _TO_WORKER = "inproc://sglang-moss-codec"
 _TO_SCHEDULER = "inproc://sglang-moss-parts"
-_MAX_ENCODE_SECONDS = 60  # of audio in one padded pass, padding included; streams wait for it
-_LINGER_MS = 2
 _MAX_MESSAGES = 32  # read at a time, whoever sends how many
 _MAX_STREAMS = 64  # in one step
 # A step of either thread is a few milliseconds of launches; Python's 5 ms would let one of them wait for whole steps.
@@ -48,6 +50,7 @@ class CodecService:
     """Handle of the codec's thread; every method is called from the scheduler's thread.
 
     Args:
+        encoder: of references.
         state: of slots for streams and, the last `n_voices` of them, for states of known voices.
         metrics_model: name of the model in the gauges; None: there are none.
     """
@@ -55,7 +58,8 @@ class CodecService:
     def __init__(
         self,
         codec: Codec,
-        state: DecoderState,
+        encoder: EncoderRunner,
+        state: CodecState,
         tokens: SpecialTokens,
         address: str,
         n_voices: int = 0,
@@ -77,7 +81,9 @@ class CodecService:
         self._parts: deque[tuple[str, SpeechPart]] = deque()
         wakeups = (self._to_worker, self._to_scheduler)
         gauges = None if metrics_model is None else CodecGauges(metrics_model, n_slots)
-        worker = _Worker(context, codec, decoder, tokens.n_vq, address, wakeups, self._commands, self._parts, gauges)
+        worker = _Worker(
+            context, codec.device, ClipEncoder(encoder), decoder, address, wakeups, self._commands, self._parts, gauges
+        )
         threading.Thread(target=worker.run, name="moss-codec", daemon=True).start()
 
     def open(self, rid: str, progress: SpeechProgress, is_live: bool) -> None:
@@ -107,18 +113,15 @@ class CodecService:
         self._to_worker.signal()
 
 
-_EncodeRequest = tuple[bytes, bytes, list[torch.Tensor]]  # client, id, waveforms
-
-
 class _Worker:
     """What runs in the codec's thread."""
 
     def __init__(
         self,
         context: zmq.Context,
-        codec: Codec,
+        device: torch.device,
+        encoder: ClipEncoder,
         decoder: StreamDecoder,
-        n_vq: int,
         address: str,
         wakeups: tuple[Wakeup, Wakeup],
         commands: deque[tuple],
@@ -126,15 +129,14 @@ class _Worker:
         gauges: CodecGauges | None,
     ) -> None:
         self._context = context
-        self._codec = codec
+        self._device = device
+        self._encoder = encoder
         self._decoder = decoder
-        self._n_vq = n_vq
         self._address = address
         self._wakeup, self._to_scheduler = wakeups
         self._commands = commands
         self._parts = parts
         self._gauges = gauges
-        self._waiting: deque[_EncodeRequest] = deque()
 
     def run(self) -> None:
         try:
@@ -155,17 +157,18 @@ class _Worker:
                 poller.poll(0 if busy else None)
                 self._wakeup.clear()
                 self._run_commands()
-                busy = self._encode_next()
+                self._receive()
+                busy = self._encoder.step(self._answer)
                 busy |= self._decoder.step(self._deliver)
                 if self._gauges is not None:
-                    self._gauges.show(CodecLoad(self._decoder.n_decoding, self._decoder.n_waiting, len(self._waiting)))
+                    load = CodecLoad(self._decoder.n_decoding, self._decoder.n_waiting, self._encoder.n_jobs)
+                    self._gauges.show(load)
 
     def _on_own_stream(self) -> torch.cuda.StreamContext | nullcontext:
-        device = self._codec.device
-        if device.type != "cuda":
+        if self._device.type != "cuda":
             return nullcontext()
-        torch.cuda.set_device(device)
-        return torch.cuda.stream(torch.cuda.Stream(device))
+        torch.cuda.set_device(self._device)
+        return torch.cuda.stream(torch.cuda.Stream(self._device))
 
     def _run_commands(self) -> None:
         verbs = {"open": self._decoder.open, "finish": self._decoder.finish, "drop": self._decoder.drop}
@@ -177,67 +180,25 @@ class _Worker:
         self._parts.append((rid, part))
         self._to_scheduler.signal()
 
-    def _encode_next(self) -> bool:
-        """Encode requests that wait; False: there were none.
-
-        One padded pass, so that streams are not kept waiting by a flood of references.
-        """
-        self._receive()
-        batch = self._next_batch()
-        if not batch:
-            return False
-        try:
-            codes = iter(self._encode([waveform for *_, waveforms in batch for waveform in waveforms]))
-            answers = [[next(codes) for _ in waveforms] for *_, waveforms in batch]
-        except Exception:
-            logger.exception("encoding %d requests failed", len(batch))
-            for client, job, waveforms in batch:
-                self._encode_alone(client, job, waveforms)
-        else:
-            for (client, job, _), answer in zip(batch, answers, strict=True):
-                self._encode_requests.send_multipart([client, job, b"", *answer])
-        return True
-
     def _receive(self) -> None:
-        """Take in what clients have sent: requests, and cancellations of some that still wait."""
-        # The clips of one request come one by one; together they cost one pass.
+        """Take in what clients have sent: jobs, and cancellations of some that are not done."""
         for _ in range(_MAX_MESSAGES):
-            if not self._encode_requests.poll(_LINGER_MS if self._waiting else 0):
+            if not self._encode_requests.poll(0):
                 return
-            client, job, *payloads = self._encode_requests.recv_multipart()
-            if payloads == [CANCEL]:
-                self._waiting = deque(w for w in self._waiting if w[:2] != (client, job))
-                continue
+            frames = self._encode_requests.recv_multipart(copy=False)  # a waveform has megabytes
+            job, payloads = (frames[0].bytes, frames[1].bytes), frames[2:]
             if not payloads:  # somebody asks whether this thread answers, and what this process has seen of hooks
-                self._encode_requests.send_multipart([client, job, b"", json.dumps(hooking.runs()).encode()])
-                continue
-            waveforms = [torch.from_numpy(np.frombuffer(bytearray(p), np.float32)) for p in payloads]
-            self._waiting.append((client, job, waveforms))
+                self._encode_requests.send_multipart([*job, b"", json.dumps(hooking.runs()).encode()])
+            elif len(payloads) == 1 and bytes(payloads[0].buffer[: len(CANCEL) + 1]) == CANCEL:
+                self._encoder.drop(job)
+            else:
+                self._encoder.open(job, [np.frombuffer(payload.buffer, np.float32) for payload in payloads])
 
-    def _encode_alone(self, client: bytes, job: bytes, waveforms: list[torch.Tensor]) -> None:
-        """Second try for a request whose company failed: a fault must not cost another request's work."""
-        try:
-            answer = [b"", *(codes for waveform in waveforms for codes in self._encode([waveform]))]
-        except Exception:
-            logger.exception("encoding a reference failed")
+    def _answer(self, job: Hashable, codes: list[np.ndarray] | None) -> None:
+        """Send a job's codes, [T, n_vq] int16 for each of its waveforms, or say that it failed."""
+        assert isinstance(job, tuple)
+        if codes is None:
             answer = [b"the codec could not encode a reference; the server's log says why"]
-        self._encode_requests.send_multipart([client, job, *answer])
-
-    def _encode(self, waveforms: list[torch.Tensor]) -> list[bytes]:
-        """For each waveform, its codes [T, n_vq] as int16 bytes."""
-        codes = self._codec.encode([waveform.to(self._codec.device) for waveform in waveforms])
-        return [c[:, : self._n_vq].cpu().numpy().astype(np.int16).tobytes() for c in codes]
-
-    def _next_batch(self) -> list[_EncodeRequest]:
-        """Requests in the order they came, as many as fit one padded pass, but at least one if any waits."""
-        limit = _MAX_ENCODE_SECONDS * self._codec.config.sampling_rate
-        batch: list[_EncodeRequest] = []
-        n_waveforms = longest = 0
-        while self._waiting:
-            waveforms = self._waiting[0][2]
-            n_waveforms += len(waveforms)
-            longest = max([longest, *(len(w) for w in waveforms)])
-            if batch and n_waveforms * longest > limit:
-                break
-            batch.append(self._waiting.popleft())
-        return batch
+        else:
+            answer = [b"", *(c.tobytes() for c in codes)]
+        self._encode_requests.send_multipart([*job, *answer])

@@ -24,6 +24,7 @@ from torch.nn import functional
 from sglang_moss.capture_stream import set_capture_stream
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
+from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.codec.state import codec_dtype, stream_slots
 from sglang_moss.config import MossTTSDConfig
 from sglang_moss.request.speech import SpeechProgress, progress_of
@@ -65,6 +66,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         )
         # Allocated here, before SGLang gives what is left of the memory to its KV cache.
         self.decoder_state = self.codec.new_state(slots + server_args.codec_voices, self._codec_dtype)
+        self.reference_encoder = EncoderRunner(self.codec, self.tokens.n_vq)
         self.slot_state = SlotState(
             n_slots=server_args.max_running_requests + 1,
             audio_vocab_size=config.audio_vocab_size,
@@ -117,9 +119,9 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
 
     def _draw(self, hidden: Tensor, slots: Tensor, seq_lens: Tensor) -> Tensor:
         """Rows after the hidden states [B, D] of the last rows; remembered in the slots."""
-        return self._step.finish_step(
-            self.slot_state, slots, seq_lens, hidden, self._text_head(), self._audio_logits(hidden)
-        )
+        audio_logits = self._audio_logits(hidden)
+        rows = self._step.finish_step(self.slot_state, slots, seq_lens, hidden, self._text_head(), audio_logits)
+        return eager.mark_not_finite(rows, audio_logits)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Embeddings of text ids [V, D] and of codes [n_vq * n_codes, D]."""

@@ -14,7 +14,7 @@ from triton_interpreter import DEVICE
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.pcm import to_pcm16
 from sglang_moss.codec.runner import DecoderRunner
-from sglang_moss.codec.state import DecoderState
+from sglang_moss.codec.state import CodecState
 from sglang_moss.codec.step_shapes import MAX_STEP_FRAMES, StepShapes
 
 N_VQ = 3
@@ -26,7 +26,7 @@ def codec_here() -> Codec:
     return copy.deepcopy(tiny_codec()).to(DEVICE)
 
 
-def new_runner(state: DecoderState | None = None) -> DecoderRunner:
+def new_runner(state: CodecState | None = None) -> DecoderRunner:
     state = state or codec_here().new_state(4)
     return DecoderRunner(codec_here(), state, N_VQ, max_streams=MAX_STREAMS, max_frames=MAX_FRAMES)
 

@@ -16,7 +16,7 @@ from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import TransformerShape
 from sglang_moss.codec.ring import RingKV, SlotBatch, plan_access
 from sglang_moss.codec.rotary import rotate, rotation
-from sglang_moss.codec.state import DecoderState
+from sglang_moss.codec.state import CodecState
 from sglang_moss.codec.transformer import TransformerStage
 
 DECODE = golden_arrays("codec/decode")
@@ -24,7 +24,7 @@ TOLERANCE = {"atol": 1e-5, "rtol": 0}  # float32 noise: matrix products of other
 LONG_FRAMES = 9  # the tiny codec's slowest window is 3 frames
 
 
-def step_one(codec: Codec, state: DecoderState, codes: Tensor, slot: int = 0) -> Tensor:
+def step_one(codec: Codec, state: CodecState, codes: Tensor, slot: int = 0) -> Tensor:
     """Decode codes [T, n] as the next frames of one slot."""
     return codec.decode_step(state, codes[None], torch.tensor([len(codes)]), torch.tensor([slot]))[0]
 
@@ -34,7 +34,7 @@ def decode_in_chunks(codec: Codec, codes: Tensor, chunk_frames: int) -> Tensor:
     return torch.cat([step_one(codec, state, chunk, slot=1) for chunk in codes.split(chunk_frames)])
 
 
-def state_tensors(state: DecoderState) -> list[Tensor]:
+def state_tensors(state: CodecState) -> list[Tensor]:
     return [state.frames_seen, state.memory]
 
 

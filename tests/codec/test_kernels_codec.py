@@ -36,7 +36,7 @@ def slot_batch(slots: list[int], n_seen: list[int], n_frames: list[int], scratch
 
 
 def new_ring(n_slots: int, window: int, n_heads: int, head_dim: int, dtype: torch.dtype) -> RingKV:
-    """Views of memory in which a slot holds more than this ring, as in a `DecoderState`."""
+    """Views of memory in which a slot holds more than this ring, as in a `CodecState`."""
     memory = randn(n_slots + 1, 3, 2, window, n_heads, head_dim, dtype=dtype, seed=9)
     return RingKV(memory[:, 1, 0], memory[:, 1, 1])
 

@@ -1,11 +1,10 @@
 """The codec's thread with its clients: encoding over a real socket, and streams from open to result."""
 
 import asyncio
-import copy
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from codec_models import tiny_codec
 from speech_requests import random_frames, special_tokens_of, speech_request, spoken_rows, text_rows
 
+from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.decode.service import CodecService
 from sglang_moss.decode.stream import SpeechPart
 from sglang_moss.decode.wire import chunks_of
@@ -23,33 +23,33 @@ from sglang_moss.request.codec_client import CodecClient
 from sglang_moss.request.speech import SpeechProgress
 
 TOKENS = special_tokens_of(3, 17)  # of the tiny codec's 5 codebooks
-POISON = -7.0  # a first sample that the codec chokes on
+WINDOW_FRAMES = 16
+POISON = -7.0  # a window's first sample that the codec chokes on
 PATIENCE_S = 60
 
 pytestmark = pytest.mark.usefixtures("service")
 
 
-class GuardedCodec:
-    """A tiny codec whose `encode` can be held back, and fails where a waveform begins with `POISON`."""
+class GuardedRunner(EncoderRunner):
+    """An encoder whose steps can be held back, and fail where a window begins with `POISON`."""
 
     def __init__(self) -> None:
+        super().__init__(tiny_codec(), TOKENS.n_vq, n_slots=3, window_frames=WINDOW_FRAMES)
         self.may_encode = threading.Event()
         self.may_encode.set()
-        self.batches: list[list[int]] = []  # samples of each waveform of each call
-        self.codec = copy.copy(tiny_codec())
-        object.__setattr__(self.codec, "encode", self._encode)
+        self.batches: list[list[int]] = []  # samples of each window of each step
 
-    def _encode(self, waveforms: list[torch.Tensor]) -> list[torch.Tensor]:
-        self.batches.append([len(w) for w in waveforms])
+    def encode(self, windows: Sequence[np.ndarray], slots: Sequence[int]) -> list[np.ndarray]:
+        self.batches.append([len(w) for w in windows])
         assert self.may_encode.wait(PATIENCE_S)
-        if any(len(w) and w[0] == POISON for w in waveforms):
+        if any(w[0] == POISON for w in windows):
             raise RuntimeError("poisoned")
-        return tiny_codec().encode(waveforms)
+        return super().encode(windows, slots)
 
 
 @pytest.fixture(scope="module")
-def guarded() -> GuardedCodec:
-    return GuardedCodec()
+def guarded() -> GuardedRunner:
+    return GuardedRunner()
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,9 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def service(guarded: GuardedCodec, address: str) -> CodecService:
+def service(guarded: GuardedRunner, address: str) -> CodecService:
     """One for all tests: its thread lives as long as the process, as in the server."""
-    return CodecService(guarded.codec, guarded.codec.new_state(3), TOKENS, address, n_voices=1)
+    return CodecService(tiny_codec(), guarded, tiny_codec().new_state(3), TOKENS, address, n_voices=1)
 
 
 def waveform(n_frames: float, seed: int = 0) -> np.ndarray:
@@ -78,7 +78,7 @@ def codes_of(samples: np.ndarray) -> list[list[int]]:
     return codes[:, : TOKENS.n_vq].tolist()
 
 
-def encode_all(address: str, *requests: list[np.ndarray], guarded: GuardedCodec | None = None) -> list[Any]:
+def encode_all(address: str, *requests: list[np.ndarray], guarded: GuardedRunner | None = None) -> list[Any]:
     """What a client gets for requests sent at once: codes of each waveform, or the error."""
 
     async def session() -> list[Any]:
@@ -113,14 +113,32 @@ def test_a_request_may_hold_several_waveforms_or_none(address):
     assert none == []
 
 
-def test_requests_that_come_together_get_their_own_codes_in_passes_of_bounded_size(address, guarded):
+def test_requests_that_come_together_get_their_own_codes_in_steps_of_bounded_size(address, guarded):
     seconds = tiny_codec().config.frame_rate
     requests = [[waveform(n * seconds, seed=n)] for n in (1, 2, 30, 3, 100, 4, 50, 50, 50, 1, 2)]
     answers = encode_all(address, *requests, guarded=guarded)
     assert answers == [[codes_of(w)] for [w] in requests]
-    assert sorted(n for batch in guarded.batches for n in batch) == sorted(len(w) for [w] in requests)
-    limit = 60 * tiny_codec().config.sampling_rate
-    assert all(len(batch) * max(batch) <= limit for batch in guarded.batches if len(batch) > 1)
+    assert sum(n for batch in guarded.batches for n in batch) == sum(len(w) for [w] in requests)
+    assert max(n for batch in guarded.batches for n in batch) == WINDOW_FRAMES * tiny_codec().config.frame_samples
+    assert max(map(len, guarded.batches)) == 3
+
+
+def test_streams_are_decoded_between_the_windows_of_a_long_clip(service, address, guarded):
+    async def session() -> int:
+        client = CodecClient(address, TOKENS.n_vq)
+        guarded.batches.clear()
+        long = asyncio.create_task(client.encode([waveform(1000 * WINDOW_FRAMES)]))
+        while not guarded.batches:
+            await asyncio.sleep(0.001)
+        progress, rows, _ = started(service, "a", 3)
+        progress.rows.extend(rows)
+        service.finish("a")
+        await asyncio.to_thread(collect, service, 1)
+        n_steps = len(guarded.batches)
+        await long
+        return n_steps
+
+    assert asyncio.run(session()) < 500
 
 
 def test_an_encoding_that_fails_is_an_error_to_its_own_request_only(address, guarded):
