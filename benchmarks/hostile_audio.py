@@ -8,7 +8,9 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
+import av
 import numpy as np
 import soundfile
 
@@ -44,6 +46,46 @@ def written(container: str, subtype: str | None = None, n_samples: int = RATE, r
     tone = 0.3 * np.sin(np.arange(n_samples) / 17)
     file = io.BytesIO()
     soundfile.write(file, tone, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def written_of(samples: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+@functools.cache
+def encoded(container: str, codec: str, n_samples: int = RATE, rate: int = RATE) -> bytes:
+    """A valid file with a tone, by FFmpeg: what libsndfile does not write."""
+    tone = (10_000 * np.sin(np.arange(n_samples) / 17)).astype(np.int16)
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream: Any = out.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+        frame.sample_rate = rate
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def mp4_that_says(table: bytes, *numbers: int) -> bytes:
+    """An M4A one of whose tables begins with these numbers."""
+    data = bytearray(encoded("ipod", "aac"))
+    at = data.index(table) + 8
+    data[at : at + 4 * len(numbers)] = struct.pack(f">{len(numbers)}I", *numbers)
+    return bytes(data)
+
+
+def picture() -> bytes:
+    """An MP4 without sound."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream: Any = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
     return file.getvalue()
 
 
@@ -131,7 +173,21 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "5 minutes in Opus": lambda: silence(5, "OGG", "OPUS"),
     "5 minutes in MP3": lambda: silence(5, "MP3"),
     "FLAC that says not how long": lambda: flac_that_announces(0, silence(_HOURS, "FLAC")),
-    "FLAC that counts too much": lambda: flac_that_announces(2**36 - 1, written("FLAC")),
+    "FLAC that counts too little": lambda: flac_that_announces(1_000, silence(_HOURS, "FLAC")),
+    "an MP4 of a billion samples": lambda: mp4_that_says(b"stsz", 1, 2**30),
+    "an MP4 that runs on": lambda: mp4_that_says(b"stts", 1, 2**31),
+    "an MP4 of a billion edits": lambda: mp4_that_says(b"elst", 2**30),
+    "an MP4 whose chunks never end": lambda: mp4_that_says(b"stsc", 1, 1, 2**31),
+    "an MP4 with its tables compressed": lambda: encoded("ipod", "aac").replace(b"udta", b"cmov"),
+    "an MP4 without its tables": lambda: encoded("ipod", "aac").partition(b"moov")[0],
+    "an MP4 of boxes only": lambda: b"\0\0\0\x08ftyp" + b"\0\0\0\x08free" * (_LARGEST_FILE // 8),
+    "a picture that moves": picture,
+    "5 minutes in AAC": lambda: encoded("adts", "aac", n_samples=5 * 60 * RATE),
+    "5 minutes in WebM": lambda: encoded("webm", "libopus", n_samples=5 * 60 * 8_000, rate=8_000),
+    "the beginning of AAC over and over": lambda: b"\xff\xf1\x50\x80\x01\x1f\xfc" * (_LARGEST_FILE // 7),
+    "the beginning of WebM": lambda: encoded("webm", "libopus", rate=48_000)[:300],
+    "silence": lambda: written_of(np.zeros(RATE)),
+    "a hum of nothing": lambda: written_of(np.full(RATE, 0.3)),
     "NaN": lambda: floats(0.0, float("nan")),
     "infinite": lambda: floats(float("-inf"), subtype="DOUBLE"),
     "a peak of 1e38": lambda: floats(1e38),
@@ -178,6 +234,8 @@ DOUBTFUL: dict[str, Callable[[], bytes]] = {
     "OGG that ends before it begins": lambda: ogg_that_ends_at(-(2**40)),
     "many MP3s": lambda: written("MP3", n_samples=8_000, rate=8_000) * 1_500,
     "many little OGGs": lambda: written("OGG", "VORBIS", n_samples=10) * 1_000,
-    "FLAC that counts too little": lambda: flac_that_announces(1_000, silence(_HOURS, "FLAC")),
+    "FLAC that counts too much": lambda: flac_that_announces(2**36 - 1, written("FLAC")),
+    "an M4A cut in the middle": lambda: encoded("adts", "aac")[:2_000],
+    "a WebM in a WebM": lambda: encoded("webm", "libopus", rate=48_000) * 20,
     "a minute of a prime number of samples": prime_silence,
 }

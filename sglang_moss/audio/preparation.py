@@ -25,23 +25,32 @@ _SILENCE = 1e-9  # keeps the logarithm of silence finite
 _LONG = 60 * 48_000
 
 
-def prepare_reference(data: bytes, sample_rate: int, limits: ReferenceLimits, position: int) -> np.ndarray:
+def prepare_reference(
+    data: bytes, sample_rate: int, limits: ReferenceLimits, position: int, least_samples: int = 1
+) -> np.ndarray:
     """The waveform of one reference.
 
     Args:
-        data: an audio file: WAV, FLAC, OGG or MP3.
+        data: an audio file, see `load_audio`.
         sample_rate: the codec's, in Hz.
         limits: what is refused.
         position: of the clip among the references, from 0; the errors name it.
+        least_samples: at `sample_rate`: a frame, since less has no codes.
     Returns:
-        [L] float32 at `sample_rate`, L >= 1. Less than one frame is legal: it has no codes.
+        [L] float32 at `sample_rate`, L >= `least_samples`.
     Raises:
-        BadReference: see `load_audio`; or too short to leave a sample at `sample_rate`.
+        BadReference: see `load_audio`; or too short.
     """
     samples, rate = load_audio(data, limits, position)
     if len(samples) * sample_rate < rate:
         raise BadReference.at(position, f"{len(samples)} samples at {rate} Hz are less than one at {sample_rate} Hz")
-    return normalize_loudness(to_mono(samples, rate, sample_rate))
+    waveform = to_mono(samples, rate, sample_rate)
+    if len(waveform) < least_samples:
+        got, least = len(waveform) / sample_rate, least_samples / sample_rate
+        raise BadReference.at(
+            position, f"the clip lasts {got:.3f} s, less than one frame of {least:g} s; send more of it"
+        )
+    return normalize_loudness(waveform)
 
 
 def concatenate_references(waveforms: Sequence[np.ndarray]) -> np.ndarray:

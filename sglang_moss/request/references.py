@@ -15,6 +15,8 @@ import numpy as np
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
 from sglang_moss.audio.sources import SourcePolicy, read_source
+from sglang_moss.errors import ServerBusy
+from sglang_moss.request.backlog import Backlog
 from sglang_moss.request.codec_client import Cached, CodeCache, CodecClient
 from sglang_moss.request.prompt import Mode
 from sglang_moss.request.record import current_record
@@ -49,6 +51,7 @@ class ReferenceEncoder:
         self._limits = limits
         self._policy = policy
         self._cache = CodeCache(cache_bytes)
+        self._backlog = Backlog()
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="moss-reference")
 
     async def encode(self, sources: Sequence[object], mode: Mode) -> ReferenceCodes:
@@ -56,17 +59,35 @@ class ReferenceEncoder:
 
         Raises:
             BadReference: a source that cannot be read or used; the message names its position.
+            ServerBusy: the codec has too much to do.
             MossError: the codec failed.
         """
+        try:
+            return await self._encode(sources, mode)
+        except ServerBusy as busy:
+            current_record().retry_after = busy.retry_after
+            raise
+
+    async def _encode(self, sources: Sequence[object], mode: Mode) -> ReferenceCodes:
         files = await asyncio.gather(*(read_source(s, self._policy, i) for i, s in enumerate(sources)))
-        clips = [_Clip(data, position, self._prepare) for position, data in enumerate(files)]
+        digests = await asyncio.gather(*(asyncio.to_thread(_digest, data) for data in files))
+        clips = [
+            _Clip(data, digest, position, self._prepare)
+            for position, (data, digest) in enumerate(zip(files, digests, strict=True))
+        ]
         wanted: list[list[_Clip]] = [[clip] for clip in clips] if mode.clones else []
         if mode.continues:
             wanted.append(clips)
+        n_samples = 0
         if not all(_key(group) in self._cache for group in wanted):
+            if not all(self._cache.is_coming(_key(group)) for group in wanted):
+                self._backlog.check()  # before the clips are decoded for nothing
             # A clip that is no audio fails its own request, not another one that shares an encoding with it.
-            await asyncio.gather(*(clip.waveform() for clip in clips))
-        found = await asyncio.gather(*(self._codes(group, clips if mode.continues else group) for group in wanted))
+            lengths = [len(waveform) for waveform in await asyncio.gather(*(clip.waveform() for clip in clips))]
+            new = [group for group in wanted if not self._cache.is_coming(_key(group))]
+            n_samples = sum(lengths[clip.position] for group in new for clip in group)
+        with self._backlog.waiting(n_samples / self._sample_rate):
+            found = await asyncio.gather(*(self._codes(group, clips if mode.continues else group) for group in wanted))
         current_record().take_references([cached.was_cached for cached in found])
         return ReferenceCodes(
             clips=[cached.codes for cached in found[: len(clips)]] if mode.clones else [],
@@ -83,11 +104,15 @@ class ReferenceEncoder:
         begins_longest = len(longest) > len(group) and longest[0] is group[0]
 
         async def encode() -> np.ndarray:
-            waveform = concatenate_references(await asyncio.gather(*(clip.waveform() for clip in group)))
+            waveforms = await asyncio.gather(*(clip.waveform() for clip in group))
             if begins_longest:
                 cached = await self._codes(longest, longest)
-                return cached.codes[: len(waveform) // self._frame_samples].copy()
-            [codes] = await self._codec.encode([waveform])
+                return cached.codes[: sum(map(len, waveforms)) // self._frame_samples].copy()
+            waveform = waveforms[0]
+            if len(waveforms) > 1:
+                waveform = await asyncio.to_thread(concatenate_references, waveforms)
+            with self._backlog.encoding(len(waveform) / self._sample_rate):
+                [codes] = await self._codec.encode([waveform])
             return codes
 
         return await self._cache.get(_key(group), encode)
@@ -95,8 +120,12 @@ class ReferenceEncoder:
     async def _prepare(self, data: bytes, position: int) -> np.ndarray:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._loaders, prepare_reference, data, self._sample_rate, self._limits, position
+            self._loaders, prepare_reference, data, self._sample_rate, self._limits, position, self._frame_samples
         )
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _key(clips: Sequence["_Clip"]) -> bytes:
@@ -106,8 +135,10 @@ def _key(clips: Sequence["_Clip"]) -> bytes:
 class _Clip:
     """One reference of one request; decoded at most once, and only if its codes are not known yet."""
 
-    def __init__(self, data: bytes, position: int, prepare: Callable[[bytes, int], Awaitable[np.ndarray]]) -> None:
-        self.digest = hashlib.sha256(data).digest()
+    def __init__(
+        self, data: bytes, digest: bytes, position: int, prepare: Callable[[bytes, int], Awaitable[np.ndarray]]
+    ) -> None:
+        self.digest = digest
         self._data = data
         self.position = position
         self._prepare = prepare

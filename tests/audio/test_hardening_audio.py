@@ -20,7 +20,7 @@ from scipy.signal import resample
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import prepare_reference, to_mono
 from sglang_moss.audio.sources import SourcePolicy, read_source
-from sglang_moss.benchmarks.hostile_audio import DOUBTFUL, RATE, REFUSED, written
+from sglang_moss.benchmarks.hostile_audio import DOUBTFUL, RATE, REFUSED, encoded, written
 from sglang_moss.errors import BadReference
 
 LIMITS = ReferenceLimits()
@@ -30,6 +30,10 @@ VALID = {("MP3", "MPEG_LAYER_III"): written("MP3", n_samples=3_000)} | {
     for container in ("WAV", "WAVEX", "FLAC", "OGG")
     for subtype in soundfile.available_subtypes(container)
     if not subtype.startswith("MPEG")
+}
+VALID |= {
+    (container, codec): encoded(container, codec, 3_000, 48_000)
+    for container, codec in (("ipod", "aac"), ("adts", "aac"), ("webm", "libopus"), ("mov", "alac"))
 }
 
 
