@@ -3,7 +3,10 @@
 Runs in the HTTP process for every request (`hooks` sees to that), before any model time is spent.
 """
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from sglang.srt.managers.schedule_batch import MultimodalProcessorOutput
 from sglang.srt.multimodal.processors.base_processor import BaseMultimodalProcessor
@@ -13,15 +16,18 @@ from sglang_moss.codec.config import CodecConfig
 from sglang_moss.errors import BadRequest, PromptTooLong
 from sglang_moss.models.moss_ttsd import MossTTSDdelayWithCodec
 from sglang_moss.request.codec_client import CodecClient
-from sglang_moss.request.prompt import build_prompt, choose_mode, special_strings
+from sglang_moss.request.prompt import Mode, build_prompt, choose_mode, special_strings
 from sglang_moss.request.references import ReferenceEncoder
-from sglang_moss.request.script import check_script, read_script
+from sglang_moss.request.script import Script, check_script, read_script
 from sglang_moss.request.settings import RequestOptions
 from sglang_moss.request.speech import SpeechRequest, envelope
 from sglang_moss.server_args import MossServerArgs
 
 # A request may fill the context, or the KV cache if that is smaller, but for a row; SGLang keeps 5 of it from prompts.
 _SCHEDULER_RESERVE = 4
+_WRITERS = 2  # threads that read scripts and write prompts
+
+_T = TypeVar("_T")
 
 
 class TokenizerAsProcessor:
@@ -46,6 +52,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         self._codec = CodecConfig.from_dict(hf_config.codec_config)
         self._special_strings = special_strings(self._tokenizer)
         self._references: ReferenceEncoder | None = None
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="moss-prompt")
 
     async def process_mm_data_async(  # pyright: ignore[reportIncompatibleMethodOverride] (as SGLang's own call it)
         self,
@@ -60,6 +67,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
 
         Raises:
             BadRequest: what the client sent cannot be served; HTTP 400.
+            ServerBusy: the codec has too much to do; HTTP 503.
             MossError: the codec failed; HTTP 500.
         """
         if request_obj.text is None:
@@ -67,16 +75,22 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         if image_data or request_obj.video_data:
             raise BadRequest("this model takes text and audio_data only; leave image_data and video_data out")
         options = RequestOptions.parse(request_obj.sampling_params or {})
-        script = read_script(request_obj.text)
-        check_script(script, self._special_strings)
+        script = await self._off_loop(self._script, request_obj.text)
         mode = choose_mode(options.mode, len(audio_data or ()))
         codes = await self._encoder().encode(audio_data or (), mode)
         references = None if audio_data is None or not (mode.clones or audio_data == []) else codes.clips
-        prompt = build_prompt(script, references, codes.prompt_audio, self._tokenizer, self._tokens, mode)
-        n_new = self._row_limit(options, len(prompt.rows), max_req_input_len)
+
+        def pack() -> tuple[int | None, MultimodalProcessorOutput]:
+            prompt = build_prompt(
+                script, references, codes.prompt_audio, self._tokenizer, self._tokens, mode, max_req_input_len
+            )
+            n_new = self._row_limit(options, mode, len(prompt.rows), max_req_input_len)
+            return n_new, envelope(SpeechRequest(prompt, options, codes.all_cached), self._tokens.pad_code)
+
+        n_new, packed = await self._off_loop(pack)
         request_obj.sampling_params = _scheduler_params(n_new)
         request_obj.mm_hashes = None
-        return envelope(SpeechRequest(prompt, options, codes.all_cached), self._tokens.pad_code)
+        return packed
 
     async def learn(self, clip: bytes) -> None:
         """Encode a clip before anybody speaks with it: the first request that does finds its codes.
@@ -86,6 +100,15 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             MossError: the codec failed.
         """
         await self._encoder().encode([clip], choose_mode("voice_clone", 1))
+
+    async def _off_loop(self, work: Callable[..., _T], *operands: Any) -> _T:
+        """Do what takes long for a long text where it stops no stream."""
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work, *operands)
+
+    def _script(self, text: str) -> Script:
+        script = read_script(text)
+        check_script(script, self._special_strings)
+        return script
 
     def _encoder(self) -> ReferenceEncoder:
         """Made on first use: its socket belongs to the event loop, and one of the two processes never needs it."""
@@ -101,9 +124,12 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             )
         return self._references
 
-    def _row_limit(self, options: RequestOptions, n_prompt: int, max_prompt: int) -> int | None:
-        """Rows that a request may generate: its frames and the rows that flush them; None: what the context holds."""
-        n_flush = self._tokens.n_vq + 1
+    def _row_limit(self, options: RequestOptions, mode: Mode, n_prompt: int, max_prompt: int) -> int | None:
+        """Rows that a request may generate: its frames and the rows that flush them; None: what the context holds.
+
+        A turn that continues nothing opens with a row of its own, and one whose length is fixed also closes with one.
+        """
+        n_flush = self._tokens.n_vq - 1 + (not mode.continues) + options.ignore_eos
         n_left = max_prompt + _SCHEDULER_RESERVE - n_prompt
         if n_prompt >= max_prompt or n_left <= n_flush:
             raise PromptTooLong(
