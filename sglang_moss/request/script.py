@@ -42,13 +42,13 @@ def read_script(request_text: str) -> Script:
     )
 
 
-def check_script(script: Script, special_strings: Set[str]) -> None:
+def check_script(script: Script, special_strings: Set[str], field: str = "text") -> None:
     """Refuse a script that cannot be spoken; see `text.check_text`.
 
     Raises:
         BadText: the sentence names the field.
     """
-    check_text(script.text, special_strings)
+    check_text(script.text, special_strings, field)
     if script.instruction is not None:
         check_characters(script.instruction, special_strings, "instruction")
     if script.ambient_sound is not None:

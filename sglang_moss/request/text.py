@@ -28,24 +28,32 @@ _HALF_STOPS = str.maketrans("；;：:、", "，,，,，")
 _FINAL_COMMA_TO_STOP = {"，": "。", ",": "."}
 
 
-def check_text(text: object, special_strings: Set[str]) -> None:
+def check_text(text: object, special_strings: Set[str], field: str = "text") -> None:
     """Refuse a text that cannot be spoken.
 
     Args:
-        text: what is spoken in the end: directives taken off, normalised if that was asked for.
+        text: what is spoken in the end: directives taken off, normalised if that was asked for, without transcripts.
         special_strings: strings that the tokenizer turns into control tokens, see `prompt.special_strings`.
+        field: names the text in the error.
     Raises:
-        BadText: not a string, not Unicode, nothing besides tags and blanks, a speaker tag other than [S1] .. [S5], or
+        BadText: not a string, not Unicode, no letter or digit besides tags, a speaker tag other than [S1] .. [S5], or
             a special string.
     """
-    check_characters(text, special_strings, "text")
+    check_characters(text, special_strings, field)
     assert isinstance(text, str)
     for tag in SPEAKER_TAG.finditer(text):
         if tag.group() not in _LEGAL_TAGS:
             shown = tag.group() if len(tag.group()) <= 8 else f"one with {len(tag.group(1))} digits"
-            raise BadText(f"text: speaker tags go from [S1] to [S{MAX_SPEAKERS}], got {shown}; renumber the speakers")
-    if not SPEAKER_TAG.sub("", text).strip():
-        raise BadText("text: expected words to speak, got none besides blanks and speaker tags")
+            raise BadText(
+                f"{field}: speaker tags go from [S1] to [S{MAX_SPEAKERS}], got {shown}; renumber the speakers"
+            )
+    if not has_words(text):
+        raise BadText(f"{field}: expected words to speak, got no letter and no digit besides speaker tags")
+
+
+def has_words(text: str) -> bool:
+    """Whether a letter or a digit of any script is there to be spoken, besides speaker tags."""
+    return any(map(str.isalnum, SPEAKER_TAG.sub("", text)))
 
 
 def check_characters(value: object, special_strings: Set[str], field: str) -> None:
