@@ -22,8 +22,10 @@ from .batch_lines import BadLine, BatchLine
 from .batch_record import BatchRecord, fingerprint
 from .errors import ClientError, ServerRefused, ServerUnreachable
 from .request import Mode, Settings, request_body
+from .text_file import check_is_text
 
 _LINES_WITHOUT_SERVER = 3  # times the concurrency: so many in a row without an answer end the run
+_LOOKED_AT = 4096  # bytes of the input, which tell whether it is text
 _KEY_REFUSED = (401, 403)
 _SERVER_AWAY = (502, 503, 504)  # it leaves, or a proxy in front of it finds none
 
@@ -161,11 +163,13 @@ def count_lines(path: Path) -> int:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no regular file; a pipe, say, can be read once only.
+        ValueError: it is no regular file (a pipe, say, can be read once only), or no text in UTF-8.
     """
     if not S_ISREG(path.stat().st_mode):
         raise ValueError(f"{path} is no regular file: a batch reads its input twice")
     with path.open("rb") as file:
+        check_is_text(file.read(_LOOKED_AT), str(path))
+        file.seek(0)
         return sum(1 for _ in file)
 
 
@@ -173,10 +177,13 @@ def _id(number: int) -> str:
     return f"{number:06}"
 
 
-def _stats(clips: list[Path]) -> list[tuple[int, int]]:
-    """Size and time of each clip's file: reading all of them would make a finished batch slow to resume."""
+def _stats(clips: list[Path | str]) -> list[tuple[int, int]]:
+    """Size and time of each clip's file: reading all of them would make a finished batch slow to resume.
+
+    What a URL holds is not asked: its line is done again if the URL changes.
+    """
     try:
-        found = [clip.stat() for clip in clips]
+        found = [clip.stat() for clip in clips if isinstance(clip, Path)]
     except (OSError, ValueError) as error:
         raise BadLine(str(error)) from error
     return [(stat.st_size, stat.st_mtime_ns) for stat in found]

@@ -5,8 +5,9 @@
     {"text": "[S1] ... [S2] ...", "prompt_audio": "both.wav", "prompt_text": "[S1] ... [S2] ..."}
     {"text": "[S1] ..."}
 
-Paths are relative to `base_path`, or to where the command runs. A shared `prompt_audio` holds all speakers: it can be
-continued, but nobody's voice can be cloned from it. Fields that are not named here are kept for the output.
+Paths are relative to `base_path`, or to where the command runs; a clip may also be a URL, if the server fetches any.
+A shared `prompt_audio` holds all speakers: it can be continued, but nobody's voice can be cloned from it. Fields that
+are not named here are kept for the output.
 
 Source: MOSS-TTSD `generation_utils.prepare_sample` (1.0) and `process_jsonl_item` (0.5, for the shared clip).
 """
@@ -20,10 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sglang_moss.errors import BadText
+from sglang_moss.request.ordinary_text import ordinary_script, ordinary_words, plain_lines, transcript_of
 from sglang_moss.request.script import read_script
-from sglang_moss.request.text import MAX_SPEAKERS, merge_speaker_tags, normalize_text
+from sglang_moss.request.text import MAX_SPEAKERS, check_text, merge_speaker_tags, normalize_text
 
-from .request import Mode, Reference
+from .request import URL_SCHEMES, Mode, Reference
 
 _SPEAKER_FIELD = re.compile(r"prompt_(audio|text)_speaker(\d+)")
 _CLIP_FIELD = re.compile(r"prompt_audio(_speaker\d+)?")
@@ -41,14 +44,14 @@ class BatchLine:
     Attributes:
         fields: of the line without `base_path`, paths made absolute; the output repeats them.
         text: the script; with the transcript of a shared clip in front.
-        clips: of [S1], [S2], ..., or the shared one alone.
+        clips: of [S1], [S2], ..., or the shared one alone; a string is a URL.
         transcripts: of the clips; empty where none is needed or known.
         mode: how the clips are used; None: the client's choice.
     """
 
     fields: dict[str, Any]
     text: str
-    clips: list[Path]
+    clips: list[Path | str]
     transcripts: list[str]
     mode: Mode | None
 
@@ -60,29 +63,43 @@ class BatchLine:
             mode: how clips of speakers are used, if that is said for all lines; `generation` leaves all clips out.
             normalize: rewrite the script the way the model was trained to read it.
         Raises:
-            BadLine: no JSON object, no text, or clips and transcripts that do not belong together.
+            BadLine: no JSON object, no words to speak, or clips and transcripts that do not belong together.
         """
         try:
-            item = json.loads(raw)
+            return cls._from_json(raw, mode, normalize)
+        except BadText as error:
+            raise BadLine(str(error)) from None
+
+    @classmethod
+    def _from_json(cls, raw: bytes, mode: Mode | None, normalize: bool) -> "BatchLine":
+        try:
+            item = json.loads(raw.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise BadLine(
+                f"expected UTF-8, got another encoding at byte {error.start}; save the file in UTF-8"
+            ) from None
         except (ValueError, RecursionError) as error:
             raise BadLine(f"no JSON: {error}") from None
         if not isinstance(item, dict) or not isinstance(item.get("text"), str):
             raise BadLine('expected an object with the script as a string, {"text": "[S1] ..."}')
+        text = _script(item["text"], normalize)
         base_path = Path(_string(item, "base_path"))
         fields = {key: value for key, value in item.items() if key != "base_path"}
         for key, value in fields.items():
-            if _CLIP_FIELD.fullmatch(key) and isinstance(value, str) and value.strip():
+            if _CLIP_FIELD.fullmatch(key) and isinstance(value, str) and value.strip() and not _is_url(value):
                 fields[key] = os.path.abspath(base_path / value.strip())  # noqa: PTH100 (`resolve` follows links)
         if mode == "generation":
-            return cls(fields, _spoken(item["text"], normalize, before=""), [], [], mode)
+            return cls(fields, _spoken(text, normalize, before=""), [], [], mode)
         if shared := _string(fields, "prompt_audio"):
-            transcript = _string(fields, "prompt_text")
+            transcript = plain_lines(_string(fields, "prompt_text"))
             if not transcript:
                 raise BadLine("prompt_audio needs its prompt_text, with speaker tags")
-            return cls(fields, _spoken(item["text"], normalize, transcript), [Path(shared)], [], "continuation")
-        clips, transcripts = _speakers(fields)
+            if normalize:
+                transcript = ordinary_script(transcript, "prompt_text")
+            return cls(fields, _spoken(text, normalize, transcript), [_clip(shared)], [], "continuation")
+        clips, transcripts = _speakers(fields, normalize)
         continues = bool(transcripts) and mode in (None, "continuation", "voice_clone_and_continuation")
-        return cls(fields, _spoken(item["text"], normalize, before="", twice=continues), clips, transcripts, mode)
+        return cls(fields, _spoken(text, normalize, before="", twice=continues), clips, transcripts, mode)
 
     def references(self, *, same_rate: bool = False) -> list[Reference]:
         """The clips, read from their files.
@@ -90,14 +107,16 @@ class BatchLine:
         Args:
             same_rate: resample all of them to the lowest rate that one of them has.
         Raises:
-            BadLine: a clip cannot be read, or is no audio.
+            BadLine: a clip cannot be read, or is no audio; or it is a URL, which nobody here can resample.
         """
         try:
-            files = [clip.read_bytes() for clip in self.clips]
+            files = [clip if isinstance(clip, str) else clip.read_bytes() for clip in self.clips]
         except (OSError, ValueError) as error:  # ValueError: a NUL in a name
             raise BadLine(str(error)) from error
         if same_rate and len(files) > 1:
-            files = _at_lowest_rate(files)
+            if any(isinstance(file, str) for file in files):
+                raise BadLine("a clip at a URL cannot be resampled here; download it, or do not ask for one rate")
+            files = _at_lowest_rate([file for file in files if isinstance(file, bytes)])
         transcripts = self.transcripts or [None] * len(files)
         return [Reference(*pair) for pair in zip(files, transcripts, strict=True)]
 
@@ -110,7 +129,26 @@ def _string(item: Mapping[str, Any], key: str) -> str:
     return (value or "").strip()
 
 
-def _speakers(fields: Mapping[str, Any]) -> tuple[list[Path], list[str]]:
+def _is_url(value: str) -> bool:
+    return value.strip().lower().startswith(URL_SCHEMES)
+
+
+def _clip(value: str) -> Path | str:
+    return value if _is_url(value) else Path(value)
+
+
+def _script(text: str, normalize: bool) -> str:
+    """The script, with its directives, as it is sent or normalised; refused where it has no words of its own."""
+    text = plain_lines(text)
+    if normalize:
+        text = text.removeprefix(_NORMALIZE)  # it is put there again
+        script = read_script(text).text
+        text = text.removesuffix(script) + ordinary_script(script, "text")
+    check_text(read_script(text).text, frozenset())
+    return text
+
+
+def _speakers(fields: Mapping[str, Any], normalize: bool) -> tuple[list[Path | str], list[str]]:
     """Clips of [S1], [S2], ... and their transcripts, which are all there or none."""
     found: dict[str, dict[int, str]] = {"audio": {}, "text": {}}
     for key in fields:
@@ -125,7 +163,11 @@ def _speakers(fields: Mapping[str, Any]) -> tuple[list[Path], list[str]]:
         odd = min(transcripts.keys() ^ clips.keys())
         has, lacks = ("prompt_text", "prompt_audio") if odd in transcripts else ("prompt_audio", "prompt_text")
         raise BadLine(f"{has}_speaker{odd} is there, and {lacks}_speaker{odd} is not")
-    return [Path(clips[k]) for k in sorted(clips)], [transcripts[k] for k in sorted(transcripts)]
+    words = [
+        transcript_of(transcripts[k], k, f"prompt_text_speaker{k}", keep_numbers=not normalize)
+        for k in sorted(transcripts)
+    ]
+    return [_clip(clips[k]) for k in sorted(clips)], [ordinary_words(w) for w in words] if normalize else words
 
 
 def _spoken(text: str, normalize: bool, before: str, *, twice: bool = False) -> str:

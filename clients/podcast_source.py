@@ -10,6 +10,8 @@ from pathlib import Path
 
 import httpx
 
+from .text_file import text_of
+
 MAX_BYTES = 20_000_000
 MAX_CHARS = 200_000  # a book of 100 pages; most language models take no more
 _TIMEOUT_S = 60.0
@@ -42,8 +44,16 @@ def read_source(source: str) -> str:
         if path.stat().st_size > MAX_BYTES:
             raise _too_large(source)
         data, is_html = path.read_bytes(), path.suffix.lower() in _HTML_SUFFIXES
-    to_text = _text_of_pdf if data.startswith(b"%PDF-") else _text_of_html if is_html else _decoded
-    text = to_text(data).strip()
+    if data.startswith(b"%PDF-"):
+        text = _text_of_pdf(data)
+    elif is_html:
+        text = _text_of_html(data)
+    else:
+        try:
+            text = text_of(data, source)
+        except ValueError as error:
+            raise UnusableSource(f"{error}, or name a PDF or HTML") from error
+    text = text.strip()
     if not text:
         raise UnusableSource(f"{source} holds no text; a scanned PDF or a page made by scripts has none to read")
     return text[:MAX_CHARS]
@@ -100,16 +110,6 @@ def _text_of_pdf(data: bytes) -> str:
     except Exception as error:  # a damaged file trips pypdf in more ways than it has errors for
         raise UnusableSource(f"the PDF cannot be read: {error or type(error).__name__}") from error
     return "\n".join(text)
-
-
-def _decoded(data: bytes) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UnusableSource("expected a PDF, HTML, or text in UTF-8") from error
-    if "\0" in text:
-        raise UnusableSource("expected a PDF, HTML, or text in UTF-8, got binary data")
-    return text
 
 
 def _too_large(source: str) -> UnusableSource:

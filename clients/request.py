@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from sglang_moss.request.ordinary_text import transcript_of
 from sglang_moss.request.script import read_script
-from sglang_moss.request.text import prefix_prompt_texts
+from sglang_moss.request.text import check_text, prefix_prompt_texts
 
 FRAME_SECONDS = 0.08  # of the published codec: 1,920 samples at 24 kHz
 
 Mode = Literal["generation", "continuation", "voice_clone", "voice_clone_and_continuation"]
 _CONTINUING: tuple[Mode, ...] = ("continuation", "voice_clone_and_continuation")
-_URL_SCHEMES = ("http://", "https://", "data:")
+URL_SCHEMES = ("http://", "https://", "data:")
 _NORMALIZE = "${normalize_text}"
 
 
@@ -27,7 +28,8 @@ class Reference:
     """One speaker's clip.
 
     Attributes:
-        audio: an audio file (WAV, FLAC, OGG or MP3) as its bytes or its path, or a URL that the server will fetch.
+        audio: an audio file (WAV, FLAC, OGG, MP3, M4A, MP4, AAC or WebM) as its bytes or its path, or a URL that the
+            server will fetch.
         transcript: what is said in the clip, with or without its speaker tag; the continuing modes need it.
     """
 
@@ -39,7 +41,7 @@ class Settings(TypedDict, total=False):
     """How a text is spoken; None or absent: the server's default."""
 
     mode: Mode | None  # by default: see `request_body`
-    max_seconds: float | None  # the speech is cut there, or up to two frames of 0.08 s later unless `exact_length`
+    max_seconds: float | None  # the speech is cut there
     exact_length: bool  # speak for exactly `max_seconds`, whether or not the text is at its end
     seed: int | None  # [0, 2**63): the same request with the same seed gives the same speech
     temperature: float | None  # [0, 100], 0: greedy
@@ -62,7 +64,8 @@ def request_body(text: str, references: Sequence[Reference], settings: Settings)
 
     Raises:
         TypeError: a setting that does not exist.
-        ValueError: some references have a transcript and some have none, or a length below one frame.
+        ValueError: some references have a transcript and some have none, a transcript with the tag of another speaker,
+            no words to speak besides transcripts, or a length below one frame.
         OSError: a reference's file cannot be read.
     """
     unknown = settings.keys() - Settings.__annotations__.keys()
@@ -87,10 +90,15 @@ def request_body(text: str, references: Sequence[Reference], settings: Settings)
 
 def _behind_directives(text: str, transcripts: dict[int, str]) -> str:
     """The transcripts and the text; directives count only at the very start, so they stay there."""
+    check_text(read_script(text).text, frozenset())  # alone: behind a transcript there are always words
     normalize = _NORMALIZE if text.startswith(_NORMALIZE) else ""  # left to the server: it works on all of the text
     text = text.removeprefix(normalize)
     script = read_script(text).text
-    return normalize + text.removesuffix(script) + prefix_prompt_texts(script, transcripts)
+    words = {
+        k: transcript_of(transcript, k, f"reference {k}", keep_numbers=not normalize)
+        for k, transcript in transcripts.items()
+    }
+    return normalize + text.removesuffix(script) + prefix_prompt_texts(script, words)
 
 
 def _sampling_params(settings: Settings, mode: Mode | None) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def audio_entry(audio: bytes | str | Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
-    if isinstance(audio, str) and audio.lower().startswith(_URL_SCHEMES):
+    if isinstance(audio, str) and audio.lower().startswith(URL_SCHEMES):
         return audio
     data = audio if isinstance(audio, bytes) else Path(audio).read_bytes()
     return base64.b64encode(data).decode("ascii")

@@ -1,6 +1,5 @@
 """`moss-ttsd say`: a script to a file or the loudspeaker, as it is made."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..request import Reference
+from ..text_file import read_text
 from .grouping import grouped
 from .options import MaxSeconds, ModeOption, Sampling, Server, VoiceNames, failures_in_one_line, voices_by_speaker
 from .speaking import Outlet
@@ -110,5 +110,5 @@ def _script(text: str | None, file: Path | None) -> str:
     if (text is None) == (file is None):
         raise typer.BadParameter("give the script as TEXT or with --file FILE", param_hint="TEXT")
     if file is not None:
-        return file.read_text(encoding="utf-8").strip()
-    return sys.stdin.read().strip() if text == "-" else text or ""
+        return read_text(file).strip()
+    return read_text(Path("-")).strip() if text == "-" else text or ""

@@ -107,6 +107,26 @@ def test_speakers_clips_are_sent_in_order_with_their_transcripts(server: FakeSer
     assert "base_path" not in record
 
 
+def test_a_clip_may_be_a_url_and_the_text_is_put_right(server: FakeServer, tmp_path: Path):
+    url = "https://example.com/a.wav"
+    line = {"text": "\ufeff[s1] We’re -5.\r\n", "prompt_audio_speaker1": url, "prompt_text_speaker1": "[S1] I’m."}
+    write_lines(tmp_path / "in.jsonl", line)
+    assert run(server.url, tmp_path, "--text-normalize").exit_code == 0
+    assert server.bodies[0]["text"] == "${normalize_text}[S1]I'm.We're minus 5."
+    assert server.bodies[0]["audio_data"] == [url]
+    (record,) = records(tmp_path)
+    assert record["prompt_audio_speaker1"] == url
+
+
+@pytest.mark.parametrize(("data", "problem"), [(b"\xff\xfe{\0", "UTF-16"), (b"PK\3\4", "office"), (b"{\0", "binary")])
+def test_an_input_that_is_no_text_is_refused_by_its_name(tmp_path: Path, data: bytes, problem: str):
+    (tmp_path / "in.jsonl").write_bytes(data)
+    result = run("http://127.0.0.1:1", tmp_path)
+    assert result.exit_code == 1
+    assert "in.jsonl: expected text" in result.stderr
+    assert problem in result.stderr
+
+
 def test_a_shared_clip_is_continued(server: FakeServer, tmp_path: Path):
     shared = {"prompt_audio": str(AUDIO / "spk1_24k.wav"), "prompt_text": "[S1] One.[S2] Two."}
     write_lines(tmp_path / "in.jsonl", {"text": "[S2] Go on.", **shared})
@@ -130,7 +150,7 @@ def test_settings_are_those_of_every_line(server: FakeServer, tmp_path: Path):
     write_lines(tmp_path / "in.jsonl", {"text": "[S1] Hi... ha ha"}, {"text": "[1] Ho;"})
     options = "--text-normalize --seed 3 --max-seconds 2 --temperature 0 --top-p 0.5 --top-k 9 --repetition-penalty 1"
     assert run(server.url, tmp_path, *options.split()).exit_code == 0
-    assert texts(server) == ["${normalize_text}[1] Ho;", "${normalize_text}[S1] Hi... ha ha"]
+    assert texts(server) == ["${normalize_text}[S1] Hi... ha ha", "${normalize_text}[S1] Ho;"]
     params = {"max_new_tokens": 25, "sampling_seed": 3, "temperature": 0.0, "top_p": 0.5, "top_k": 9}
     assert all(body["sampling_params"] == params | {"repetition_penalty": 1.0} for body in server.bodies)
 
@@ -154,7 +174,7 @@ def test_clips_come_at_the_lowest_rate_among_them(server: FakeServer, tmp_path: 
 
 BAD_LINES = {
     "no JSON": b"{",
-    "no JSON: 'utf-8'": b'{"text": "\xff"}',
+    "expected UTF-8, got another encoding at byte 10; save the file in UTF-8": b'{"text": "\xff"}',
     "expected an object": b"[]",
     "no JSON: maximum recursion": b"[" * 100_000,
     'with the script as a string, {"text": "[S1] ..."}': {"text": 5},
@@ -172,6 +192,17 @@ BAD_LINES = {
     },
     "speakers go from 1 to 5, got 6": {"text": "[S1] Hi.", "prompt_audio_speaker6": "a"},
     "prompt_audio_speaker1: expected a string, got int": {"text": "[S1] Hi.", "prompt_audio_speaker1": 5},
+    "expected words to speak": {"text": "", "prompt_audio_speaker1": "a.wav", "prompt_text_speaker1": "Good day."},
+    "prompt_text_speaker1: a transcript holds the words of [S1] only, got [S2]": {
+        "text": "[S1] Hi.",
+        "prompt_audio_speaker1": "a.wav",
+        "prompt_text_speaker1": "[S2] Good day.",
+    },
+    "a clip at a URL cannot be resampled here": {
+        "text": "[S1] Hi.",
+        "prompt_audio_speaker1": "https://example.com/a.wav",
+        "prompt_audio_speaker2": "https://example.com/b.wav",
+    },
     "prompt_audio needs its prompt_text": {"text": "[S1] Hi.", "prompt_audio": "a.wav"},
     "No such file or directory": {"text": "[S1] Hi.", "prompt_audio_speaker1": "/nowhere/a.wav"},
     "null": {"text": "[S1] Hi.", "prompt_audio_speaker1": "a\0.wav"},

@@ -89,14 +89,13 @@ def test_a_book_is_planned_in_one_pass():
 @given(turns)
 def test_turns_are_read_back_from_the_script_they_make(script):
     text = "".join(map(str, script))
-    read = turns_of(text, bare_tags=False)
+    read = turns_of(text)
     assert [(t.speaker, t.words) for t in read] == [(t.speaker, t.words) for t in script]
     assert merge_speaker_tags("".join(map(str, read))) == merge_speaker_tags(text)
 
 
-def test_bare_tags_count_where_the_normaliser_counts_them():
-    assert turns_of("[1]a [S2] b[S1]", bare_tags=True) == [Turn(1, "a"), Turn(2, "b")]
-    assert turns_of("[1]a [S2] b", bare_tags=False) == [Turn(None, "[1]a"), Turn(2, "b")]
+def test_turns_without_a_letter_or_a_digit_are_left_out():
+    assert turns_of("[1]a [S2] b[S1]...[S3]😀[S2] --- ") == [Turn(None, "[1]a"), Turn(2, "b")]
 
 
 def test_the_rule_of_thumb_is_near_the_pace_of_speech():
