@@ -77,10 +77,12 @@ _DOUBLE_DASH = re.compile(r"(?<=[^\s-])-{2,3}(?=[^\s-])")
 _TILDE = re.compile(r"(?<=[\d%°])[ \t]*[~～][ \t]*(?=\d)")
 _GROUPS = re.compile(r"\d+(?:[.,]\d+)*(?:-\d+(?:[.,]\d+)*)+")
 _UNIT_RANGE = re.compile(r"(?<=[%°])-(?=\d)|(?<=\d)-(?=[$€£¥]\d)")
-_MINUS = re.compile(rf"(?<!{_ALPHABETIC})(?<![_)%°\u0300-\u036f])[-−–](?=[$€£¥]?\.?\d)")
+_MINUS = re.compile(rf"(?<!{_ALPHABETIC})(?<![_)%°‘’\u0300-\u036f])[-−–](?=[$€£¥]?\.?\d)")
 _HYPHEN = re.compile(r"(?<=[^\s-])-(?=[^\s-])")
 # Whatever else the normaliser would delete between two words or numbers.
-_GLUE = re.compile(r"(?<=[^\W_])[‘’“”\"《》（）「」『』【】]*[-_~～][-_~～‘’“”\"《》（）「」『』【】]*(?=[^\W_])")
+_GLUE = re.compile(
+    r"(?<=[^\W_])(?:[‘’“”\"《》（）「」『』【】]*[-_~～][-_~～‘’“”\"《》（）「」『』【】]*|[‘’]{2,})(?=[^\W_])"
+)
 
 _NEAR = 12  # characters to either side, by which a script is known
 # By script: its letters, "minus", and what stands behind hours, minutes and seconds.
