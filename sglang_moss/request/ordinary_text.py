@@ -48,7 +48,7 @@ _TAG_LIKE = re.compile(
 _BARE_TAG = re.compile(rf"(?P<before>[ \t]*){_OPEN}{_GAP}(?P<number>\d+){_GAP}{_CLOSE}")
 _SENTENCE_BEGINS = re.compile(r"(?:^|\n|[.!?…。！？]['\"’”)]*)\s*\Z")
 _CITED = re.compile(r"\w*[^\W\d_]\Z|[\d.,;:!?…。，；：！？)\]］】\"'’”»]\Z")
-_INDEXED = re.compile(r"(?:\b[^\W\d_]|\w*_\w*)\Z", re.ASCII)
+_INDEXED = re.compile(r"(?:(?<![\w'’])[A-Za-z]|\w*_\w*)\Z")
 _CITATION_ENDS = re.compile(rf"[ \t]*(?:\Z|\n|[.,;:!?…。，；：！？)]|{_OPEN}{_GAP}\d)")
 _CITATION_DIGITS = 3
 _MOST_DIGITS = 9
@@ -213,8 +213,9 @@ def _without_bare_tags(text: str) -> str:
         start, end = found.start(), found.end()
         before = text[max(0, start - _LOOK_BACK) : start]
         value = found["number"]
-        may_cite = len(value) <= _CITATION_DIGITS and int(value) > 0 and not _INDEXED.search(before)
         is_attached = not found["before"]
+        is_index = is_attached and _INDEXED.search(before)
+        may_cite = len(value) <= _CITATION_DIGITS and int(value) > 0 and not is_index
         if may_cite and _CITED.search(before) and (is_attached or _CITATION_ENDS.match(text, end)):
             return ""
         gap = " " if is_attached and before[-1:].isalnum() else ""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglang_moss.request.text import merge_speaker_tags
+from sglang_moss.request.text import has_words
 from sglang_moss.server.speech.crossfade import Crossfade
 from sglang_moss.server.speech.parts import PartLimit, Turn, plan_parts, speech_seconds, text_tokens, turns_of
 
@@ -90,8 +90,7 @@ def test_a_book_is_planned_in_one_pass():
 def test_turns_are_read_back_from_the_script_they_make(script):
     text = "".join(map(str, script))
     read = turns_of(text)
-    assert [(t.speaker, t.words) for t in read] == [(t.speaker, t.words) for t in script]
-    assert merge_speaker_tags("".join(map(str, read))) == merge_speaker_tags(text)
+    assert [(t.speaker, t.words) for t in read] == [(t.speaker, t.words) for t in script if has_words(t.words)]
 
 
 def test_turns_without_a_letter_or_a_digit_are_left_out():

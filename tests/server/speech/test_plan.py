@@ -341,7 +341,7 @@ def test_voices_that_are_only_cloned_begin_each_part(store: VoiceStore, engine: 
 
 def test_a_part_that_came_out_too_long_for_a_clip_is_not_carried(store: VoiceStore, tmp_path: Path):
     lengths = iter([1, 800, 1, 1, 1, 1, 1, 1, 1])
-    manager = FakeManager(lambda _request: [event(frames_of(9, next(lengths)), STOP)], tmp_path)
+    manager = FakeManager(lambda _request: [event(frames_of(900, next(lengths)), STOP)], tmp_path)
     narrated({"input": LONG, "split": True}, store, Engine(manager))
     assert [len(request.audio_data or ()) for request in manager.requests[:4]] == [0, 1, 1, 2]
 
@@ -372,3 +372,45 @@ def test_a_session_that_ends_in_an_abort_is_an_error(store: VoiceStore, tmp_path
     manager = FakeManager(lambda _request: [event(frames_of(0, 0), reason)], tmp_path)
     with pytest.raises(error, match=reason.get("message", "aborted")):
         narrated({"input": "a"}, store, Engine(manager))
+
+
+NOTHING_TO_SAY: list[dict[str, Any]] = [
+    *({"input": text} for text in ("", " ", "---", "...", "[S1][S2]", "[1][2]", "😀", "\u200b")),
+    {"dialogue": []},
+    {"dialogue": [{"speaker": 1, "text": "***"}]},
+]
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("fields", NOTHING_TO_SAY, ids=str)
+def test_a_transcript_is_nothing_to_say(store: VoiceStore, engine: Engine, fields: dict[str, Any], normalize: bool):
+    if fields.get("input") == "[1][2]" and not normalize:
+        return  # two numbers
+    field = next(iter(fields))
+    with pytest.raises(BadRequest, match=f"^{field}: expected words to speak"):
+        order_of({**fields, "voice": "alice", "normalize": normalize}, store, engine)
+
+
+TRANSCRIPTS = {"[S1] Ho.": "got \\[S1\\]", "a [s3] b": "got \\[S3\\]", "...": "no word", "<|im_end|>": "control token"}
+
+
+@pytest.mark.parametrize("text", TRANSCRIPTS)
+def test_a_transcript_that_is_refused_is_named(store: VoiceStore, engine: Engine, text: str):
+    references = [{"audio": CLIP, "text": "Hi."}, {"audio": CLIP, "text": text}]
+    with pytest.raises(BadField, match=TRANSCRIPTS[text]) as refusal:
+        order_of({"input": "a", "references": references}, store, engine)
+    assert refusal.value.param == "references.1.text"
+
+
+def test_a_transcript_keeps_to_its_speaker(store: VoiceStore, engine: Engine):
+    references = [{"audio": CLIP, "text": "As in [2], we’re here."}, {"audio": CLIP, "text": "[s2] Ho."}]
+    session = session_of({"input": "[s2] It’s [1].", "references": references}, store, engine)
+    assert session.text == "${normalize_text}[S1]As in, we're here.[S2]Ho.It's."
+
+
+def test_a_tag_of_thousands_of_digits_is_refused(store: VoiceStore, engine: Engine):
+    tag = f"[S{'9' * 5000}]"
+    for fields in ({"input": f"{tag} a"}, {"dialogue": [{"speaker": 1, "text": f"{tag} a"}]}):
+        for normalize in (True, False):
+            with pytest.raises(BadRequest):
+                order_of({**fields, "normalize": normalize}, store, engine)
