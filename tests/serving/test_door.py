@@ -1,0 +1,116 @@
+"""The door of a server as services run it, with metrics and a key: what is not understood costs nobody anything."""
+
+import base64
+import concurrent.futures
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from waiting import wait_until_idle
+from warm_start import warm_server
+
+from sglang_moss.benchmarks.closed_doors import knock_at_all
+from sglang_moss.clients.local_server import LocalServer
+
+KEY = {"Authorization": "Bearer secret"}
+SHORT = {"max_new_tokens": 20, "ignore_eos": True, "sampling_seed": 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("door")
+
+
+@pytest.fixture(scope="module")
+def server(fused_path: Path, folder: Path) -> Iterator[LocalServer]:
+    arguments = ["--api-key", "secret", "--admin-api-key", "administrator", "--enable-metrics"]
+    arguments += ["--voices-dir", str(folder / "voices")]
+    with warm_server(fused_path, log=folder / "server.log", extra_args=arguments) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def http(server: LocalServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, headers=KEY, timeout=120) as opened:
+        yield opened
+
+
+def generate(http: httpx.Client, **fields: Any) -> httpx.Response:
+    return http.post("/generate", json={"text": "[S1] Hi.", "sampling_params": SHORT, **fields})
+
+
+def test_no_route_of_sglangs_and_no_field_of_its_requests_harms_the_server(server: LocalServer, http: httpx.Client):
+    before = generate(http).json()["text"]
+    found = knock_at_all(server.url, "secret")
+    assert (found["wrong"], found["failed"], found["poisoned"]) == (0, 0, 0)
+    assert found["bad_inputs"] == found["requests"] > 200
+    assert http.get("/health").status_code == 200
+    assert generate(http).json()["text"] == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"null", b"\xff", b"{", b'{"text": "[S1] Hi.", "priority": NaN}', b'{"text": "[S1] Hi.", "x": 1}'],
+)
+def test_a_body_that_is_none_gets_a_sentence(http: httpx.Client, content: bytes):
+    answer = http.post("/generate", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+
+
+def test_two_requests_under_one_id_are_both_answered(http: httpx.Client):
+    """A client that tries again after a timeout of its own."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: generate(http, rid="job-2025-000000001"), range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert {answer.json()["meta_info"]["id"] for answer in answers} == {"job-2025-000000001"}
+    assert len({answer.json()["text"] for answer in answers}) == 1
+
+
+def test_who_leaves_takes_nobody_with_an_id_that_begins_alike(http: httpx.Client):
+    endless = {**SHORT, "max_new_tokens": 20_000}
+    body = {"text": "[S1] Hi.", "sampling_params": endless, "stream": True, "rid": "job-1"}
+    with http.stream("POST", "/generate", json=body) as leaver:
+        next(leaver.iter_lines())
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            longer = {**SHORT, "max_new_tokens": 200}
+            other = pool.submit(generate, http, rid="job-10", sampling_params=longer)
+            leaver.close()
+            assert other.result().json()["meta_info"]["audio_frames"] == 200
+    wait_until_idle(http)
+
+
+def test_an_administrator_aborts_and_a_whole_answer_that_was_aborted_is_a_failure(http: httpx.Client):
+    endless = {**SHORT, "max_new_tokens": 20_000}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(generate, http, sampling_params=endless)
+        while not any(load["num_reqs"] for load in http.get("/v1/loads").json()["loads"]):
+            assert not running.done(), running.result().text
+        assert http.post("/abort_request", json={"abort_all": True}).status_code == 401
+        admin = {"Authorization": "Bearer administrator"}
+        assert http.post("/abort_request", json={"abort_all": True}, headers=admin).status_code == 200
+        answer = running.result()
+    assert answer.status_code >= 500
+    assert "abort" in answer.text.lower()
+    wait_until_idle(http)
+
+
+def test_small_bodies_where_no_audio_belongs(http: httpx.Client):
+    answer = http.request("GET", "/v1/models", content=b"x" * 1_000_001)
+    assert answer.status_code == 413
+
+
+def test_no_key_is_in_what_is_shown_and_metrics_name_the_model(http: httpx.Client, folder: Path):
+    shown = json.dumps(http.get("/server_info").json())
+    assert "secret" not in shown
+    assert "administrator" not in shown
+    log = (folder / "server.log").read_text()
+    assert "'secret'" not in log
+    assert "administrator" not in log
+    samples = [line for line in http.get("/metrics/").text.splitlines() if "model_name=" in line]
+    assert samples
+    assert {line.split('model_name="')[1].split('"')[0] for line in samples} == {"moss-ttsd"}
+    assert base64.b64decode(generate(http).json()["text"])[:4] == b"RIFF"
