@@ -26,7 +26,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Whoever wants a warm start finds it ready: importing goes on while other tests run."""
     modules = {item.module for item in session.items if isinstance(item, pytest.Function)}
     helpers = {getattr(value, "__module__", None) for module in modules for value in vars(module).values()}
-    if helpers & {"fresh_process", "warm_engine", "warm_start"} and not session.config.option.collectonly:
+    runs = not session.config.option.collectonly and not session.testsfailed
+    if runs and helpers & {"fresh_process", "warm_engine", "warm_start"}:
         start_zygote()
 
 
