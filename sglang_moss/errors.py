@@ -1,6 +1,7 @@
 """Everything this package raises on purpose.
 
     MossError                  500  we failed
+    ├── ServerBusy             503  we would take too long just now
     └── BadRequest             400  the client can mend it (also a ValueError)
         ├── BadText                 the text to speak, or a directive in front of it
         ├── BadReference            one reference clip, named by its position
@@ -18,6 +19,20 @@ class MossError(Exception):
     """Root of the tree: a failure on our side."""
 
     status: ClassVar[int] = 500
+
+
+class ServerBusy(MossError):  # noqa: N818 (named for what is wrong)
+    """The server has as much to do as it takes on.
+
+    Attributes:
+        retry_after: seconds after which the same request may be taken.
+    """
+
+    status: ClassVar[int] = 503
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class BadRequest(MossError, ValueError):  # noqa: N818 (named for what the client sent)

@@ -4,8 +4,10 @@ of the API that was asked.
 """
 
 import logging
+import math
 import secrets
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
@@ -142,8 +144,11 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.has_begun = True
             headers = MutableHeaders(scope=message)
-            if self._ticket.refusal is not None and self._ticket.refusal.retry_after is not None:
-                headers["Retry-After"] = str(self._ticket.refusal.retry_after)
+            refusal, busy = self._ticket.refusal, current_record().retry_after
+            if refusal is not None and refusal.retry_after is not None:
+                headers["Retry-After"] = str(refusal.retry_after)
+            elif busy is not None and message["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
+                headers["Retry-After"] = str(math.ceil(busy))
             if self._body.is_unread and message["status"] >= 400:
                 # Else the rest of a refused body would still be received, for as long as it is sent.
                 headers["Connection"] = "close"

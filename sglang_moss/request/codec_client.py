@@ -15,9 +15,10 @@ import numpy as np
 import zmq
 import zmq.asyncio
 
-from sglang_moss.errors import MossError
+from sglang_moss.errors import MossError, ServerBusy
 
-_ENCODE_TIMEOUT_S = 120
+_PATIENCE_S = 600  # the last resort: who would wait for long is refused before he does, see `backlog`
+_RETRY_AFTER_S = 30
 CANCEL = b"cancel"  # in the place of waveforms: nobody waits for this job any more
 ENTRY_BYTES = 512  # of key and bookkeeping; a clip below one frame has no codes at all
 
@@ -37,11 +38,12 @@ class CodecClient:
         """[L] float32 waveforms at the codec's rate -> [T, n_vq] int32 codes of each.
 
         Raises:
-            MossError: the codec failed, or did not answer in time.
+            MossError: the codec failed.
+            ServerBusy: it has not come to it.
         """
         if not waveforms:
             return []  # a job without any asks for something else
-        answers = await self._ask([w.astype(np.float32).tobytes() for w in waveforms])
+        answers = await self._ask([np.ascontiguousarray(w, np.float32).data.cast("B") for w in waveforms])
         return [self._codes(payload) for payload in answers]
 
     async def hook_runs(self) -> dict[str, int]:
@@ -53,7 +55,7 @@ class CodecClient:
         [answer] = await self._ask([])
         return json.loads(answer)
 
-    async def _ask(self, payloads: Sequence[bytes]) -> list[bytes]:
+    async def _ask(self, payloads: Sequence[memoryview]) -> list[bytes]:
         """What the codec's thread answers; it takes jobs between two steps of its own."""
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_answers())
@@ -61,10 +63,10 @@ class CodecClient:
         answer = asyncio.get_running_loop().create_future()
         self._pending[job] = answer
         try:
-            await self._socket.send_multipart([job, *payloads])
-            return await asyncio.wait_for(answer, _ENCODE_TIMEOUT_S)
+            await self._socket.send_multipart([job, *payloads], copy=False)  # a waveform has megabytes
+            return await asyncio.wait_for(answer, _PATIENCE_S)
         except TimeoutError:
-            raise MossError(f"the codec did not encode a reference within {_ENCODE_TIMEOUT_S} s") from None
+            raise ServerBusy(f"the codec did not come to a reference within {_PATIENCE_S} s", _RETRY_AFTER_S) from None
         finally:
             del self._pending[job]
             if answer.cancelled() or not answer.done():
@@ -112,6 +114,10 @@ class CodeCache:
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._codes
+
+    def is_coming(self, key: bytes) -> bool:
+        """Whether codes are there, or are being made."""
+        return key in self._codes or key in self._running
 
     async def get(self, key: bytes, encode: Callable[[], Awaitable[np.ndarray]]) -> Cached:
         """The codes under `key`; made by `encode` if they are not there, once for all who wait."""

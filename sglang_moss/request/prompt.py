@@ -14,7 +14,8 @@ time, and fail; ours leaves the text alone, like every other `{...}` in it.
 Source: served path of MOSS-TTSD, `/generate` (template, numbering, continuation); MOSS-TTS processor (packing).
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,9 +23,16 @@ import numpy as np
 
 from sglang_moss.config import SpecialTokens
 from sglang_moss.delay.layout import apply_delay
-from sglang_moss.errors import BadReference, BadSetting
+from sglang_moss.errors import BadReference, BadSetting, BadText, PromptTooLong
 from sglang_moss.request.script import Script
 from sglang_moss.request.text import AUDIO_PLACEHOLDER, MAX_SPEAKERS, speakers_in
+
+# A long text is encoded in pieces, so that one beyond the context costs no more than the context, and other threads
+# come in between. Between a letter or digit and one of these the tokenizer's own pattern cuts as well. What has no cut
+# for so long is no speech.
+_PIECE_CHARS = 8000
+_MAX_PIECE_CHARS = 32_000
+_CUT = re.compile(r"(?<=[^\W_])(?=[ ,.!?，。！？；：、\n])")
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,7 @@ def build_prompt(
     tokenizer: Tokenizer,
     tokens: SpecialTokens,
     mode: Mode,
+    max_rows: int | None = None,
 ) -> SpeechPrompt:
     """Rows of a request's prompt.
 
@@ -118,12 +127,29 @@ def build_prompt(
         tokenizer: of the checkpoint.
         tokens: of the checkpoint.
         mode: from `choose_mode`.
+        max_rows: what the context holds.
+    Raises:
+        PromptTooLong: there are more than `max_rows`.
+        BadText: a text without words for far longer than anybody speaks without one.
     """
     assert bool(references) == mode.clones, (mode, references and len(references))
     assert (prompt_audio is not None) == mode.continues, mode
 
     def text_rows(text: str) -> np.ndarray:
-        return _rows(tokenizer.encode(text, add_special_tokens=False), tokens)
+        ids: list[int] = []
+        for piece in _pieces(text):
+            if len(piece) > _MAX_PIECE_CHARS:
+                raise BadText(
+                    f"text: expected words with blanks or stops between them, got {len(piece)} characters without; "
+                    "send what can be spoken"
+                )
+            ids += tokenizer.encode(piece, add_special_tokens=False)
+            if max_rows is not None and len(ids) > max_rows:
+                raise PromptTooLong(
+                    f"text and references take more than the {max_rows} rows of context; "
+                    "send less text or shorter references"
+                )
+        return _rows(ids, tokens)
 
     # Audio stands between pieces of text that are encoded one by one. A control token cuts the text in the tokenizer
     # as well, so the ids are those of the whole string, and no client can write a slot that takes a reference's codes.
@@ -167,6 +193,15 @@ def prompt_text(script: Script, n_references: int | None) -> str:
         "Text": text,
     }
     return "<user_inst>\n" + "".join(f"- {name}:\n{value}\n" for name, value in fields.items()) + "</user_inst>"
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text, cut where it makes no difference to its ids."""
+    start = 0
+    while len(text) - start > _PIECE_CHARS and (cut := _CUT.search(text, start + _PIECE_CHARS)):
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]
 
 
 def _rows(text_ids: Iterable[int], tokens: SpecialTokens) -> np.ndarray:

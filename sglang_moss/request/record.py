@@ -31,6 +31,7 @@ class RequestRecord:
     n_cached_references: int = 0
     n_encoded_references: int = 0
     finish_reason: str | None = None
+    retry_after: float | None = None  # seconds, where the server was too busy for it
     refusal: str | None = None  # a word for why it was not served, where its status does not say
     _delivered: dict[str, tuple[float, int]] = field(default_factory=dict)  # by id: seconds, frames so far
 

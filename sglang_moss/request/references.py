@@ -5,6 +5,7 @@ all are kept by content, so that a voice that comes again costs a hash.
 """
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from sglang_moss.request.prompt import Mode
 from sglang_moss.request.record import current_record
 
 _LOADERS = 2  # threads that decode and resample clips
+_STRICTLY = b"s"  # part of the key of clips that were checked for it
 
 
 @dataclass(frozen=True)
@@ -54,25 +56,27 @@ class ReferenceEncoder:
         self._backlog = Backlog()
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="moss-reference")
 
-    async def encode(self, sources: Sequence[object], mode: Mode) -> ReferenceCodes:
+    async def encode(self, sources: Sequence[object], mode: Mode, strict: bool = False) -> ReferenceCodes:
         """The codes that a prompt in `mode` needs of `sources`, speaker 1 first.
 
+        Args:
+            strict: whether a clip without a whole frame is refused; the reference gives it no codes.
         Raises:
             BadReference: a source that cannot be read or used; the message names its position.
             ServerBusy: the codec has too much to do.
             MossError: the codec failed.
         """
         try:
-            return await self._encode(sources, mode)
+            return await self._encode(sources, mode, strict)
         except ServerBusy as busy:
             current_record().retry_after = busy.retry_after
             raise
 
-    async def _encode(self, sources: Sequence[object], mode: Mode) -> ReferenceCodes:
+    async def _encode(self, sources: Sequence[object], mode: Mode, strict: bool) -> ReferenceCodes:
         files = await asyncio.gather(*(read_source(s, self._policy, i) for i, s in enumerate(sources)))
         digests = await asyncio.gather(*(asyncio.to_thread(_digest, data) for data in files))
         clips = [
-            _Clip(data, digest, position, self._prepare)
+            _Clip(data, digest + _STRICTLY * strict, position, functools.partial(self._prepare, strict))
             for position, (data, digest) in enumerate(zip(files, digests, strict=True))
         ]
         wanted: list[list[_Clip]] = [[clip] for clip in clips] if mode.clones else []
@@ -84,8 +88,10 @@ class ReferenceEncoder:
                 self._backlog.check()  # before the clips are decoded for nothing
             # A clip that is no audio fails its own request, not another one that shares an encoding with it.
             lengths = [len(waveform) for waveform in await asyncio.gather(*(clip.waveform() for clip in clips))]
-            new = [group for group in wanted if not self._cache.is_coming(_key(group))]
-            n_samples = sum(lengths[clip.position] for group in new for clip in group)
+            new = {_key(group): group for group in wanted if not self._cache.is_coming(_key(group))}
+            if len(clips) > 1 and _key(clips) in new:
+                new.pop(_key(clips[:1]), None)  # one encoding serves both, see `_codes`
+            n_samples = sum(lengths[clip.position] for group in new.values() for clip in group)
         with self._backlog.waiting(n_samples / self._sample_rate):
             found = await asyncio.gather(*(self._codes(group, clips if mode.continues else group) for group in wanted))
         current_record().take_references([cached.was_cached for cached in found])
@@ -117,10 +123,11 @@ class ReferenceEncoder:
 
         return await self._cache.get(_key(group), encode)
 
-    async def _prepare(self, data: bytes, position: int) -> np.ndarray:
+    async def _prepare(self, strict: bool, data: bytes, position: int) -> np.ndarray:
         loop = asyncio.get_running_loop()
+        least_samples = self._frame_samples if strict else 1
         return await loop.run_in_executor(
-            self._loaders, prepare_reference, data, self._sample_rate, self._limits, position, self._frame_samples
+            self._loaders, prepare_reference, data, self._sample_rate, self._limits, position, least_samples
         )
 
 

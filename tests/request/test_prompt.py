@@ -11,7 +11,8 @@ from transformers import Qwen2Tokenizer
 
 from sglang_moss.config import SpecialTokens, special_tokens
 from sglang_moss.delay.layout import apply_delay, remove_delay
-from sglang_moss.errors import BadReference, BadSetting, BadText
+from sglang_moss.errors import BadReference, BadSetting, BadText, PromptTooLong
+from sglang_moss.request import prompt as prompt_module
 from sglang_moss.request.prompt import MODES, SpeechPrompt, build_prompt, choose_mode, prompt_text, special_strings
 from sglang_moss.request.script import Script, check_script, read_script
 from sglang_moss.request.text import AUDIO_PLACEHOLDER, MAX_SPEAKERS
@@ -270,3 +271,45 @@ def test_staircase_of_the_docstring():
 def test_too_few_rows_are_refused():
     with pytest.raises(ValueError, match="at least 3 rows, got 2"):
         remove_delay(np.zeros((2, 4), np.int64))
+
+
+@given(
+    st.text(st.sampled_from("aZé1٣ \n\t,.!?'’，。？：[]S-_ 好한\u0301\u200d\U0001f600"), max_size=60)
+    | st.text(max_size=40),
+    st.integers(1, 8),
+)
+def test_a_text_in_pieces_has_the_ids_of_the_whole(text, piece_chars):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prompt_module, "_PIECE_CHARS", piece_chars)
+        pieces = list(prompt_module._pieces(text))
+    assert "".join(pieces) == text
+    ids = [i for piece in pieces for i in TOKENIZER.encode(piece, add_special_tokens=False)]
+    assert ids == TOKENIZER.encode(text, add_special_tokens=False)
+
+
+def test_golden_texts_in_pieces_have_the_ids_of_the_whole(monkeypatch):
+    monkeypatch.setattr(prompt_module, "_PIECE_CHARS", 5)
+    for case in PROMPTS:
+        text = case["request_text"]
+        ids = [i for p in prompt_module._pieces(text) for i in TOKENIZER.encode(p, add_special_tokens=False)]
+        assert ids == TOKENIZER.encode(text, add_special_tokens=False)
+
+
+def test_a_text_beyond_the_context_is_given_up_early(monkeypatch):
+    encoded = []
+    encode = TOKENIZER.encode
+    monkeypatch.setattr(
+        TOKENIZER, "encode", lambda text, **options: encoded.append(len(text)) or encode(text, **options)
+    )
+    script = Script("[S1] " + "over the hills and far away, " * 13_000)
+    with pytest.raises(PromptTooLong, match="more than the 10000 rows"):
+        build_prompt(script, None, None, TOKENIZER, TOKENS, choose_mode(None, 0), max_rows=10_000)
+    assert max(encoded) < 8100
+    assert sum(encoded) < 60_000
+
+
+@pytest.mark.parametrize("unit", ["a", "好", "1 - ", " ", "-", "😀"])
+def test_what_is_no_speech_for_long_is_refused(unit):
+    script = Script("[S1] Hello " + unit * 40_000)
+    with pytest.raises((BadText, PromptTooLong)):
+        build_prompt(script, None, None, TOKENIZER, TOKENS, choose_mode(None, 0), max_rows=10_000)

@@ -1,6 +1,8 @@
 """Codes of references: encoded once, remembered by content within bounds, and never lost to somebody else's leaving."""
 
 import asyncio
+import hashlib
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -11,9 +13,12 @@ from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
 from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.audio.wav import wav_bytes
-from sglang_moss.errors import BadReference, MossError
+from sglang_moss.errors import BadReference, MossError, ServerBusy
+from sglang_moss.request import references
+from sglang_moss.request.backlog import Backlog
 from sglang_moss.request.codec_client import ENTRY_BYTES, CodeCache
 from sglang_moss.request.prompt import choose_mode
+from sglang_moss.request.record import RequestRecord, open_record
 from sglang_moss.request.references import ReferenceEncoder
 
 RATE = 8000
@@ -267,3 +272,61 @@ def test_a_request_that_leaves_takes_no_codes_from_another_with_the_same_clips()
         assert codes.prompt_audio is not None
 
     with_encoder(session)
+
+
+def test_hashing_and_joining_of_clips_run_off_the_event_loop(monkeypatch):
+    threads: dict[str, set[int]] = {"hash": set(), "join": set()}
+
+    def sha256(data: bytes) -> Any:
+        threads["hash"].add(threading.get_ident())
+        return hashlib.new("sha256", data)
+
+    def join(waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        threads["join"].add(threading.get_ident())
+        return concatenate_references(waveforms)
+
+    async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
+        await encoder.encode([clip(1), clip(2)], BOTH)
+
+    monkeypatch.setattr(references.hashlib, "sha256", sha256)
+    monkeypatch.setattr(references, "concatenate_references", join)
+    with_encoder(session)
+    assert all(seen and threading.get_ident() not in seen for seen in threads.values())
+
+
+def test_who_would_wait_too_long_is_refused_but_for_codes_that_are_known_or_coming():
+    async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
+        await encoder.encode([clip(1)], BOTH)
+        record = RequestRecord()
+        open_record(record)
+        with encoder._backlog.waiting(10_000):
+            with pytest.raises(ServerBusy, match="try again later") as busy:
+                await encoder.encode([clip(2)], BOTH)
+            assert (await encoder.encode([clip(1)], BOTH)).all_cached
+        assert record.retry_after == busy.value.retry_after == 30
+        assert len((await encoder.encode([clip(2)], BOTH)).clips) == 1
+        assert encoder._backlog.audio_s == 0
+
+    with_encoder(session)
+
+
+def test_the_codecs_speed_decides_who_waits_too_long():
+    now = 0.0
+    backlog = Backlog(lambda: now)
+    with backlog.waiting(1000):  # nobody is refused for his own length
+        with pytest.raises(ServerBusy), backlog.waiting(1):
+            pass
+        for _ in range(100):
+            with backlog.encoding(50):
+                now += 0.1
+        assert backlog.wait_s == pytest.approx(2, rel=0.1)
+        with backlog.waiting(7000), pytest.raises(ServerBusy):
+            backlog.check()
+        failing = backlog.encoding(1)
+        failing.__enter__()
+        now += 1000
+        assert not failing.__exit__(MossError, MossError("broken"), None)
+        with backlog.encoding(50), backlog.encoding(50):
+            now += 0.2  # side by side
+        assert backlog.wait_s == pytest.approx(2, rel=0.1)
+    assert backlog.audio_s == 0
