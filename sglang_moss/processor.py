@@ -77,7 +77,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         options = RequestOptions.parse(request_obj.sampling_params or {})
         script = await self._off_loop(self._script, request_obj.text)
         mode = choose_mode(options.mode, len(audio_data or ()))
-        codes = await self._encoder().encode(audio_data or (), mode)
+        codes = await self._encoder().encode(audio_data or (), mode, options.strict)
         references = None if audio_data is None or not (mode.clones or audio_data == []) else codes.clips
 
         def pack() -> tuple[int | None, MultimodalProcessorOutput]:
@@ -99,7 +99,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             BadReference: it cannot be read or used.
             MossError: the codec failed.
         """
-        await self._encoder().encode([clip], choose_mode("voice_clone", 1))
+        await self._encoder().encode([clip], choose_mode("voice_clone", 1), strict=True)
 
     async def _off_loop(self, work: Callable[..., _T], *operands: Any) -> _T:
         """Do what takes long for a long text where it stops no stream."""
@@ -127,9 +127,12 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
     def _row_limit(self, options: RequestOptions, mode: Mode, n_prompt: int, max_prompt: int) -> int | None:
         """Rows that a request may generate: its frames and the rows that flush them; None: what the context holds.
 
-        A turn that continues nothing opens with a row of its own, and one whose length is fixed also closes with one.
+        The reference adds as many for every mode, so that a turn that continues has room for two frames more. Strictly,
+        a turn that continues nothing opens with a row of its own, and one of fixed length also closes with one.
         """
-        n_flush = self._tokens.n_vq - 1 + (not mode.continues) + options.ignore_eos
+        n_flush = self._tokens.n_vq + 1
+        if options.strict:
+            n_flush = self._tokens.n_vq - 1 + (not mode.continues) + options.ignore_eos
         n_left = max_prompt + _SCHEDULER_RESERVE - n_prompt
         if n_prompt >= max_prompt or n_left <= n_flush:
             raise PromptTooLong(

@@ -110,7 +110,7 @@ class Engine:
             rid=rid,
             text=session.text,
             audio_data=audio_data,
-            sampling_params=session.sampling_params,
+            sampling_params=_strictly(session.sampling_params),
             stream=True,
         )
         try:
@@ -123,6 +123,11 @@ class Engine:
             raise
         except ValueError as error:  # SGLang's way to say 400
             raise BadRequest(_in_own_words(str(error))) from error
+
+
+def _strictly(settings: dict[str, Any]) -> dict[str, Any]:
+    """These settings, with lengths and clips taken at their word."""
+    return {**settings, "custom_params": {**settings.get("custom_params", {}), "strict": True}}
 
 
 def _check_end(finish_reason: Any) -> None:

@@ -42,7 +42,7 @@ _OURS = (
     "ignore_eos",
     "custom_params",
 )
-_CUSTOM = ("mode", "return_codes", "chunk_frames", "text_temperature", "text_top_p", "text_top_k")
+_CUSTOM = ("mode", "return_codes", "strict", "chunk_frames", "text_temperature", "text_top_p", "text_top_k")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class RequestOptions:
     ignore_eos: bool  # exactly `max_frames` frames
     mode: str | None  # one of `prompt.MODES`; None: by whether references came
     return_codes: bool
+    # At most `max_frames` frames, and no clip without a whole one; else as the reference counts and takes them.
+    strict: bool = False
     chunk_frames: int = 32  # of a stream's events, once they have grown to it
 
     @classmethod
@@ -107,6 +109,7 @@ class RequestOptions:
             ignore_eos=ignore_eos,
             mode=mode,
             return_codes=_flag(custom, "return_codes"),
+            strict=_flag(custom, "strict"),
             chunk_frames=cls.chunk_frames if chunk_frames is None else chunk_frames,
         )
 
