@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,14 @@ from typing import Any
 COMMIT_VARIABLE = "SGLANG_MOSS_COMMIT"  # for a copy of the sources without its history
 
 
-def record(out: Path, lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def record(
+    out: Path, lines: Iterable[dict[str, Any]], show: Callable[[dict[str, Any]], str] = json.dumps
+) -> list[dict[str, Any]]:
     """Print each line as it comes, and append it to `out` as JSON with its origin; a line may name its `benchmark`.
 
+    Args:
+        out: made with the first line, so that what measures nothing leaves no file.
+        show: how a line is printed.
     Returns:
         The lines, without their origin.
     """
@@ -24,11 +29,11 @@ def record(out: Path, lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     origin |= {"sglang": _version("sglang"), "torch": _version("torch")}
     out.parent.mkdir(parents=True, exist_ok=True)
     recorded = []
-    # Unbuffered: a line is one write, so that several programs may append to one file.
-    with out.open("ab", buffering=0) as file:
-        for line in lines:
-            recorded.append(line)
-            print(json.dumps(line), flush=True)
+    for line in lines:
+        recorded.append(line)
+        print(show(line), flush=True)
+        # Unbuffered: a line is one write, so that several programs may append to one file.
+        with out.open("ab", buffering=0) as file:
             file.write(f"{json.dumps({**origin, **line})}\n".encode())
     return recorded
 
@@ -40,11 +45,22 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def origin_of(argv: list[str]) -> dict[str, str]:
     """What the command line says of itself: the name of the benchmark, and how to run it again."""
+    argv = _without_keys(argv)
     program = Path(argv[0])
     if program.suffix != ".py":
         return {"benchmark": program.name, "command": " ".join([program.name, *argv[1:]])}
     parts = [program.parent.name] if program.stem == "__main__" else [program.parent.name, program.stem]
     return {"benchmark": program.stem, "command": " ".join(["python -m", ".".join(["sglang_moss", *parts]), *argv[1:]])}
+
+
+def _without_keys(argv: list[str]) -> list[str]:
+    """A command line that may be published."""
+    shown = []
+    for before, word in zip(["", *argv], argv, strict=False):
+        name, equals, _value = word.partition("=")
+        is_key = before.startswith("-") and before.endswith("key")
+        shown.append("***" if is_key else f"{name}=***" if equals and name.endswith("key") else word)
+    return shown
 
 
 def commit() -> str | None:

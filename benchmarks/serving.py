@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         raise SystemExit("error: every --reference needs its --reference-text, or none has one")
     try:
         _flush_cache(args)
-        lines = record(args.out, cases(args))
+        lines = record(args.out, cases(args), _Table().row)
     except (ClientError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -87,6 +87,35 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     "host_memory_mib": resident_mib(server),
                 }
                 yield {**line, **engine_ratios(line, ceiling)}
+
+
+class _Table:
+    """Lines as people read them; the file has all of their figures."""
+
+    _COLUMNS = (
+        ("requests", "n_requests", "d"),
+        ("failed", "n_failed", "d"),
+        ("requests/s", "requests_per_s", ".2f"),
+        ("x real time", "audio_s_per_s", ".1f"),
+        ("TTFA ms p50", "ttfa_ms_p50", ".0f"),
+        ("p95", "ttfa_ms_p95", ".0f"),
+        ("latency s p50", "latency_s_p50", ".2f"),
+        ("p95", "latency_s_p95", ".2f"),
+    )
+
+    def __init__(self) -> None:
+        self._has_head = False
+
+    def row(self, line: dict[str, Any]) -> str:
+        """One case, below the names of the columns if it is the first."""
+        load = f"{line['rate']:g}/s" if line["rate"] else f"{line['concurrency']} clients"
+        figures = [(title, line.get(name), form) for title, name, form in self._COLUMNS]
+        cells = [f"{format(value, form) if value is not None else '-':>{max(6, len(t))}}" for t, value, form in figures]
+        row = "  ".join([f"{load:<12}", *cells])
+        if self._has_head:
+            return row
+        self._has_head = True
+        return "  ".join([f"{'load':<12}", *(f"{t:>{max(6, len(t))}}" for t, _, _ in self._COLUMNS)]) + "\n" + row
 
 
 async def _case(
@@ -170,7 +199,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--url", default=DEFAULT_URL, help="of the server (%(default)s)")
+    parser.add_argument("--url", default=os.environ.get("MOSS_URL", DEFAULT_URL), help="of the server (%(default)s)")
     parser.add_argument("--api-key", default=os.environ.get("MOSS_API_KEY"), help="key that the server asks for")
     parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds to wait for an answer")
     parser.add_argument("--out", type=Path, default=Path("serving.jsonl"), help="file to append to (%(default)s)")

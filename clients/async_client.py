@@ -46,6 +46,18 @@ class AsyncMossClient(Connected[httpx.AsyncClient]):
         """See `MossClient.add_voice`."""
         return await self._ask(calls.add_voice(name, audio, text))
 
+    async def voice(self, name: str) -> Voice:
+        """See `MossClient.voice`."""
+        return await self._ask(calls.voice(name))
+
+    async def voice_clip(self, name: str) -> bytes:
+        """See `MossClient.voice_clip`."""
+        return await self._ask(calls.voice_clip(name))
+
+    async def replace_voice(self, name: str, audio: bytes | str | Path, text: str | None = None) -> Voice:
+        """See `MossClient.replace_voice`."""
+        return await self._ask(calls.replace_voice(name, audio, text))
+
     async def remove_voice(self, name: str) -> None:
         """See `MossClient.remove_voice`."""
         await self._ask(calls.remove_voice(name))

@@ -82,7 +82,9 @@ def check_writable(path: Path) -> None:
     """
     if path == STDOUT:
         return
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"{path} cannot be written: name a file in a folder that exists")
+    if path.is_dir():
+        raise ValueError(f"{path} cannot be written: it is a folder; name a file in it, such as {path / 'speech.wav'}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(f"{path}: the suffix says the format; known are {', '.join(_FORMATS)}")

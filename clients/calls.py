@@ -55,11 +55,13 @@ class StreamCall(Generic[Event]):
         content: what else `httpx` is told of the request.
         read: makes something of an event's data and the answer's headers; None: this event ends the answer. Raises
             ServerRefused or UnusableAnswer.
+        is_last: whether an event that is made something of ends the answer.
     """
 
     path: str
     content: dict[str, Any]
     read: Callable[[bytes, httpx.Headers], Event | None]
+    is_last: Callable[[Event], bool] = lambda _event: False
 
 
 class StreamReader(Generic[Event]):
@@ -75,6 +77,7 @@ class StreamReader(Generic[Event]):
     def __init__(self, call: StreamCall[Event], response: httpx.Response) -> None:
         check_success(response)
         self._read = call.read
+        self._is_last = call.is_last
         self._headers = response.headers
         self._events = EventReader()
 
@@ -85,6 +88,7 @@ class StreamReader(Generic[Event]):
             if event is None:
                 self._events.ended = True
             else:
+                self._events.ended |= self._is_last(event)
                 yield event
 
     def check_ended(self) -> None:
@@ -111,7 +115,8 @@ def stream(text: str, references: Sequence[Reference], settings: Settings) -> St
 
 def speech(text: str, voices: Voices | None, settings: SpeechSettings) -> StreamCall[SpeechChunk]:
     """See `MossClient.speech`."""
-    return StreamCall(SPEECH_PATH, _json(encoded(speech_body(text, voices or {}, settings))), _speech_event)
+    body = _json(encoded(speech_body(text, voices or {}, settings)))
+    return StreamCall(SPEECH_PATH, body, _speech_event, lambda chunk: chunk.finish_reason is not None)
 
 
 def voices() -> Call[list[Voice]]:
@@ -124,6 +129,23 @@ def add_voice(name: str, audio: bytes | str | Path, text: str | None) -> Call[Vo
     data = audio if isinstance(audio, bytes) else Path(audio).read_bytes()
     form = {"data": {"name": name, "text": text or ""}, "files": {"audio": data}}
     return Call("POST", VOICES_PATH, form, lambda body: Voice.from_answer(json_of(body)), did_nothing)
+
+
+def voice(name: str) -> Call[Voice]:
+    """See `MossClient.voice`."""
+    return Call("GET", voice_path(name), {}, lambda body: Voice.from_answer(json_of(body)))
+
+
+def voice_clip(name: str) -> Call[bytes]:
+    """See `MossClient.voice_clip`."""
+    return Call("GET", f"{voice_path(name)}/clip", {}, bytes)
+
+
+def replace_voice(name: str, audio: bytes | str | Path, text: str | None) -> Call[Voice]:
+    """See `MossClient.replace_voice`."""
+    data = audio if isinstance(audio, bytes) else Path(audio).read_bytes()
+    form = {"data": {"text": text or ""}, "files": {"audio": data}}
+    return Call("PUT", voice_path(name), form, lambda body: Voice.from_answer(json_of(body)))
 
 
 def remove_voice(name: str) -> Call[None]:

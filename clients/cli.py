@@ -17,7 +17,7 @@ from .commands.voices import voices
 app = typer.Typer(
     help="MOSS-TTSD: dialogue scripts to speech.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,  # they would hold the API key
 )

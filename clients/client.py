@@ -92,7 +92,7 @@ class MossClient(Connected[httpx.Client]):
         """Have the server keep a voice.
 
         Args:
-            name: letters, digits, blank, "_", "." and "-"; up to 64.
+            name: letters of any script, digits, blank, "_", "." and "-"; up to 64.
             audio: a clip of the voice (WAV, FLAC, OGG or MP3) as its bytes or its path.
             text: what is said in it.
         Raises:
@@ -100,6 +100,25 @@ class MossClient(Connected[httpx.Client]):
             OSError: the file cannot be read.
         """
         return self._ask(calls.add_voice(name, audio, text))
+
+    def voice(self, name: str) -> Voice:
+        """One voice that the server keeps.
+
+        Raises:
+            ClientError: `ServerRefused` 404: there is none of that name.
+        """
+        return self._ask(calls.voice(name))
+
+    def voice_clip(self, name: str) -> bytes:
+        """The clip of a voice, the file as it was sent; errors are those of `voice`."""
+        return self._ask(calls.voice_clip(name))
+
+    def replace_voice(self, name: str, audio: bytes | str | Path, text: str | None = None) -> Voice:
+        """Have the server keep a voice, in the place of the one of that name if there is one.
+
+        Arguments and errors are those of `add_voice`, but that no name is taken.
+        """
+        return self._ask(calls.replace_voice(name, audio, text))
 
     def remove_voice(self, name: str) -> None:
         """Have the server forget a voice.

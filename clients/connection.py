@@ -40,7 +40,8 @@ class Connected(Generic[Http]):
             yield
         except httpx.RequestError as error:
             reason = _one_line(str(error)) or type(error).__name__
-            raise ServerUnreachable(f"{self._http.base_url}: {reason}") from error
+            question = "; is the server running there?" if isinstance(error, httpx.ConnectError) else ""
+            raise ServerUnreachable(f"{self._http.base_url}: {reason}{question}") from error
 
 
 def connection(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
@@ -94,7 +95,9 @@ def _server_url(base_url: str) -> httpx.URL:
         raise ValueError(f"the server's URL must be like {DEFAULT_URL}, got {base_url!r} ({error})") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"the server's URL must be like {DEFAULT_URL}, got {base_url!r}")
-    return url
+    # OpenAI's clients want it with `/v1`, which is in our paths already.
+    path = url.path.rstrip("/")
+    return url.copy_with(path=path.removesuffix("/v1") or "/") if path.endswith("/v1") else url
 
 
 def _header_safe(api_key: str) -> str:

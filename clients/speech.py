@@ -86,7 +86,7 @@ class SpeechChunk:
         pcm: its samples, 16-bit little-endian mono; chunk after chunk they are the whole speech.
         sample_rate: Hz.
         seconds: length of `pcm`.
-        finish_reason: None before the last chunk; then as `Speech.finish_reason`. `/v1/audio/speech` never tells.
+        finish_reason: None before the last chunk, which may be empty; then as `Speech.finish_reason`.
         meta: `meta_info` of the event; that of the last chunk is what a whole answer has. Empty for `/v1/audio/speech`.
     """
 
@@ -136,7 +136,9 @@ class SpeechChunk:
                 raise ServerRefused(_status(error.get("code")), message)
             case {"type": "speech.audio.delta", "audio": str(audio)}:
                 pcm = _base64(audio)
-            case {"type": "speech.audio.done"}:
+            case {"type": "speech.audio.done", "finish_reason": str(reason)}:
+                return cls(b"", sample_rate, 0.0, reason, {})
+            case {"type": "speech.audio.done"}:  # of a server that does not tell
                 return None
             case _:
                 raise UnusableAnswer(f"the event has no speech in it: {_ASK}")

@@ -72,6 +72,7 @@ UNSUPPORTED = {
     "forward_hooks": ([{"x": 1}], "--forward-hooks"),
 }
 OUR_FLAGS = ["--codec-slots", "3", "--reference-max-seconds", "7.5", "--reference-max-bytes", "1000"]
+OUR_FLAGS += ["--voice-alias", "alloy=alice", "--voice-alias", "nova=bob", "--default-voice", "alice"]
 OUR_FLAGS += ["--disable-reference-urls", "--reference-cache-mb", "5", "--warmups", "theirs"]
 
 
@@ -165,6 +166,8 @@ def test_a_reference_root_that_is_no_folder_is_refused(fused_path):
         ("max_request_bytes", 999, 1_000_000),
         ("request_body_seconds", 0.5, 1),
         ("shutdown_seconds", -1.0, 0),
+        ("max_audio_seconds", 0.5, 1),
+        ("speech_length_factor", -1.0, 0),
     ],
 )
 def test_a_number_below_its_least_is_refused_by_its_flag(name, value, least, fused_path):
@@ -178,6 +181,7 @@ def test_our_flags_reach_the_arguments(served, fused_path):
     assert type(served) is MossServerArgs
     assert (served.delay_pattern, served.codec_slots, served.reference_cache_mb) == (True, 3, 5)
     assert (served.reference_limits.max_seconds, served.reference_limits.max_bytes) == (7.5, 1000)
+    assert (served.voice_alias, served.default_voice) == (["alloy=alice", "nova=bob"], "alice")
     policy = served.source_policy
     assert (policy.allow_urls, policy.allow_private_urls) == (False, False)
     assert (policy.path_root, policy.max_bytes) == (fused_path, 1000)
@@ -215,7 +219,7 @@ def test_sglang_resolves_what_is_left_open_and_logs_no_key(served):
     args = copy.copy(served)
     args.api_key = args.admin_api_key = "hunter2"
     shown, log, n_rows = in_fresh_process(resolved, args)
-    assert shown == {"served_model_name": served.model_path, "sleep_on_idle": True}
+    assert shown == {"served_model_name": "moss-ttsd", "sleep_on_idle": True}
     assert "hunter2" not in log
     assert log.count("'***'") == 2
     assert "'codec_slots': 3" in log

@@ -1,6 +1,8 @@
 """Options that several commands have, and how all of them fail."""
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +12,12 @@ import typer
 
 from ..client import MossClient
 from ..connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
-from ..errors import ClientError
+from ..errors import ClientError, ServerRefused, ServerUnreachable
 from ..request import Mode, Reference
 
 _SERVER = "Server"
 _SAMPLING = "Sampling (left out: the server's defaults)"
+_BROKEN_PIPE = 141  # as shells say that a program ended by SIGPIPE
 _VOICE = re.compile(r"\[?S?([1-5])\]?=(.+)", re.IGNORECASE)
 
 Seed = Annotated[
@@ -67,7 +70,9 @@ class Sampling:
 class Server:
     """Which server is asked, and how."""
 
-    url: Annotated[str, typer.Option(help="Address of the server.", rich_help_panel=_SERVER)] = DEFAULT_URL
+    url: Annotated[str, typer.Option(envvar="MOSS_URL", help="Address of the server.", rich_help_panel=_SERVER)] = (
+        DEFAULT_URL
+    )
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -110,9 +115,25 @@ def failures_in_one_line() -> Iterator[None]:
     """What a user can mend is one sentence and exit status 1; anything else keeps its traceback."""
     try:
         yield
+    except BrokenPipeError:
+        # Whoever read standard output has enough; what is still buffered has nowhere to go when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(_BROKEN_PIPE) from None
     except (ClientError, OSError, ValueError) as error:  # a FuseError is a ValueError
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_sentence(error)}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, and which option mends it."""
+    match error:
+        case ServerUnreachable() if "is the server running" in str(error):
+            return f"{error} `sglang serve` starts one, --url or MOSS_URL names another"
+        case ServerRefused(status=401):
+            return f"{error}; --api-key or MOSS_API_KEY gives it"
+        case OSError(filename=str(name), strerror=str(reason)):
+            return f"{name}: {reason}"
+    return str(error)

@@ -9,6 +9,7 @@ import typer
 
 from ..podcast_script import NoScript, checked_script, script_request
 from ..podcast_source import MAX_CHARS, read_source
+from ..request import Reference
 from .grouping import grouped
 from .options import Seed, Server, VoiceNames, failures_in_one_line, voices_by_speaker
 from .speaking import Outlet
@@ -76,6 +77,8 @@ def podcast(
     with failures_in_one_line():
         outlet = None if script_only else Outlet(output, play)
         voices = voices_by_speaker(voice, [])
+        if outlet is not None:
+            _check_voices(voices, server)  # before a language model is paid for
         text = _read(source)
         if len(text) == MAX_CHARS:
             typer.echo(f"only the first {MAX_CHARS} characters of {source} are used", err=True)
@@ -88,6 +91,15 @@ def podcast(
             return
         with server.client() as client:
             outlet.take(client.speech(script, voices, seed=seed))
+
+
+def _check_voices(voices: dict[int, str | Reference], server: Server) -> None:
+    """Raises ClientError where the server is away, or does not know a voice."""
+    with server.client() as client:
+        client.voices()
+        for name in voices.values():
+            if isinstance(name, str) and name != "default":
+                client.voice(name)
 
 
 def _read(source: str) -> str:

@@ -53,7 +53,7 @@ class Outlet:
         with ExitStack() as stack:
             stack.enter_context(closing(chunks))
             first = next(chunks, None)
-            if first is None:
+            if first is None or not first.pcm:
                 raise UnusableAnswer("the server answered without a sound")
             first_sound_s = time.monotonic() - started
             # The file last, so that it is whole before the player is waited for.
@@ -62,7 +62,9 @@ class Outlet:
             # `disable=None`: no bar where nobody looks.
             bar = stack.enter_context(tqdm(unit=" s of audio", unit_scale=True, disable=None, leave=False))
             bar.set_postfix_str(f"first sound after {first_sound_s * 1000:.0f} ms")
+            is_cut = False
             for chunk in chain([first], chunks):
+                is_cut |= chunk.finish_reason == "length"
                 if file is not None:
                     file.write(chunk.pcm)
                 if player is not None:
@@ -73,7 +75,11 @@ class Outlet:
                 bar.update(chunk.seconds)
             took_s = time.monotonic() - started
             bar.close()
-        cut = " (cut by --max-seconds)" if max_seconds is not None and seconds > max_seconds - _CUT_WITHIN_S else ""
+        cut = ""
+        if max_seconds is not None and (is_cut or seconds > max_seconds - _CUT_WITHIN_S):
+            cut = " (cut by --max-seconds)"
+        elif is_cut:
+            cut = " (cut: far longer than its text suggests; --max-seconds allows more)"
         typer.echo(
             f"{seconds:.2f} s of audio{cut}, first sound after {first_sound_s:.2f} s, all after {took_s:.2f} s"
             + (f": {self.path}" if file is not None else ""),

@@ -103,8 +103,8 @@ def voice_router(engine: Engine, store: VoiceStore) -> APIRouter:
 
     @router.get("/v1/audio/voices/{name}")
     async def show_voice(name: str) -> VoiceAnswer:
-        """One stored voice."""
-        return _shown(await asyncio.to_thread(store.about, name))
+        """One stored voice, also by a name that means it."""
+        return _shown(await asyncio.to_thread(lambda: store.about(store.meant_by(name))))
 
     @router.get("/v1/audio/voices/{name}/clip", response_class=Response, responses=CLIP)
     async def fetch_clip(name: str) -> Response:

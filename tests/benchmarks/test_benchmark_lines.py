@@ -15,6 +15,8 @@ from sglang_moss.benchmarks.record import origin_of, read_lines, record
         (["/x/benchmarks/parity.py", "a"], "parity", "python -m sglang_moss.benchmarks.parity a"),
         (["/x/clients/__main__.py", "bench"], "__main__", "python -m sglang_moss.clients bench"),
         (["/usr/bin/moss-ttsd", "bench", "--stream"], "moss-ttsd", "moss-ttsd bench --stream"),
+        (["moss-ttsd", "--api-key", "secret", "--out", "x"], "moss-ttsd", "moss-ttsd --api-key *** --out x"),
+        (["moss-ttsd", "--api-key=secret", "--seed=1"], "moss-ttsd", "moss-ttsd --api-key=*** --seed=1"),
     ],
 )
 def test_a_line_names_the_command_that_made_it(argv: list[str], benchmark: str, command: str):
@@ -89,3 +91,13 @@ def test_a_plot_has_one_curve_for_each_kind_of_answer():
         "streaming, mixed lengths": [(16, 5.0)],
         "plain text model, same engine": [(1, 9.0)],
     }
+
+
+def test_what_measures_nothing_leaves_no_file(tmp_path: Path):
+    def failing() -> Any:
+        raise ValueError("the server is away")
+        yield {}
+
+    with pytest.raises(ValueError, match="away"):
+        record(tmp_path / "lines.jsonl", failing())
+    assert list(tmp_path.iterdir()) == []

@@ -158,7 +158,8 @@ def test_the_key_comes_from_the_environment(tmp_path: Path):
         fake.status, fake.answer = 401, b'{"error": "Unauthorized"}'
         result = run("say", "Hi.", "-o", str(tmp_path / "out.wav"), "--url", fake.url, MOSS_API_KEY="secret")
     assert fake.headers[0]["authorization"] == "Bearer secret"
-    assert (result.exit_code, result.stderr) == (1, "error: HTTP 401: Unauthorized\n")
+    assert result.exit_code == 1
+    assert result.stderr == "error: HTTP 401: Unauthorized; --api-key or MOSS_API_KEY gives it\n"
 
 
 def test_a_refusal_is_one_line_and_status_1(service: tuple[str, FakeManager], tmp_path: Path):
@@ -188,7 +189,63 @@ def test_no_server_is_one_line_and_status_1(tmp_path: Path):
     url = f"http://127.0.0.1:{free_port()}"
     result = run("say", "[S1] Hi.", "-o", str(tmp_path / "out.wav"), "--url", url)
     assert result.exit_code == 1
-    assert re.fullmatch(rf"error: {url}: [^\n]+\n", result.stderr)
+    assert re.fullmatch(rf"error: {url}: [^\n]+ is the server running there\? [^\n]*MOSS_URL[^\n]*\n", result.stderr)
+
+
+@pytest.mark.parametrize("way", ["--url", "MOSS_URL"])
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
+def test_the_address_is_an_option_or_a_variable_with_or_without_v1(
+    service: tuple[str, FakeManager], way: str, suffix: str
+):
+    url = service[0].rstrip("/") + suffix
+    result = run("voices", "list", "--url", url) if way == "--url" else run("voices", "list", MOSS_URL=url)
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["", "say", "batch", "podcast", "fuse", "voices", "voices get"])
+def test_help_has_a_short_name(command: str):
+    result = run(*command.split(), "-h")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+def test_shells_can_complete():
+    assert "--install-completion" in run("--help").stdout
+
+
+@pytest.mark.parametrize("name", ["alice", "小明"])
+def test_a_voice_is_shown_fetched_and_replaced(service: tuple[str, FakeManager], tmp_path: Path, name: str):
+    url = ["--url", service[0]]
+    for i, text in enumerate(["Eins.", "Zwei."]):
+        (tmp_path / f"{i}.wav").write_bytes(tone_wav(SAMPLE_RATE * (1 + i)))
+        done = run("voices", "replace", name, str(tmp_path / f"{i}.wav"), "--text", text, *url)
+        assert (done.exit_code, done.stdout) == (0, f"{name}: {1 + i}.00 s\n")
+        assert run("voices", "show", name, *url).stdout == f"{name}\t{1 + i}.00 s\t{text}\n"
+        assert run("voices", "get", name, "-o", str(tmp_path / "got"), *url).exit_code == 0
+        assert (tmp_path / "got").read_bytes() == (tmp_path / f"{i}.wav").read_bytes()
+        assert run("voices", "get", name, "-o", "-", *url).stdout_bytes == (tmp_path / f"{i}.wav").read_bytes()
+    missing = run("voices", "get", "nobody", "-o", str(tmp_path / "none"), *url)
+    assert (missing.exit_code, missing.stderr[:16]) == (1, "error: HTTP 404:")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly(service: tuple[str, FakeManager], tmp_path: Path):
+    (tmp_path / "a.wav").write_bytes(tone_wav(SAMPLE_RATE))
+    for i in range(5):
+        run("voices", "add", f"v{i}", str(tmp_path / "a.wav"), "--text", "a" * 9_000, "--url", service[0])
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*COMMAND, "voices", "list", "--url", service[0]]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_say_tells_when_the_model_did_not_come_to_an_end(tmp_path: Path):
+    script = [event(frames_of(100)), event(frames_of(200), {"type": "length"})]
+    with serving(lambda _: script, tmp_path) as (client, _manager):
+        result = run("say", "Hi.", "-o", str(tmp_path / "out.wav"), "--url", str(client.base_url))
+    assert "0.48 s of audio (cut: far longer than its text suggests; --max-seconds allows more)" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -198,7 +255,7 @@ def test_no_server_is_one_line_and_status_1(tmp_path: Path):
         (["--reference-text", "x"], "got 0 references and 1 texts"),
         (["--reference", "/nowhere/a.wav"], "No such file or directory"),
         (["-o", "/nowhere/out.wav"], "/nowhere/out.wav cannot be written"),
-        (["-o", "/"], "/ cannot be written"),
+        (["-o", "/"], "/ cannot be written: it is a folder"),
         (["-o", "out.doc"], "out.doc: the suffix says the format; known are .wav, .mp3"),
         (["--url", "localhost:1"], "the server's URL must be like"),
     ],
