@@ -29,7 +29,8 @@ whole() {
 
 # Everything at once: JSON with a base64 WAV in `text`.
 request=$(jq -n --arg text "$script" '{text: $text, sampling_params: {max_new_tokens: 250, sampling_seed: 8}}')
-whole post /generate <<< "$request" | jq -j .text | base64 -d > whole.wav
+spoken=$(whole post /generate <<< "$request")
+jq -j .text <<< "$spoken" | base64 -d > whole.wav # only now: a server that is away costs no file that is there
 
 # As it is made: server-sent events, each with a base64 WAV of what is new; behind the 44 bytes of its header are
 # 16-bit samples. This writes them one after the other; `| aplay -f S16_LE -r 24000` in place of `> stream.pcm` plays.

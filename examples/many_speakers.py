@@ -47,6 +47,8 @@ async def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not any(Path(sys.argv[1]).glob("*.wav")):
+        sys.exit("name a folder of clips, NAME.wav with what is said in it in NAME.txt: many_speakers.py CLIPS")
     try:
         asyncio.run(main(*sys.argv[1:]))
     except ClientError as error:

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from openai import OpenAI
+from openai import OpenAI, OpenAIError
 
 SCRIPT = "[S1] Did you hear that? [S2] No. What was it?"
 EXTRA = {"seed": 8, "max_seconds": 20}  # fields of this server; `voices={"S2": "bob"}` gives the others theirs
@@ -38,4 +38,7 @@ def main(voice: str = "default") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except OpenAIError as error:
+        sys.exit(f"error: {error} (is the server running? MOSS_URL names it)")

@@ -1,10 +1,11 @@
 // Speech that is read while it is made, in plain JavaScript (Node.js 18 or later, no packages):
-//   node examples/stream.mjs out.wav ["[S1] ..."]
+//   node examples/stream.mjs [out.wav ["[S1] ..."]]
+// Writes stream.wav unless another file is named.
 // MOSS_URL is the server (http://127.0.0.1:30000), MOSS_API_KEY its key, if it has one.
 import { writeFile } from "node:fs/promises";
 
 const url = process.env.MOSS_URL ?? "http://127.0.0.1:30000";
-const [output, script = "[S1] Did you hear that? [S2] No. What was it?"] = process.argv.slice(2);
+const [output = "stream.wav", script = "[S1] Did you hear that? [S2] No. What was it?"] = process.argv.slice(2);
 const HEADER_BYTES = 44; // of the WAV in every event
 
 /** The data of server-sent events, one after the other. */
@@ -17,9 +18,19 @@ async function* eventsOf(body) {
   }
 }
 
+/** `fetch`, whose own words for a server that is away are "fetch failed". */
+async function ask(address, options) {
+  try {
+    return await fetch(address, options);
+  } catch (error) {
+    console.error(`error: ${url}: ${error.cause?.message ?? error.message}; is the server running? MOSS_URL names it`);
+    process.exit(1);
+  }
+}
+
 /** 16-bit samples of a script, chunk by chunk. */
 async function* speak(text) {
-  const response = await fetch(`${url}/generate`, {
+  const response = await ask(`${url}/generate`, {
     method: "POST",
     headers: { "Content-Type": "application/json", Authorization: `Bearer ${process.env.MOSS_API_KEY ?? "none"}` },
     body: JSON.stringify({ text, stream: true, sampling_params: { max_new_tokens: 250, sampling_seed: 8 } }),

@@ -1,5 +1,6 @@
-"""Speech that is written while it is made, with the project's client: `python examples/stream.py out.wav ["[S1] ..."]`.
+"""Speech that is written while it is made, with the project's client: `python examples/stream.py`.
 
+Writes stream.wav, or the file that is named; the script may follow: `python examples/stream.py out.wav "[S1] ..."`.
 MOSS_URL is the server (http://127.0.0.1:30000), MOSS_API_KEY its key, if it has one.
 """
 
@@ -14,7 +15,7 @@ from sglang_moss.clients import ClientError, MossClient
 SCRIPT = "[S1] Did you hear that? [S2] No. What was it?"
 
 
-def main(output: str, script: str = SCRIPT) -> None:
+def main(output: str = "stream.wav", script: str = SCRIPT) -> None:
     started = time.monotonic()
     seconds = 0.0
     with (
