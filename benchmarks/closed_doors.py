@@ -39,7 +39,7 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
         our_paths: of the server's OpenAPI document that clients may call.
     Returns:
         Counts: `requests`; `bad_inputs` that were refused; `wrong`: that were not; `failed`: with a status of 500 or
-        above; `poisoned`: samples of `/metrics` that are no numbers.
+        above; `poisoned`: samples of `/metrics` that are no numbers any more.
     """
     from sglang.srt.entrypoints.http_server import app
 
@@ -51,6 +51,7 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
             is_refused = answer.status_code in refusals
             statuses["failed" if answer.status_code >= 500 else "refused" if is_refused else "wrong"] += 1
 
+        before = await _no_numbers(server)
         for path, methods in routes:
             if path in our_paths or path.startswith(("/health", "/docs", "/redoc", "/openapi", "/ready", "/ping")):
                 continue
@@ -62,9 +63,7 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
             body = json.dumps({"text": "[S1] Hi.", "sampling_params": {"max_new_tokens": 2}, **fields})
             headers = {"Content-Type": "application/json"}
             await count(await server.post("/generate", content=body, headers=headers), (400,))
-        metrics = await server.get("/metrics/")
-    samples = [line for line in metrics.text.splitlines() if not line.startswith("#")]
-    poisoned = sum(line.rsplit(" ", 1)[-1] in ("NaN", "+Inf", "-Inf") for line in samples)
+        poisoned = len(await _no_numbers(server) - before)
     return {
         "requests": sum(statuses.values()),
         "bad_inputs": statuses["refused"],
@@ -72,6 +71,13 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
         "failed": statuses["failed"],
         "poisoned": poisoned,
     }
+
+
+async def _no_numbers(server: httpx.AsyncClient) -> set[str]:
+    """Samples of `/metrics` without a number; a gauge of SGLang's may be one from the start."""
+    lines = (await server.get("/metrics/")).text.splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if line and not line.startswith("#")]
+    return {name for name, value in pairs if value in ("NaN", "+Inf", "-Inf")}
 
 
 def knock_at_all(url: str, api_key: str | None) -> dict[str, Any]:
