@@ -112,7 +112,7 @@ def test_say_sends_every_option(service: tuple[str, FakeManager], tmp_path: Path
         "top_p": 0.6,
         "top_k": -1,
         "repetition_penalty": 1.0,
-        "custom_params": {"mode": "generation"},
+        "custom_params": {"mode": "generation", "strict": True},
     }
 
 
