@@ -22,6 +22,7 @@ from torch import Tensor
 from sglang_moss.codec import kernels
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig, TransformerShape
+from sglang_moss.codec.encoder_runner import WINDOW_FRAMES, EncoderRunner
 from sglang_moss.codec.runner import DecoderRunner
 
 from .random_weights import draw_weight
@@ -34,6 +35,7 @@ _CHUNKS = (3, 32)  # frames a step
 _SNR_FRAMES = 160
 _STEPS = ((1, 1), (1, 2), (1, 4), (1, 16), (1, 64), (4, 4), (16, 1), (16, 4), (16, 32), (64, 1), (64, 4), (64, 8))
 _ENCODED = ((1, 10.0), (2, 10.0), (16, 10.0))  # clips, seconds of each
+_WINDOWED_S = 300.0  # of one clip, window by window
 _SHAPE_RATES = {"sampling_rate": 24_000, "downsample_rate": 1920, "causal_transformer_context_duration": 10}
 
 
@@ -51,9 +53,15 @@ def main() -> None:
         codec = Codec(CodecConfig.from_dict(config))
     if "snr" in args.parts:
         record(args.out, measure_snr(codec, args.n_vq))
-    draw_weights(codec, layer_scale=0.1)
     if "encode" in args.parts:
+        before, began = _memory_of(codec), time.perf_counter()
+        runner = EncoderRunner(codec, args.n_vq)  # before the weights, as a server has it
+        line = {"check": "encoder", "seconds_to_build": time.perf_counter() - began}
+        record(args.out, iter([line | {"bytes": _memory_of(codec) - before, "slots": runner.n_slots}]))
+        draw_weights(codec, layer_scale=0.1)
+        record(args.out, measure_windows(codec, runner, args.n_vq))
         record(args.out, measure_encoding(codec))
+    draw_weights(codec, layer_scale=0.1)
     if "steps" in args.parts:
         for name in args.dtype:
             draw_weights(codec, layer_scale=0.1)
@@ -163,6 +171,33 @@ def step_cost(codec: Codec) -> dict[str, float]:
             attention = 2 * shape.window * shape.d_model
             flop += 2 * shape.rows_per_frame * shape.n_layers * (linear + attention)
     return {"flop_per_frame": flop, "weight_bytes": sum(p.nbytes for p in codec.decoder.parameters())}
+
+
+def measure_windows(codec: Codec, runner: EncoderRunner, n_vq: int) -> Iterator[dict[str, Any]]:
+    """Windows as the codec's thread encodes them: against one shot, and the time of a step once the rings are full."""
+    frame, rate = codec.config.frame_samples, codec.config.sampling_rate
+    noise = np.random.default_rng(3)
+
+    def window(n_frames: int) -> np.ndarray:
+        return noise.normal(0, 0.1, n_frames * frame).astype(np.float32)
+
+    waveform = window(int(_WINDOWED_S * rate) // frame)
+    expected = codec.encode([torch.from_numpy(waveform).to(codec.device)])[0][:, :n_vq].cpu().numpy()
+    runner.reset(0)
+    began, before = time.perf_counter(), _memory_of(codec)
+    size = WINDOW_FRAMES * frame
+    parts = [runner.encode([waveform[start : start + size]], [0])[0] for start in range(0, len(waveform), size)]
+    seconds = time.perf_counter() - began
+    line: dict[str, Any] = {"check": "windows", "seconds_each": _WINDOWED_S, "ms": 1e3 * seconds}
+    line |= {"audio_s_per_s": _WINDOWED_S / seconds, "bytes_more": _memory_of(codec) - before}
+    yield line | {"frames": len(expected), "frames_that_differ": int((np.concatenate(parts) != expected).any(1).sum())}
+    for n_clips in range(1, runner.n_slots + 1):
+        for n_frames in (8, 16, 32, 64):
+            windows, slots = [window(n_frames) for _ in range(n_clips)], range(n_clips)
+            seconds = _median_seconds(lambda w=windows, s=slots: runner.encode(w, s), repeats=20)
+            total_s = n_clips * n_frames * frame / rate
+            line = {"check": "window", "clips": n_clips, "frames": n_frames, "ms": 1e3 * seconds}
+            yield line | {"audio_s_per_s": total_s / seconds}
 
 
 def measure_encoding(codec: Codec) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,8 @@ several runs (`--parts`); tables of all its lines come last.
 """
 
 import argparse
+import os
+import secrets
 import shlex
 import sys
 import time
@@ -24,6 +26,7 @@ from .part_process import Program, module_command, run_together
 from .record import read_lines, record
 from .release_parts import LINES, PARTS, STANDARD, Kind, Part
 from .release_tables import tables
+from .serving import ADMIN_KEY_VARIABLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,9 +62,10 @@ class Release:
 
     def _on_server(self, parts: Sequence[Part]) -> bool:
         began = time.monotonic()
+        key = os.environ[ADMIN_KEY_VARIABLE] = secrets.token_hex()  # the programs flush the prefix cache
         server = LocalServer(
             self._args.model_path,
-            extra_args=self._server_args,
+            extra_args=[*self._server_args, "--admin-api-key", key],
             start_timeout_s=max(1.0, min(self._args.start_timeout, self._seconds_left())),
             log=self._args.folder / "server.log",
             command=SGLANG_SERVE,

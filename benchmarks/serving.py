@@ -34,6 +34,7 @@ from .record import read_lines, record
 from .speech_reading import SpeechReader, SpeechReading
 from .workloads import WORKLOADS, RequestMaker, share
 
+ADMIN_KEY_VARIABLE = "MOSS_ADMIN_API_KEY"
 _BENCHMARK = "serving"
 _MAX_WORKERS = 4
 
@@ -185,14 +186,18 @@ def _request_maker(args: argparse.Namespace) -> RequestMaker:
 
 def _flush_cache(args: argparse.Namespace) -> None:
     """Drop prompts of earlier runs: the same seed makes the same scripts again."""
-    settings = connection(args.url, args.api_key, DEFAULT_TIMEOUT_S)
+    settings = connection(args.url, args.admin_api_key or args.api_key, DEFAULT_TIMEOUT_S)
     try:
         with httpx.Client(**settings) as client:
             flushed = client.post("/flush_cache").is_success
     except httpx.RequestError:
         return  # the warm-up will say why
     if not flushed:
-        print("the server did not flush its prefix cache: scripts of earlier runs may be known to it", file=sys.stderr)
+        print(
+            "the server did not flush its prefix cache, which takes its --admin-api-key: scripts of earlier runs may be "
+            "known to it",
+            file=sys.stderr,
+        )
 
 
 def _parser(prog: str | None) -> argparse.ArgumentParser:
@@ -201,6 +206,9 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--url", default=os.environ.get("MOSS_URL", DEFAULT_URL), help="of the server (%(default)s)")
     parser.add_argument("--api-key", default=os.environ.get("MOSS_API_KEY"), help="key that the server asks for")
+    parser.add_argument(
+        "--admin-api-key", default=os.environ.get(ADMIN_KEY_VARIABLE), help="key that lets the prefix cache be flushed"
+    )
     parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds to wait for an answer")
     parser.add_argument("--out", type=Path, default=Path("serving.jsonl"), help="file to append to (%(default)s)")
     parser.add_argument("--ceiling", type=Path, help="lines of `engine_ceiling`, for the ratio")
