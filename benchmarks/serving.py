@@ -194,8 +194,7 @@ def _flush_cache(args: argparse.Namespace) -> None:
         return  # the warm-up will say why
     if not flushed:
         print(
-            "the server did not flush its prefix cache, which takes its --admin-api-key: it may know scripts of earlier "
-            "runs",
+            "the server did not flush its prefix cache, which takes its --admin-api-key; it may know earlier scripts",
             file=sys.stderr,
         )
 

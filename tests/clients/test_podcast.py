@@ -14,13 +14,13 @@ from typing import Any
 
 import pypdf
 import pytest
-import soundfile
 from fake_endpoints import serving
 from fake_manager import STOP, event, frames_of
 from fake_speech_server import FakeServer, fake_speech_server
 from hypothesis import given
 from hypothesis import strategies as st
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+from sound_files import tone_file
 from typer.testing import CliRunner, Result
 
 from sglang_moss.clients import podcast_source
@@ -120,11 +120,9 @@ def asked(llm: FakeServer) -> tuple[str, str]:
 def test_a_source_is_spoken_in_stored_voices(llm: FakeServer, tmp_path: Path):
     source, out, script = tmp_path / "foxes.md", tmp_path / "out.mp3", tmp_path / "script.txt"
     source.write_text("# Foxes\n\nFoxes are clever.", encoding="utf-8")
-    clip = io.BytesIO()
-    soundfile.write(clip, frames_of(500, 20), 24_000, format="WAV")
     with serving(lambda _request: [event(frames_of(100), STOP)], tmp_path) as (client, manager):
         form = {"name": "alice", "text": "Eins."}
-        client.post("/v1/audio/voices", data=form, files={"audio": clip.getvalue()}).raise_for_status()
+        client.post("/v1/audio/voices", data=form, files={"audio": tone_file(1.6)}).raise_for_status()
         args = ["-o", str(out), "--voice", "S1=alice", "--url", str(client.base_url), "--save-script", str(script)]
         result = podcast(llm, str(source), *args)
     assert (result.exit_code, result.stdout[:15]) == (0, "0.24 s of audio")

@@ -184,12 +184,12 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "token ids": ({"input_ids": [5, 6, 7]}, "input_ids"),
     "an image": ({"text": "[S1] Hi.", "image_data": ["AAAA"]}, "image_data"),
     "logprobs": ({"text": "[S1] Hi.", "return_logprob": True}, "return_logprob"),
-    "a short request id": ({"text": "[S1] Hi.", "rid": "a"}, "rid"),
+    "an empty request id": ({"text": "[S1] Hi.", "rid": ""}, "rid"),
     "batch of other length": ({"text": ["[S1] a", "[S1] b"], "audio_data": [[]]}, "audio_data"),
     "a list as cache salt": ({"text": "[S1] Hi.", "extra_key": ["a"]}, "extra_key"),
     "a LoRA": ({"text": "[S1] Hi.", "lora_id": ["a"]}, "lora_id"),
     "half a character": ({"text": "[S1] Hi \ud800"}, "text"),
-    "half a character as id": ({"text": "[S1] Hi.", "rid": "x" * 20 + "\ud800"}, "rid"),
+    "half a character as id": ({"text": "[S1] Hi.", "rid": "x" * 20 + "\ud800"}, "valid JSON"),
     "a book": ({"text": "[S1] " + "a" * 400_000}, "characters"),
     "too many samples": ({"text": "[S1] Hi.", "sampling_params": {"n": 1000}}, "n "),
 }
@@ -210,13 +210,13 @@ def test_the_api_key_is_asked_for(server: LocalServer):
 
 def test_weights_cannot_be_swapped_under_a_running_codec(client: httpx.Client):
     answer = client.post("/update_weights_from_disk", json={"model_path": "/nowhere"})
-    assert answer.status_code == 400
+    assert answer.status_code == 404
     assert ask(client, {"text": "[S1] Hello.", "sampling_params": fixed(3)})["meta_info"]["audio_frames"] == 3
 
 
 def test_the_completions_endpoint_points_to_generate(client: httpx.Client):
     answer = client.post("/v1/completions", json={"model": "default", "prompt": "[S1] Hi."})
-    assert answer.status_code == 400
+    assert answer.status_code == 404
     assert "/generate" in answer.text
 
 
