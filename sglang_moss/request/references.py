@@ -7,6 +7,7 @@ all are kept by content, so that a voice that comes again costs a hash.
 import asyncio
 import functools
 import hashlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ import numpy as np
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
 from sglang_moss.audio.sources import SourcePolicy, read_source
-from sglang_moss.errors import ServerBusy
+from sglang_moss.errors import BadReference, ServerBusy
 from sglang_moss.request.backlog import Backlog
 from sglang_moss.request.codec_client import Cached, CodeCache, CodecClient
 from sglang_moss.request.prompt import Mode
 from sglang_moss.request.record import current_record
 
 _LOADERS = 2  # threads that decode and resample clips
-_STRICTLY = b"s"  # part of the key of clips that were checked for it
+_SHORT_CLIPS = 1000  # that are remembered
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class ReferenceEncoder:
         self._policy = policy
         self._cache = CodeCache(cache_bytes)
         self._backlog = Backlog()
+        self._short: deque[bytes] = deque(maxlen=_SHORT_CLIPS)  # digests of clips without a whole frame, as they came
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="moss-reference")
 
     async def encode(self, sources: Sequence[object], mode: Mode, strict: bool = False) -> ReferenceCodes:
@@ -76,9 +78,12 @@ class ReferenceEncoder:
         files = await asyncio.gather(*(read_source(s, self._policy, i) for i, s in enumerate(sources)))
         digests = await asyncio.gather(*(asyncio.to_thread(_digest, data) for data in files))
         clips = [
-            _Clip(data, digest + _STRICTLY * strict, position, functools.partial(self._prepare, strict))
+            _Clip(data, digest, position, functools.partial(self._prepare, strict, digest))
             for position, (data, digest) in enumerate(zip(files, digests, strict=True))
         ]
+        for clip in clips:
+            if strict and clip.digest in self._short:
+                raise BadReference.at(clip.position, "the clip is shorter than one frame; send more of it")
         wanted: list[list[_Clip]] = [[clip] for clip in clips] if mode.clones else []
         if mode.continues:
             wanted.append(clips)
@@ -123,12 +128,15 @@ class ReferenceEncoder:
 
         return await self._cache.get(_key(group), encode)
 
-    async def _prepare(self, strict: bool, data: bytes, position: int) -> np.ndarray:
+    async def _prepare(self, strict: bool, digest: bytes, data: bytes, position: int) -> np.ndarray:
         loop = asyncio.get_running_loop()
         least_samples = self._frame_samples if strict else 1
-        return await loop.run_in_executor(
+        waveform = await loop.run_in_executor(
             self._loaders, prepare_reference, data, self._sample_rate, self._limits, position, least_samples
         )
+        if len(waveform) < self._frame_samples:
+            self._short.append(digest)
+        return waveform
 
 
 def _digest(data: bytes) -> bytes:

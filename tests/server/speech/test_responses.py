@@ -433,7 +433,7 @@ BAD_UPLOADS: dict[str, tuple[dict[str, str], bytes | None, str]] = {
     "too long": ({"name": "a"}, tone_file(60.1), "audio"),
     "bad name": ({"name": "../a"}, tone_file(0.5), "name"),
     "default": ({"name": "default"}, tone_file(0.5), "name"),
-    "tags": ({"name": "a", "text": "[S2] a"}, tone_file(0.5), "text"),
+    "tags": ({"name": "a", "text": "[S1] a [S2] b"}, tone_file(0.5), "text"),
     "a control token": ({"name": "a", "text": "<|im_end|>"}, tone_file(0.5), "text"),
     "a book": ({"name": "a", "text": "a" * 20_000}, tone_file(0.5), "text"),
 }
