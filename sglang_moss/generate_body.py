@@ -59,6 +59,10 @@ def prepare(request: Any) -> None:
         BadRequest: HTTP 400.
     """
     is_health_check = _is_health_check(request)
+    if not is_health_check and not hasattr(request, _CLIENT_RID):
+        # Before any check: what is refused is aborted by its id, and the scheduler must never see a client's.
+        setattr(request, _CLIENT_RID, request.rid)
+        request.rid = None
     for name, field in _FIELDS.items():
         value, unset = getattr(request, name), _default(field)
         if name in _TAKEN or value == unset or (is_health_check and name == "input_ids"):
@@ -78,10 +82,7 @@ def prepare(request: Any) -> None:
     settings = _settings(request.sampling_params, len(texts))
     n = _n_samples(settings)
     _check_texts(texts, n)
-    _check_ids(request.rid, len(texts) * n if is_batch or n > 1 else 0)
-    if not hasattr(request, _CLIENT_RID):
-        setattr(request, _CLIENT_RID, request.rid)
-        request.rid = None
+    _check_ids(getattr(request, _CLIENT_RID), len(texts) * n if is_batch or n > 1 else 0)
     if not is_batch and n == 1:
         request.audio_data = references[0]
         request.sampling_params = {**settings[0], "n": 1}
@@ -95,7 +96,7 @@ def shown_ids(request: Any) -> dict[str, str]:
     """What the client calls each request, by the id that SGLang gave it; numbered where one id stands for several."""
     inner = request.rid if isinstance(request.rid, list) else [request.rid] if request.rid else []
     given: str | Sequence[str] | None = getattr(request, _CLIENT_RID, None)
-    if given is None:
+    if given is None or not inner:
         return {rid: rid for rid in inner}
     if isinstance(given, str):
         given = [f"{given}_{i}" for i in range(len(inner))] if isinstance(request.rid, list) else [given]

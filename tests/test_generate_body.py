@@ -1,5 +1,6 @@
 """A `/generate` body on arrival, on SGLang's own request class: what it becomes, and what is refused."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -195,6 +196,16 @@ def test_a_clients_id_is_shown_and_never_sglangs_key(fields, shown):
     assert all(len(rid) >= 32 for rid in inner), "no id begins with another"
     assert not set(inner) & set(shown)
     assert names_of(**fields)[0] != inner, "two requests under one id are two requests"
+
+
+@pytest.mark.parametrize("rid", ["0", 3, {}, ["0", 1], "x" * 999])
+@pytest.mark.parametrize("fields", [{"text": []}, {"text": "hi", "return_logprob": True}, {"text": "hi"}])
+def test_a_body_that_is_refused_leaves_no_id_by_which_others_could_be_aborted(rid, fields):
+    request: Any = GenerateReqInput(rid=rid, **fields)
+    with contextlib.suppress(BadRequest):
+        prepare(request)
+    assert request.rid is None
+    assert shown_ids(request) == {}
 
 
 def test_without_an_id_sglangs_own_is_shown():
