@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from waiting import wait_until_idle
+from waiting import n_running, wait_until_idle
 from warm_start import warm_server
 
 from sglang_moss.benchmarks.closed_doors import knock_at_all
@@ -87,7 +87,7 @@ def test_an_administrator_aborts_and_a_whole_answer_that_was_aborted_is_a_failur
     endless = {**SHORT, "max_new_tokens": 20_000}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(generate, http, sampling_params=endless)
-        while not any(load["num_reqs"] for load in http.get("/v1/loads").json()["loads"]):
+        while not n_running(http):
             assert not running.done(), running.result().text
         assert http.post("/abort_request", json={"abort_all": True}).status_code == 401
         admin = {"Authorization": "Bearer administrator"}
