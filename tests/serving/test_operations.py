@@ -165,6 +165,7 @@ def test_metrics_and_log_tell_what_was_spoken(client: httpx.Client, server: Loca
     assert grown["moss_ttsd:reference_cache_misses_total"] >= 1
     assert grown["moss_ttsd:reference_cache_hits_total"] >= 1
     assert after["moss_ttsd:codec_slots"] == 2
+    wait_for(lambda: log_lines(server)[-1]["id"] == "request-3")  # a line is written once its answer has left
     *_, line = log_lines(server)
     assert (line["outcome"], line["audio_seconds"], line["finish_reason"]) == ("ok", 0.8, "length")
 
