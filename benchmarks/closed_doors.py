@@ -43,7 +43,8 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
     """
     from sglang.srt.entrypoints.http_server import app
 
-    routes = [(route.path, route.methods) for route in app.routes if getattr(route, "methods", None)]
+    found: Any = app.routes  # of several kinds
+    routes = [(route.path, route.methods) for route in found if getattr(route, "methods", None)]
     statuses = Counter[str]()
     async with client(url, api_key) as server:
 
@@ -82,7 +83,7 @@ async def _no_numbers(server: httpx.AsyncClient) -> set[str]:
 
 def knock_at_all(url: str, api_key: str | None) -> dict[str, Any]:
     """`knock` by what the server's own document lists as served to clients."""
-    from sglang_moss.server.gate.paths import ROUTES, Caller
+    from ..server.gate.paths import ROUTES, Caller
 
     ours = {route.path for route in ROUTES if route.caller is not Caller.ADMINISTRATOR}
     return asyncio.run(knock(url, api_key, ours | {"/v1/models/{model:path}", "/"}))
