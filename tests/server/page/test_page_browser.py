@@ -341,7 +341,7 @@ def test_voices_are_stored_chosen_heard_and_deleted(page: Page, manager: FakeMan
     )
     expect(page.get_by_label("The clip", exact=True)).to_be_visible()
     page.get_by_role("button", name="Store the voice").click()
-    expect(page.get_by_role("alert")).to_contain_text("name: 1 to 64 ASCII letters")
+    expect(page.get_by_role("alert")).to_contain_text("name: 1 to 64 letters of any script")
     expect(page.get_by_label("Name")).to_be_focused()
     page.get_by_label("Name").fill("alice")
     page.get_by_label("What is said in it").fill("I am Alice.")
