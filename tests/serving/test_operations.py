@@ -167,7 +167,7 @@ def test_metrics_and_log_tell_what_was_spoken(client: httpx.Client, server: Loca
     assert after["moss_ttsd:codec_slots"] == 2
     wait_for(lambda: log_lines(server)[-1]["id"] == "request-3")  # a line is written once its answer has left
     *_, line = log_lines(server)
-    assert (line["outcome"], line["audio_seconds"], line["finish_reason"]) == ("ok", 0.8, "length")
+    assert (line["outcome"], line["audio_seconds"], line["finish_reason"]) == ("ok", 0.8, "stop")
 
 
 @pytest.mark.server
@@ -255,7 +255,7 @@ def test_sigterm_lets_a_running_request_finish(fused_path: Path, tmp_path: Path)
         *_, last, done = [line for line in lines if line]
         assert done == "data: [DONE]"
         meta = json.loads(last.removeprefix("data: "))["meta_info"]
-        assert (meta["finish_reason"]["type"], meta["audio_frames"]) == ("length", 120)
+        assert (meta["finish_reason"]["type"], meta["audio_frames"]) == ("stop", 120)
         assert exit_code_of(pid_of(server)) == 0
 
 
