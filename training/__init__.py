@@ -1,0 +1,1 @@
+"""Fine-tuning: from recordings to a checkpoint that `sglang_moss.fuse` takes."""

@@ -1,0 +1,1 @@
+"""From JSONL and audio files to a dataset of codes on disk."""
