@@ -49,7 +49,7 @@ async def _generate_request(
 
 def _extend_image_inputs(_result: None, req: Any, multimodal_inputs: Any) -> None:
     if _served_here():
-        from sglang_moss.request.speech import attach_progress
+        from sglang_moss.multimodal_item import attach_progress
 
         attach_progress(multimodal_inputs, req)
 

@@ -10,6 +10,8 @@ import pytest
 from sglang_moss import TESTED_SGLANG, hooking, warmup
 from sglang_moss.hooks import HOOKS
 
+pytestmark = pytest.mark.wide
+
 ALL_RUN = {hook.target: 1 for hook in HOOKS}
 
 

@@ -25,6 +25,8 @@ from waiting import wait_for
 from sglang_moss.errors import BadReference, BadText, MossError
 from sglang_moss.server.speech.responses import events_of
 
+pytestmark = pytest.mark.wide
+
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
 
