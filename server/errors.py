@@ -20,6 +20,7 @@ from starlette.types import Scope
 from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, PromptTooLong
 
 from .gate.paths import path_of
+from .json_body import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -214,6 +215,16 @@ def _path(problem: Any) -> str:
     return ".".join(str(step)[:64] for step in problem["loc"] if step != "body" and not _TYPE.fullmatch(str(step)))
 
 
+class _JSONRequest(Request):
+    """A request whose JSON is read as `/generate` reads it."""
+
+    async def json(self) -> Any:
+        try:
+            return await read_json(await self.body())
+        except BadRequest as error:  # of anything else FastAPI makes a sentence of its own
+            raise HTTPException(error.status, str(error)) from None
+
+
 class SpeechRoute(APIRoute):
     """A route whose errors are OpenAI's."""
 
@@ -222,7 +233,7 @@ class SpeechRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
-                return await handler(request)
+                return await handler(_JSONRequest(request.scope, request.receive))
             except Exception as error:
                 status = error_status(error)
                 if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

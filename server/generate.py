@@ -6,7 +6,6 @@ the server. `generate_body.parse` takes what is understood; the request then goe
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -14,6 +13,7 @@ from sglang_moss.errors import BadRequest
 from sglang_moss.generate_body import parse
 
 from .errors import error_for
+from .json_body import read_json
 
 _PATH = "/generate"
 _TEXT = {"type": "string", "description": "`[S1] ... [S2] ...`, with directives in front"}
@@ -56,22 +56,9 @@ def generate_router() -> APIRouter:
         from sglang.srt.entrypoints.http_server import serve_generate_request
 
         try:
-            body = parse(await _json_of(request))
+            body = parse(await read_json(await request.body()))
         except BadRequest as error:
             return JSONResponse(error_for(request.scope, error), error.status)
         return await serve_generate_request(body, request)
 
     return router
-
-
-async def _json_of(request: Request) -> Any:
-    """
-    Raises:
-        BadRequest: the body is no JSON.
-    """
-    try:
-        return orjson.loads(await request.body())
-    except orjson.JSONDecodeError:
-        raise BadRequest(
-            "the body is no valid JSON: expected an object with `text`, numbers within 64 bits and no NaN"
-        ) from None

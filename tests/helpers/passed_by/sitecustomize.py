@@ -1,7 +1,7 @@
 """SGLang in which one function is there as ever and is no longer called: a release that goes round a hook.
 
-On PYTHONPATH, with PASSED_BY=MODULE:OWNER.NAME or MODULE:NAME: every caller in SGLang calls a second name instead, which
-is bound to the function before anybody can hook the first.
+On PYTHONPATH, with PASSED_BY=MODULE:OWNER.NAME or MODULE:NAME: every caller in SGLang calls a second name instead,
+which is bound to the function before anybody can hook the first.
 """
 
 import os
