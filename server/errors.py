@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, PromptTooLong
+from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, PromptTooLong, ServerBusy
 
 from .gate.paths import path_of
 from .json_body import read_json
@@ -163,6 +163,8 @@ def _parts_of(error: Exception) -> tuple[int, str, str | None, str | None]:
             return error.http_status, str(error), None, None
         case Refused():
             return error.status, str(error), None, error.code
+        case ServerBusy():
+            return error.status, str(error), None, "server_busy"
         case MossError():
             return error.status, str(error), _field_of(error), None
         case RequestValidationError():
@@ -236,7 +238,7 @@ class SpeechRoute(APIRoute):
                 return await handler(_JSONRequest(request.scope, request.receive))
             except Exception as error:
                 status = error_status(error)
-                if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, ServerBusy):
                     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
                 return JSONResponse(error_body(error), status)
 
