@@ -28,6 +28,7 @@ class Hook:
     why: str  # what breaks without it
     remove_when: str  # the upstream change that makes it dead code
     process: str  # where a warm-up request makes it run
+    at_start: bool = False  # it runs before any request does
 
 
 @dataclass(frozen=True)

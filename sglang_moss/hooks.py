@@ -104,6 +104,7 @@ HOOKS = (
         why="an idle process of 1 GB that lengthens the start",
         remove_when="the detokenizer can be switched off by an argument",
         process=HTTP,
+        at_start=True,
     ),
     Hook(
         f"{_SRT}.entrypoints.http_server._setup_and_run_http_server",
@@ -112,6 +113,7 @@ HOOKS = (
         why="the speech endpoint and the voices would need a port, a key and a process of their own",
         remove_when="plugins can add routes to the server",
         process=HTTP,
+        at_start=True,
     ),
     Hook(
         f"{_SRT}.managers.io_struct.GenerateReqInput.contains_mm_input",
@@ -155,6 +157,7 @@ HOOKS = (
         why="finished requests must wait for their audio, and leave past the detokenizer",
         remove_when="the output streamer's class can be registered",
         process=SCHEDULER,
+        at_start=True,
     ),
     Hook(
         f"{_SRT}.managers.scheduler.Scheduler.process_input_requests",
@@ -163,6 +166,7 @@ HOOKS = (
         why="audio that has become whole leaves between steps, and while no step runs",
         remove_when="the scheduler's loop has a place for plugins",
         process=SCHEDULER,
+        at_start=True,
     ),
     Hook(
         f"{_SRT}.managers.scheduler.Scheduler.abort_request",

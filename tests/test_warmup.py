@@ -59,7 +59,13 @@ def speak(manager: Manager) -> None:
 
 
 def test_a_server_that_speaks_and_runs_every_hook_starts(scheduler_runs):
-    scheduler_runs[:0] = [{}, {}]  # the end of a request comes to the scheduler after its answer has left
+    at_start = {hook.target: 1 for hook in HOOKS if hook.at_start}
+    scheduler_runs[:0] = [
+        {},
+        at_start,
+        at_start,
+        at_start,
+    ]  # the end of a request comes to the scheduler after its answer has left
     manager = Manager(8)
     speak(manager)
     [abort] = manager.dispatched
@@ -82,4 +88,30 @@ def test_a_hook_that_sglang_passes_by_stops_the_start_and_is_named(scheduler_run
     else:
         monkeypatch.setattr(hooking, "runs", lambda: runs)
     with pytest.raises(RuntimeError, match=rf"no longer calls {hook.target}; tested with {TESTED_SGLANG}"):
+        speak(Manager(8))
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.body.__name__)
+def test_what_a_hook_breaks_that_has_not_run_is_told_by_the_hook(scheduler_runs, monkeypatch, hook):
+    runs = {target: n for target, n in ALL_RUN.items() if target != hook.target}
+    if hook.process == hooking.SCHEDULER:
+        scheduler_runs[:] = [runs]
+    else:
+        monkeypatch.setattr(hooking, "runs", lambda: runs)
+    with pytest.raises(RuntimeError, match=rf"no longer calls {hook.target}"):
+        speak(Manager(None))
+
+
+def test_a_codec_that_does_not_answer_stops_the_start(monkeypatch):
+    class Codec:
+        def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+            pass
+
+        async def hook_runs(self) -> dict[str, int]:
+            return await asyncio.Event().wait()
+
+    monkeypatch.setattr(warmup, "CodecClient", Codec)
+    monkeypatch.setattr(hooking, "runs", lambda: ALL_RUN)
+    monkeypatch.setattr(warmup, "_HOOKS_SECONDS", 0.2)
+    with pytest.raises(RuntimeError, match=r"no longer calls .*get_output_streamer_class"):
         speak(Manager(8))
