@@ -83,6 +83,11 @@ def unused(hooks: Iterable[Hook], runs_by_process: Mapping[str, Mapping[str, int
     return [hook.target for hook in hooks if not runs_by_process[hook.process].get(hook.target)]
 
 
+def passed_by(*targets: str) -> str:
+    """The sentence for hooks that SGLang goes round."""
+    return f"sglang_moss: SGLang no longer calls {', '.join(targets)}; tested with {TESTED_SGLANG}"
+
+
 def missing_fields(table: Iterable[PrivateFields], instances: Mapping[str, Any]) -> list[str]:
     """What of `table` the `instances`, by their owner's name in it, do not have: "owner.name" each."""
 

@@ -11,9 +11,11 @@ from typing import Any
 from sglang.srt.plugins.hook_registry import HookType
 
 from sglang_moss import generate_body
-from sglang_moss.hooking import HTTP, SCHEDULER, Hook, PrivateFields
+from sglang_moss.hooking import HTTP, SCHEDULER, Hook, PrivateFields, passed_by
 from sglang_moss.request.record import current_record
 from sglang_moss.server_args import serves_speech
+
+_SRT = "sglang.srt"
 
 
 def _no_detokenizer(original: Callable[..., Any], cls: type, server_args: Any, *args: Any, **kwargs: Any) -> Any:
@@ -64,12 +66,24 @@ def _get_output_streamer_class(result: type, scheduler: Any) -> Any:
 
 def _process_input_requests(_result: None, scheduler: Any, *_args: Any) -> None:
     if serves_speech(scheduler.server_args):
-        scheduler.output_streamer.tick()
+        _streamer_of(scheduler).tick()
 
 
 def _abort_request(_result: None, scheduler: Any, request: Any) -> None:
     if serves_speech(scheduler.server_args):
-        scheduler.output_streamer.abort(request.rid, request.abort_all)
+        _streamer_of(scheduler).abort(request.rid, request.abort_all)
+
+
+def _streamer_of(scheduler: Any) -> Any:
+    """Our output streamer.
+
+    Raises:
+        RuntimeError: SGLang has made one without asking for its class; the process ends, before any request.
+    """
+    streamer = scheduler.output_streamer
+    if not hasattr(streamer, "tick"):
+        raise RuntimeError(passed_by(f"{_SRT}.managers.scheduler.Scheduler.get_output_streamer_class"))
+    return streamer
 
 
 def _free_slot(_pool: Any, req: Any) -> None:
@@ -95,7 +109,6 @@ def _served_here() -> bool:
     return serves_speech(get_server_args())
 
 
-_SRT = "sglang.srt"
 HOOKS = (
     Hook(
         f"{_SRT}.entrypoints.engine.Engine._launch_detokenizer_subprocesses",

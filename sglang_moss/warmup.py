@@ -4,10 +4,11 @@ It also proves that SGLang still calls every hook: one that is passed by would d
 """
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from sglang_moss import TESTED_SGLANG, hooking
+from sglang_moss import hooking
 from sglang_moss.errors import MossError
 from sglang_moss.hooks import HOOKS
 from sglang_moss.request.codec_client import CodecClient
@@ -26,8 +27,10 @@ async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
     Raises:
         RuntimeError: the answer holds no audio, or a hook has not run; the server must not start.
     """
+    from sglang.srt.entrypoints.http_server import serve_generate_request
     from sglang.srt.managers.io_struct import AbortReq, GenerateReqInput
 
+    nobody: Any = None  # no HTTP request
     request = GenerateReqInput(
         text=_TEXT, sampling_params={"max_new_tokens": _FRAMES, "ignore_eos": True, "sampling_seed": 0}
     )
@@ -35,8 +38,8 @@ async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
     await check_hooks(codec, [hook for hook in HOOKS if hook.at_start])  # without one of these no answer may ever come
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            answer = await anext(tokenizer_manager.generate_request(request))
-        n_frames = answer["meta_info"].get("audio_frames")
+            answer = await serve_generate_request(request, nobody)  # as `/generate` does it
+        n_frames = json.loads(bytes(answer.body)).get("meta_info", {}).get("audio_frames")
         if n_frames != _FRAMES:
             raise RuntimeError(f"the warm-up request gave {n_frames} frames of audio, expected {_FRAMES}")
     finally:  # what a hook that has not run breaks is told by the hook
@@ -61,6 +64,4 @@ async def check_hooks(codec: CodecClient, hooks: Sequence[hooking.Hook]) -> None
                     return
                 await asyncio.sleep(_POLL_SECONDS)
     except (TimeoutError, MossError) as error:
-        raise RuntimeError(
-            f"sglang_moss: SGLang no longer calls {', '.join(unused)}; tested with {TESTED_SGLANG}"
-        ) from error
+        raise RuntimeError(hooking.passed_by(*unused)) from error

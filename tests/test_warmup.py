@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sglang.srt.entrypoints import http_server
 
 from sglang_moss import TESTED_SGLANG, hooking, warmup
 from sglang_moss.hooks import HOOKS
@@ -25,7 +26,7 @@ class Manager:
         self.dispatched: list[Any] = []
         self.is_frozen = False
 
-    async def generate_request(self, request: Any) -> AsyncIterator[dict[str, Any]]:
+    async def generate_request(self, request: Any, _http_request: None) -> AsyncIterator[dict[str, Any]]:
         assert request.sampling_params["max_new_tokens"] == 8
         yield {"meta_info": {"audio_frames": self.n_frames}}
 
@@ -55,6 +56,8 @@ def scheduler_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
 
 
 def speak(manager: Manager) -> None:
+    state: Any = SimpleNamespace(tokenizer_manager=manager)
+    http_server.set_global_state(state)
     asyncio.run(warmup.speak_once("null", manager))
 
 
