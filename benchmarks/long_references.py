@@ -39,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--senders", type=int, default=2, help="clients that send references (%(default)s)")
     ours, others = parser.parse_known_args(argv)
     args = serving.parser(None).parse_args([*others, "--stream"])
-    lines = record(args.out, _cases(args, ours.senders), _row)
+    try:
+        lines = record(args.out, _cases(args, ours.senders), _row)
+    except (ClientError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 1 if any(line["n_failed"] or line["references_failed"] for line in lines) else 0
 
 
