@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ..clients import ClientError, MossClient, Reference
+from ..clients import ClientError, MossClient, Reference, UnusableAnswer
 from . import serving
 from .exiting import exit_on_sigterm
 from .load_statistics import percentiles
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--senders", type=int, default=2, help="clients that send references (%(default)s)")
     ours, others = parser.parse_known_args(argv)
     args = serving.parser(None).parse_args([*others, "--stream"])
+    if len(args.concurrency) != 1 or args.rate:
+        parser.error("one --concurrency, and no --rate: what is sent beside it belongs to one case")
     try:
         lines = record(args.out, _cases(args, ours.senders), _row)
     except (ClientError, OSError) as error:
@@ -61,12 +63,12 @@ def _cases(args: argparse.Namespace, n_senders: int) -> Iterator[dict[str, Any]]
     ]
     for sender in senders:
         sender.start()
-    found.get()  # one has been answered: all of it has begun
+    answers = [found.get(timeout=_JOIN_SECONDS)]  # one has come to its end: all of it has begun
     lines = list(serving.cases(args))
     ending.set()
     for sender in senders:
         sender.join(_JOIN_SECONDS)
-    answers = [found.get() for _ in range(found.qsize())]
+    answers += [found.get() for _ in range(found.qsize())]
     waits = [wait for wait in answers if wait is not None]
     for line in lines:
         told = {"reference_requests": len(answers), "references_failed": len(answers) - len(waits)}
@@ -84,7 +86,8 @@ def _send(url: str, api_key: str | None, sender: int, ending: Event, found: Any)
             began = time.perf_counter()
             try:
                 chunks = client.stream("[S1] One, two.", clips, max_seconds=_SECONDS, exact_length=True)
-                next(chunks)
+                if next(chunks, None) is None:
+                    raise UnusableAnswer("a stream without a chunk")
                 found.put(1e3 * (time.perf_counter() - began))
                 for _ in chunks:
                     pass

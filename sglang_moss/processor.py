@@ -30,7 +30,7 @@ _WRITERS = 2  # threads that read long scripts and write long prompts
 # What is shorter takes a few milliseconds. In a thread it would take longer, since threads pass Python's lock to and
 # fro, and of requests that come together the first would wait for all.
 _SHORT_CHARS = 4_000
-_SHORT_FRAMES = 4_000
+_SHORT_FRAMES = 1_000
 
 _T = TypeVar("_T")
 
@@ -110,6 +110,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
     async def _run(self, is_short: bool, work: Callable[..., _T], *operands: Any) -> _T:
         """Do what takes long for a long text where it stops no stream."""
         if is_short:
+            await asyncio.sleep(0)  # between those of a batch
             return work(*operands)
         return await asyncio.get_running_loop().run_in_executor(self._writers, work, *operands)
 

@@ -26,7 +26,7 @@ class Manager:
         self.dispatched: list[Any] = []
         self.is_frozen = False
 
-    async def generate_request(self, request: Any, _http_request: None) -> AsyncIterator[dict[str, Any]]:
+    async def generate_request(self, request: Any, _http_request: Any) -> AsyncIterator[dict[str, Any]]:
         assert request.sampling_params["max_new_tokens"] == 8
         yield {"meta_info": {"audio_frames": self.n_frames}}
 
@@ -57,7 +57,15 @@ def scheduler_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
 
 def speak(manager: Manager) -> None:
     state: Any = SimpleNamespace(tokenizer_manager=manager)
+    before = http_server._global_state
     http_server.set_global_state(state)
+    try:
+        _speak_once(manager)
+    finally:
+        http_server._global_state = before
+
+
+def _speak_once(manager: Manager) -> None:
     asyncio.run(warmup.speak_once("null", manager))
 
 
@@ -79,7 +87,9 @@ def test_a_server_that_speaks_and_runs_every_hook_starts(scheduler_runs):
 @pytest.mark.parametrize("n_frames", [None, 0, 7])
 @pytest.mark.usefixtures("scheduler_runs")
 def test_a_server_without_audio_does_not_start(n_frames):
-    with pytest.raises(RuntimeError, match=f"gave {n_frames} frames of audio, expected 8"):
+    with pytest.raises(
+        RuntimeError, match=f"the warm-up request failed: it gave {n_frames} frames of audio, expected 8"
+    ):
         speak(Manager(n_frames))
 
 
@@ -90,7 +100,7 @@ def test_a_hook_that_sglang_passes_by_stops_the_start_and_is_named(scheduler_run
         scheduler_runs[:] = [runs]
     else:
         monkeypatch.setattr(hooking, "runs", lambda: runs)
-    with pytest.raises(RuntimeError, match=rf"no longer calls {hook.target}; tested with {TESTED_SGLANG}"):
+    with pytest.raises(RuntimeError, match=rf"has not called {hook.target}; tested with {TESTED_SGLANG}"):
         speak(Manager(8))
 
 
@@ -101,7 +111,7 @@ def test_what_a_hook_breaks_that_has_not_run_is_told_by_the_hook(scheduler_runs,
         scheduler_runs[:] = [runs]
     else:
         monkeypatch.setattr(hooking, "runs", lambda: runs)
-    with pytest.raises(RuntimeError, match=rf"no longer calls {hook.target}"):
+    with pytest.raises(RuntimeError, match=rf"has not called {hook.target}"):
         speak(Manager(None))
 
 
@@ -116,5 +126,21 @@ def test_a_codec_that_does_not_answer_stops_the_start(monkeypatch):
     monkeypatch.setattr(warmup, "CodecClient", Codec)
     monkeypatch.setattr(hooking, "runs", lambda: ALL_RUN)
     monkeypatch.setattr(warmup, "_HOOKS_SECONDS", 0.2)
-    with pytest.raises(RuntimeError, match=r"no longer calls .*get_output_streamer_class"):
+    with pytest.raises(RuntimeError, match=r"the codec's thread has not answered"):
         speak(Manager(8))
+
+
+@pytest.mark.usefixtures("scheduler_runs")
+def test_what_sglang_says_of_a_request_that_fails_is_told():
+    class Failing(Manager):
+        async def generate_request(self, request: Any, _http_request: Any) -> AsyncIterator[dict[str, Any]]:
+            yield await self.refuse(request)
+
+        async def refuse(self, _request: Any) -> dict[str, Any]:
+            raise ValueError("no room for it")
+
+    with pytest.raises(
+        RuntimeError, match=r"the warm-up request failed: it was answered by 400: .*no room for it"
+    ) as e:
+        speak(Failing(8))
+    assert "has not called" not in str(e.value)
