@@ -20,7 +20,10 @@ _MAX_QUOTES = 200_000
 _MAX_BACKSLASHES = 64
 _MAX_VALUES = 400_000
 _MAX_REST_BYTES = 1 << 24  # of everything but long strings
-_NO_JSON = "the body is no valid JSON: expected an object, whole characters, numbers within 64 bits and no NaN"
+_NO_JSON = (
+    "the body is no valid JSON: expected an object with `text` or `input`, whole characters, numbers within 64 bits "
+    "and no NaN"
+)
 
 
 async def read_json(body: bytes) -> Any:
