@@ -8,7 +8,6 @@ those of `serving`, except that all of it streams.
 """
 
 import argparse
-import io
 import itertools
 import multiprocessing
 import sys
@@ -18,14 +17,13 @@ from multiprocessing.synchronize import Event
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from ..clients import ClientError, MossClient, Reference, UnusableAnswer
 from . import serving
 from .exiting import exit_on_sigterm
 from .load_statistics import percentiles
 from .record import record
-from .synthetic_voice import RATE, synthetic_speech
+from .synthetic_voice import RATE, synthetic_speech, wav_of
 
 _CLIPS = 5
 _CLIP_SECONDS = 60
@@ -43,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("one --concurrency, and no --rate: what is sent beside it belongs to one case")
     try:
         lines = record(args.out, _cases(args, ours.senders), _row)
-    except (ClientError, OSError) as error:
+    except (ClientError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 1 if any(line["n_failed"] or line["references_failed"] for line in lines) else 0
@@ -82,7 +80,7 @@ def _send(url: str, api_key: str | None, sender: int, ending: Event, found: Any)
         for number in itertools.count():
             if ending.is_set():
                 return
-            clips = [Reference(_wav(np.roll(speech, 997 * (_CLIPS * number + i)))) for i in range(_CLIPS)]
+            clips = [Reference(wav_of(np.roll(speech, 997 * (_CLIPS * number + i)))) for i in range(_CLIPS)]
             began = time.perf_counter()
             try:
                 chunks = client.stream("[S1] One, two.", clips, max_seconds=_SECONDS, exact_length=True)
@@ -94,12 +92,6 @@ def _send(url: str, api_key: str | None, sender: int, ending: Event, found: Any)
             except ClientError as error:
                 print(f"a request with references failed: {error}", file=sys.stderr)
                 found.put(None)
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
-    return file.getvalue()
 
 
 def _row(line: dict[str, Any]) -> str:

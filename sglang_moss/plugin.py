@@ -38,9 +38,11 @@ def register() -> None:
 
 def _announce() -> None:
     print("sglang_moss: importing SGLang, which says nothing for half a minute", file=sys.stderr, flush=True)
-    warnings.filterwarnings("ignore", "Only CUDA|Triton is not supported", UserWarning)
-    quiet = "ignore:Only CUDA:UserWarning,ignore:Triton is not supported:UserWarning"
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), quiet)))
+    rules = [os.environ.get("PYTHONWARNINGS", "")]
+    for message in ("Only CUDA", "Triton is not supported"):
+        warnings.filterwarnings("ignore", message, UserWarning)
+        rules.append(f"ignore:{message}:UserWarning")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, rules))  # of the processes that this one starts
 
 
 def _register_with_sglang() -> None:

@@ -42,8 +42,8 @@ async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
         problem = f"no answer within {_ANSWER_SECONDS:g} s" if isinstance(error, TimeoutError) else str(error)
         with contextlib.suppress(TimeoutError, MossError):  # the cause may be a hook that has not run
             async with asyncio.timeout(_HOOKS_SECONDS):
-                unused = await _unused(codec, HOOKS)
-                problem = "; ".join([problem, *([hooking.passed_by(*unused)] if unused else [])])
+                if unused := await _unused(codec, HOOKS):
+                    problem += f"; {hooking.passed_by(*unused)}"
         raise RuntimeError(f"the warm-up request failed: {problem}") from error
     tokenizer_manager._dispatch_to_scheduler(AbortReq(rid=_NOBODY))
     await check_hooks(codec, HOOKS)
