@@ -1,0 +1,9 @@
+"""What preparing and reading data refuses."""
+
+
+class DataError(ValueError):
+    """A dataset, an input or an argument that cannot be used; the message says why, and what to do."""
+
+
+class BadRecord(DataError):  # noqa: N818 (named for what it is)
+    """One record that is left out; the others go on."""
