@@ -1,7 +1,9 @@
 """What preparing and reading data refuses."""
 
+from ..errors import TrainingError
 
-class DataError(ValueError):
+
+class DataError(TrainingError):
     """A dataset, an input or an argument that cannot be used; the message says why, and what to do."""
 
 
