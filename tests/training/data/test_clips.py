@@ -83,7 +83,7 @@ def test_blocks_are_resampled_as_a_whole_clip(rate, seed):
     expected = to_mono(samples[:, None], rate, RATE)
     assert got.dtype == np.float32
     assert len(got) == len(expected) == len(samples) * RATE // rate
-    assert np.abs(got - expected).max() < 3e-5  # kinks of the envelope reach the Nyquist frequency of 8 kHz
+    assert np.abs(got - expected).max() < 1e-4  # at the very ends
 
 
 @pytest.mark.parametrize("form", ["wav", "flac", "ogg", "mp3"])
