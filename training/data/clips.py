@@ -7,7 +7,6 @@ Stands alone, without torch or transformers: decoding processes import it.
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,52 +17,10 @@ from sglang_moss.errors import BadReference, LongReference
 
 from .errors import BadRecord
 from .long_clips import FULL_SCALE, write_waveform
+from .messages import ClipTask, DecodedClip
 
 LIMITS = ReferenceLimits()
 _READ_BYTES = 2**22
-
-
-@dataclass(frozen=True)
-class FileStamp:
-    """By which a file is known again without reading it."""
-
-    n_bytes: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> "FileStamp | None":
-        """None: there is no such file."""
-        try:
-            stat = path.stat()
-        except (OSError, ValueError):  # ValueError: a NUL in the name
-            return None
-        return cls(stat.st_size, stat.st_mtime_ns)
-
-
-@dataclass(frozen=True)
-class ClipTask:
-    """A clip to decode.
-
-    Attributes:
-        is_reference: as strict as the server with references; else any length up to `max_samples`.
-        max_samples: at the codec's rate.
-        waveform: the file to write.
-    """
-
-    path: Path
-    is_reference: bool
-    max_samples: int
-    waveform: Path
-
-
-@dataclass(frozen=True)
-class DecodedClip:
-    """A waveform on disk: mono float32 at the codec's rate, whole frames."""
-
-    waveform: Path
-    n_frames: int
-    sha256: bytes  # of the clip's file
-    clipped_share: float  # of the file's samples
 
 
 def decode_clip(task: ClipTask, sample_rate: int, frame_samples: int) -> DecodedClip:

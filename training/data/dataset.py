@@ -4,7 +4,8 @@ dataset = SpeechDataset("data/alice")
 dataset.n_frames[7], dataset.ids[7], dataset[7].codes
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
@@ -39,6 +40,7 @@ class SpeechDataset:
         info: of the whole; with several directories, counts are added up.
         n_frames: [N] int32, of each target.
         n_prompt_rows: [N] int32, of each prompt by the template of `info`.
+        n_speakers: [N] int32, who speak in each target; 0 without a text.
     """
 
     def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
@@ -57,6 +59,7 @@ class SpeechDataset:
         self._ends = np.cumsum([len(part.ids) for part in self._parts])
         self.n_frames = np.concatenate([part.numbers("n_frames") for part in self._parts])
         self.n_prompt_rows = np.concatenate([part.numbers("n_prompt_rows") for part in self._parts])
+        self.n_speakers = np.concatenate([part.numbers("n_speakers") for part in self._parts])
         self.ids = Ids(self._parts)
         if len(self._parts) > 1:
             _refuse_common_ids(self._parts)
@@ -68,6 +71,10 @@ class SpeechDataset:
         """Example i; its arrays are views of the files, and read-only."""
         part, row = self._place(i)
         return self._parts[part].example(row)
+
+    def count_languages(self) -> Counter[str]:
+        """Examples by their field `language`, "" for those without."""
+        return sum((part.count_languages() for part in self._parts), Counter())
 
     def __reduce__(self) -> tuple[type, tuple[list[Path]]]:
         return type(self), (self._paths,)
@@ -134,6 +141,12 @@ class _Directory:
             references=None if references is None else tuple(map(self._reference, references)),
         )
 
+    def count_languages(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for batch in self._examples.batches():
+            counts.update(value or "" for value in batch.column("language").to_pylist())
+        return counts
+
     def _reference(self, number: int) -> np.ndarray | None:
         if number == NO_REFERENCE:
             return None
@@ -162,9 +175,18 @@ class _Files:
 
     def row(self, file: int, row: int) -> tuple[pa.RecordBatch, int]:
         """The batch of a row, and the row's place in it."""
+        return self._file(file).get_batch(row // BATCH_ROWS), row % BATCH_ROWS
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All of them, in order."""
+        for file in map(self._file, range(len(self._paths))):
+            for i in range(file.num_record_batches):
+                yield file.get_batch(i)
+
+    def _file(self, file: int) -> pa.RecordBatchFileReader:
         if file not in self._open:
             self._open[file] = _open(self._paths[file])
-        return self._open[file].get_batch(row // BATCH_ROWS), row % BATCH_ROWS
+        return self._open[file]
 
 
 def _open(path: Path) -> pa.RecordBatchFileReader:

@@ -5,30 +5,13 @@ Run by `workers.Worker`. The first message is a `DecoderSettings`, each further 
 """
 
 import os
-from dataclasses import dataclass
 
-from .clips import ClipTask, decode_clip
+from .clips import decode_clip
 from .errors import BadRecord
+from .messages import ClipTask, DecoderSettings, Failure
 from .workers import parent
 
-# One core each: threads of libraries below would only fight with the other processes.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _NICENESS = 5  # whoever feeds the GPU comes first
-
-
-@dataclass(frozen=True)
-class DecoderSettings:
-    """What a decoding process knows of the codec."""
-
-    sample_rate: int  # Hz
-    frame_samples: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why going on would be in vain."""
-
-    sentence: str
 
 
 def main() -> None:
@@ -39,7 +22,7 @@ def main() -> None:
         while True:
             task: ClipTask = connection.recv()
             try:
-                answer = decode_clip(task, settings.sample_rate, settings.frame_samples)
+                answer = decode_clip(task, settings.sampling_rate, settings.frame_samples)
             except BadRecord as problem:
                 answer = str(problem)
             except MemoryError:
@@ -49,7 +32,3 @@ def main() -> None:
             connection.send(answer)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has gone
-
-
-if __name__ == "__main__":
-    main()

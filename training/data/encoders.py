@@ -12,14 +12,13 @@ frames that depends on the clip alone; on a CPU clips are encoded one by one.
 
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .decoding import Failure
+from .messages import EncodedClip, EncoderSettings, Failure, Ready
 from .workers import parent
 
 if TYPE_CHECKING:
@@ -27,49 +26,6 @@ if TYPE_CHECKING:
 
 SLOTS = 8  # with windows of 64 frames the most that a step takes
 _SHORTEST = 8  # frames; shorter windows are padded to it, as the runner pads them
-
-
-@dataclass(frozen=True)
-class EncoderSettings:
-    """Which codec, and where.
-
-    Attributes:
-        device: torch's name of it.
-    """
-
-    model_path: Path
-    codec_path: Path | None
-    device: str
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The codec is loaded."""
-
-    device_name: str
-
-
-@dataclass(frozen=True)
-class EncodeTask:
-    """A waveform to encode: mono float32 at the codec's rate."""
-
-    key: Hashable
-    waveform: Path
-    n_frames: int
-
-
-@dataclass(frozen=True)
-class EncodedClip:
-    """What became of a task.
-
-    Attributes:
-        codes: [T, n_vq] int16.
-        busy_s: how long the encoder has worked since it was ready; the rest of the time it waited.
-    """
-
-    key: Hashable
-    codes: np.ndarray
-    busy_s: float
 
 
 class SteadyRunner:
@@ -166,18 +122,11 @@ def _load(settings: EncoderSettings) -> tuple[SteadyRunner, str]:
 
     from sglang_moss.codec.encoder_runner import EncoderRunner
 
-    from .checkpoint import Checkpoint
-
-    checkpoint = Checkpoint.open(settings.model_path, settings.codec_path)
     device = torch.device(settings.device)
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-    codec = checkpoint.load_codec(device)
-    runner = EncoderRunner(codec, checkpoint.tokens.n_vq, n_slots=SLOTS if on_gpu else 1)
+    codec = settings.codec.load(device)
+    runner = EncoderRunner(codec, settings.n_vq, n_slots=SLOTS if on_gpu else 1)
     name = torch.cuda.get_device_name(device) if on_gpu else "CPU"
     return SteadyRunner(runner, whole_batches=on_gpu), name
-
-
-if __name__ == "__main__":
-    main()

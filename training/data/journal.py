@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from .clips import FileStamp
 from .errors import DataError
+from .messages import FileStamp
 from .storage import CODE_DTYPE
 
 _HEADER = struct.Struct("<4sIII")

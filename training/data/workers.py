@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Worker:
     def __init__(self, module: str, arguments: Any, log: Path, env: Mapping[str, str] | None = None) -> None:
         """
         Args:
-            module: with a `main` that is given the worker's end of the pipe, see `worker_main`.
+            module: with a `main` that reads from `parent`.
             arguments: the first message.
             log: takes what it prints.
             env: added to the environment.
@@ -43,7 +43,8 @@ class Worker:
         self._log = log
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno())],
+                # Not `-m`: what the module defines would be of `__main__` there, and of nothing here.
+                [sys.executable, "-c", f"from {module} import main; main()", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -76,8 +77,11 @@ class Worker:
             raise self._death() from None
 
     def close(self) -> None:
-        """Let it finish what it is at, or end it."""
+        """Tell it to end; it finishes what it is at."""
         self.connection.close()
+
+    def join(self) -> None:
+        """After `close`: wait a while, then end it."""
         try:
             self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -93,6 +97,14 @@ class Worker:
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         tail = self._log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() if self._log.exists() else ""
         return WorkerDied(f"{how}: {tail}" if tail else how)
+
+
+def close_all(workers: Sequence[Worker]) -> None:
+    """End several."""
+    for worker in workers:
+        worker.close()
+    for worker in workers:
+        worker.join()
 
 
 def parent() -> Connection:
