@@ -54,7 +54,7 @@ class SteadyRunner:
                 nothing = np.empty(0, np.float32)
                 at |= {slot: nothing for slot in range(self.n_slots) if slot not in at}
             encoded = self._runner.encode(list(at.values()), list(at))
-            codes |= dict(zip(at, encoded, strict=True))
+            codes |= {slot: of for slot, of in zip(at, encoded, strict=True) if len(of)}
         return [codes[slot] for slot in slots]
 
     def _groups(self, windows: Sequence[np.ndarray]) -> list[list[int]]:

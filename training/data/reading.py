@@ -114,10 +114,11 @@ def _codes(codes: np.ndarray, name: str, rules: ReadingRules) -> np.ndarray:
     """[T, n_vq] of given codes."""
     if codes.shape[1] < rules.n_vq:
         raise BadRecord(f"{name}: expected {rules.n_vq} codebooks, got {codes.shape[1]}: prepare the record again")
+    codes = codes[:, : rules.n_vq]
     low, high = int(codes.min()), int(codes.max())
     if low < 0 or high >= rules.codebook_size:
         raise BadRecord(f"{name}: codes go from 0 to {rules.codebook_size - 1}, got {low} to {high}: another codec's?")
-    return codes[:, : rules.n_vq]
+    return codes
 
 
 def _default_id(line: Line) -> str:
