@@ -40,13 +40,17 @@ def remove(directory: Path) -> None:
         DataError: another run is writing into it.
     """
     work = directory / WORK_NAME
-    if work.is_dir():
-        with alone_in(work):
-            shutil.rmtree(work)
-    if not (directory / INFO_NAME).is_file():
+    if not (directory / INFO_NAME).is_file() and not work.is_dir():
         return
-    for path in (*(directory / name for name in _FILES), *(p for s in _SHARDS for p in directory.glob(s))):
-        path.unlink(missing_ok=True)
+    work.mkdir(exist_ok=True)  # and is there at the end: the directory is ours
+    with alone_in(work):
+        for path in (*(directory / name for name in _FILES), *(p for s in _SHARDS for p in directory.glob(s))):
+            path.unlink(missing_ok=True)
+        for path in work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -15,7 +15,7 @@ from sglang_moss.request.text import normalize_text
 from .checks import check_record
 from .errors import BadRecord
 from .inputs import Line, lines_of
-from .records import Record, read_record
+from .records import Record, id_of, read_record
 
 Normalizer: TypeAlias = Literal["none", "generate", "ordinary"]
 NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
@@ -65,14 +65,15 @@ def read_lines(paths: Sequence[Path], rules: ReadingRules) -> Iterator[ReadLine]
     for line in lines_of(paths):
         name = _default_id(line)
         try:
-            record = read_record(line.content(), ignore_unknown=rules.ignore_unknown)
-            name = record.id or name
+            content = line.content()
+            name = id_of(content) or name
+            record = _checked(read_record(content, ignore_unknown=rules.ignore_unknown), rules)
             key = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
             if (before := seen.setdefault(key, line.number)) != line.number:
                 place = before - line.number + line.place
                 where = f"line {place}" if place > 0 else "a line of an earlier file"
                 raise BadRecord(f"{where} has the same id: ids must be unique")
-            yield ReadLine(line, name, _checked(record, rules), None)
+            yield ReadLine(line, name, record, None)
         except BadRecord as problem:
             yield ReadLine(line, name, None, str(problem))
 

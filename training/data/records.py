@@ -80,6 +80,18 @@ def read_record(content: Mapping[str, Any], *, ignore_unknown: bool = False) -> 
     return read(given, form, ignore_unknown)
 
 
+def id_of(content: Mapping[str, Any]) -> str | None:
+    """The id of one object; None: it has none.
+
+    Raises:
+        BadRecord: it is no string and no number.
+    """
+    value = content.get("id")
+    if isinstance(value, bool) or not (value is None or isinstance(value, str | int)) or value == "":
+        raise BadRecord(f"id: expected a string or a number, got {value!r:.40}")
+    return None if value is None else str(value)
+
+
 def _form_of(given: Mapping[str, Any]) -> tuple[str, Callable[[dict[str, Any], str, bool], Record]]:
     if "file_path" in given or "full_transcript" in given:
         return "transcript", _transcript
@@ -97,27 +109,27 @@ def _published(given: dict[str, Any], form: str, ignore_unknown: bool) -> Record
     _refuse_unknown(given, known, ignore_unknown)
     codes = None if "audio_codes" not in given else _codes(given["audio_codes"], "audio_codes")
     targets = () if codes is not None else (_path(given, "audio"),)
-    return Record(_id(given), _fields(given), targets, codes, _references(given), form)
+    return Record(id_of(given), _fields(given), targets, codes, _references(given), form)
 
 
 def _transcript(given: dict[str, Any], form: str, ignore_unknown: bool) -> Record:
     _refuse_unknown(given, (*_ID, "file_path", "full_transcript"), ignore_unknown)
     target, text = _path(given, "file_path"), _string(given, "full_transcript")
-    return Record(_id(given), _fields({"text": text}), (target,), None, None, form)
+    return Record(id_of(given), _fields({"text": text}), (target,), None, None, form)
 
 
 def _pair(given: dict[str, Any], form: str, ignore_unknown: bool) -> Record:
     _refuse_unknown(given, (*_ID, "reference_audio", "reference_text", "audio", "text"), ignore_unknown)
     targets = _path(given, "reference_audio"), _path(given, "audio")
     text = _string(given, "reference_text") + _string(given, "text")
-    return Record(_id(given), _fields({"text": text}), targets, None, None, form)
+    return Record(id_of(given), _fields({"text": text}), targets, None, None, form)
 
 
 def _shared(given: dict[str, Any], form: str, ignore_unknown: bool) -> Record:
     _refuse_unknown(given, (*_TURN, _BASE, "prompt_audio", "prompt_text", "audio"), ignore_unknown)
     targets = _path(given, "prompt_audio", base=_base(given)), _path(given, "audio", base=_base(given))
     text = _string(given, "prompt_text") + _string(given, "text")
-    return Record(_id(given), _fields({**given, "text": text}), targets, None, None, form)
+    return Record(id_of(given), _fields({**given, "text": text}), targets, None, None, form)
 
 
 def _prompts(given: dict[str, Any], form: str, ignore_unknown: bool) -> Record:
@@ -128,7 +140,7 @@ def _prompts(given: dict[str, Any], form: str, ignore_unknown: bool) -> Record:
     if beyond := [k for k in clips if not 1 <= k <= MAX_SPEAKERS]:
         raise BadRecord(f"prompt_audio_speaker{beyond[0]}: speakers go from 1 to {MAX_SPEAKERS}")
     references = tuple(clips.get(k) for k in range(1, max(clips) + 1)) if clips else None
-    return Record(_id(given), _fields(given), (_path(given, "audio", base),), None, references, form)
+    return Record(id_of(given), _fields(given), (_path(given, "audio", base),), None, references, form)
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], ignore_unknown: bool) -> None:
@@ -136,15 +148,6 @@ def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], ignore_unk
     if unknown and not ignore_unknown:
         names = "field " + unknown[0] if len(unknown) == 1 else "fields " + ", ".join(unknown)
         raise BadRecord(f"unknown {names}: take out what is not to be learnt, or pass --ignore-unknown")
-
-
-def _id(given: Mapping[str, Any]) -> str | None:
-    if "id" not in given:
-        return None
-    value = given["id"]
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise BadRecord(f"id: expected a string or a number, got {value!r}")
-    return str(value)
 
 
 def _fields(given: Mapping[str, Any]) -> dict[str, str | int]:
