@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,9 @@ class Worker:
         self.send(arguments)
 
     def send(self, message: Any) -> None:
-        """
-        Raises:
-            WorkerDied: nobody reads it.
-        """
-        try:
+        """Hand it a message; that it has died is told by `receive`."""
+        with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(message)
-        except (BrokenPipeError, ConnectionResetError):
-            raise self._death() from None
 
     def receive(self) -> Any:
         """The next message; waits for it.

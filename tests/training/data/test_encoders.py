@@ -17,10 +17,11 @@ from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import prepare_reference
 from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.fuse import fuse
+from sglang_moss.training.data import encoders
 from sglang_moss.training.data.checkpoint import Checkpoint
 from sglang_moss.training.data.encoders import SteadyRunner, serve
 from sglang_moss.training.data.errors import DataError
-from sglang_moss.training.data.messages import EncodedClip, EncodeTask
+from sglang_moss.training.data.messages import EncodedClip, EncoderSettings, EncodeTask, Failure, Ready
 
 CLIPS = sorted((GOLDEN / "cases" / "audio").glob("*_24k.*"))
 N_VQ = 16
@@ -83,6 +84,38 @@ def test_on_a_cpu_a_clip_beside_others_is_the_very_same_clip(tmp_path_factory, f
     for waveform, codes in zip(samples, together, strict=True):
         [alone] = encoded(runner(), [waveform], folder)
         assert np.array_equal(alone, codes)
+
+
+def answers_of_main(monkeypatch: pytest.MonkeyPatch, settings: EncoderSettings, *messages: object) -> list[object]:
+    """What an encoding process sends until its parent goes."""
+    ours, theirs = Pipe()
+    monkeypatch.setattr(encoders, "parent", lambda: theirs)
+    thread = Thread(target=encoders.main)
+    thread.start()
+    for message in (settings, *messages):
+        ours.send(message)
+    answers = [ours.recv() for _ in range(1 + len(messages))]
+    ours.close()
+    thread.join()
+    return answers
+
+
+def test_a_process_loads_the_codec_and_encodes(tmp_path, monkeypatch):
+    settings = EncoderSettings(Checkpoint.open(GOLDEN / "ttsd", GOLDEN / "codec").codec, N_VQ, "cpu")
+    [samples] = waveforms([9], 1920)
+    samples.tofile(tmp_path / "0.f32")
+    ready, clip = answers_of_main(monkeypatch, settings, [EncodeTask(0, tmp_path / "0.f32", 9)])
+    assert ready == Ready("CPU")
+    assert isinstance(clip, EncodedClip)
+    [expected] = golden_codec("ctx10").encode([torch.from_numpy(samples)])
+    assert clip.codes.tolist() == expected[:, :N_VQ].tolist()
+
+
+def test_a_process_that_cannot_load_the_codec_says_so(monkeypatch):
+    settings = EncoderSettings(Checkpoint.open(GOLDEN / "ttsd", GOLDEN / "codec").codec, N_VQ, "nonsense")
+    [answer] = answers_of_main(monkeypatch, settings)
+    assert isinstance(answer, Failure)
+    assert answer.sentence.startswith("the codec cannot be loaded on nonsense: ")
 
 
 class RecordingRunner:

@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import torch
@@ -25,7 +26,12 @@ from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import prepare_reference
 from sglang_moss.training.data.dataset import SpeechDataset
 from sglang_moss.training.data.errors import DataError
+from sglang_moss.training.data.jobs import Jobs
+from sglang_moss.training.data.journal import Entry, Journal
+from sglang_moss.training.data.messages import FileStamp
 from sglang_moss.training.data.prepare import Summary, prepare
+from sglang_moss.training.data.progress import Progress
+from sglang_moss.training.data.reading import ReadingRules, read_lines
 from sglang_moss.training.data.storage import INFO_NAME, WORK_NAME
 
 CASES = GOLDEN / "cases"
@@ -232,12 +238,15 @@ def test_a_killed_run_goes_on_and_ends_like_any_other(made, tmp_path):
         running = subprocess.Popen(command, stdout=output, stderr=output)
     journal = directory / WORK_NAME / "journal"
     deadline = time.monotonic() + 120
-    while not (journal.exists() and journal.stat().st_size):
+    while not (journal.exists() and journal.stat().st_size > 3000):  # some have codes
         assert running.poll() is None, log.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.001)
+    children = psutil.Process(running.pid).children()
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
+    assert len(children) == 2
+    assert not psutil.wait_procs(children, timeout=60)[1]
     with pytest.raises(DataError, match="is not finished: run the same"):
         SpeechDataset(directory)
     with journal.open("ab") as file:
@@ -290,29 +299,32 @@ def test_a_run_killed_while_it_publishes_goes_on(tmp_path, monkeypatch):
 
 
 def test_a_clip_that_changed_since_is_refused_and_one_that_was_mended_is_taken(tmp_path):
-    clip, missing = tmp_path / "a.wav", tmp_path / "b.wav"
-    noise(clip, 1)
-    path = tmp_path / "in.jsonl"
-    lines = [{"id": str(i), "audio": str(p), "text": "a"} for i, p in enumerate((clip, missing, clip))]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    directory = tmp_path / "out"
-    kept = tmp_path / "kept"
+    jsonl, clips = tmp_path / "in.jsonl", [tmp_path / f"{i}.wav" for i in range(4)]
+    lines = [{"audio": str(clip), "text": "a", "ref_audio": str(clips[3])} for clip in clips[:3]]
+    jsonl.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for clip in (clips[0], clips[3]):
+        noise(clip, 1)
+    journal = Journal(tmp_path / "journal", N_VQ)
+    done = Entry(None, FileStamp.of(clips[0]), bytes(32), 0.0, np.zeros((9, N_VQ)))
+    journal.add_target(0, 0, done)
+    journal.add_target(1, 0, Entry("there is no such file", None))
+    journal.add_reference(str(clips[3]), replace(done, stamp=FileStamp.of(clips[3])))
 
-    def keep_work(*_args: Any) -> None:
-        shutil.copytree(directory / WORK_NAME, kept)
-        raise KeyboardInterrupt
+    def jobs() -> list[Any]:
+        rules = ReadingRules("none", False, N_VQ, 256, frozenset())
+        lines = read_lines([jsonl], rules)
+        bar = Progress(3, shown=False)
+        return [job.key for job in Jobs(lines, journal, lambda clip, _: Path(clip), 1000, FRAME, RATE, bar)]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sglang_moss.training.data.run.publish", keep_work)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(path, output_dir=directory, **options())
-    noise(missing, 1)
-    assert prepare(path, output_dir=directory, **options()).n_rejected == 0
-    shutil.rmtree(directory)
-    shutil.copytree(kept, directory / WORK_NAME)
-    noise(clip, 2)
-    with pytest.raises(DataError, match=r"a.wav \(line 1\) has changed since it was encoded"):
-        prepare(path, output_dir=directory, **options())
+    assert jobs() == [(2, 0)]
+    noise(clips[1], 1)
+    assert jobs() == [(1, 0), (2, 0)]
+    noise(clips[3], 2)
+    with pytest.raises(DataError, match=r"3.wav \(line 1\) has changed since it was encoded"):
+        jobs()
+    noise(clips[0], 2)
+    with pytest.raises(DataError, match=r"0.wav \(line 1\) has changed since it was encoded"):
+        jobs()
 
 
 def test_only_a_new_directory_or_a_dataset_is_written_into(tmp_path):
@@ -353,10 +365,3 @@ def test_an_input_without_a_fit_record_makes_no_dataset(tmp_path):
 def test_arguments_that_cannot_be_are_refused(tmp_path, changes, sentence):
     with pytest.raises(DataError, match=sentence):
         prepare(**{"jsonl": given(tmp_path), "output_dir": tmp_path / "out", **options(**changes)})
-
-
-def test_a_codec_that_does_not_load_ends_the_run_with_a_sentence(tmp_path):
-    path = tmp_path / "in.jsonl"
-    path.write_text(json.dumps({"audio": "audio/spk1_24k.wav", "text": "a"}) + "\n")
-    with pytest.raises(DataError, match=r"cannot be loaded on nonsense.*run the same command again to go on"):
-        prepare(path, output_dir=tmp_path / "out", **options(devices=["nonsense"]))
