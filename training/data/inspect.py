@@ -18,7 +18,7 @@ from .storage import REJECTED_NAME
 PACK_ROWS = 16_384
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 99, 100)
 _MOST_SHOWN = 10
-_PARTICULARS = re.compile(r"^.*?: (?=\D)|'[^']*'|\d+(?:\.\d+)?")
+_PARTICULARS = re.compile(r"^.*?\.\w+: |'[^']*'|\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
