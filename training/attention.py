@@ -46,6 +46,15 @@ class Segments:
             return cls(backend, cu_seqlens, max_rows, mask)
         return cls(backend, cu_seqlens, -(-max_rows // _ROUNDED_ROWS) * _ROUNDED_ROWS, None)
 
+    @classmethod
+    def whole(cls, positions: Tensor) -> "Segments":
+        """One sequence whose next rows, at [N] `positions`, see every row before them."""
+        n_rows = len(positions)
+        if n_rows == 1:
+            return cls("sdpa", positions, 1, None)
+        seen = torch.arange(int(positions[-1]) + 1, device=positions.device)
+        return cls("sdpa", positions, n_rows, (seen <= positions[:, None])[None, None])
+
 
 def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> str:
     """The backend that `name` stands for.
@@ -169,6 +178,20 @@ def _flex_attention(device: str) -> Callable[..., Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention) if device == "cuda" else flex_attention  # pyright: ignore[reportReturnType]
+
+
+def attention_ops() -> frozenset[Any]:
+    """The operations that a backend may come down to."""
+    import torch.nn.attention.varlen
+
+    names = (
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_efficient_attention",
+        "_scaled_dot_product_cudnn_attention",
+        "_scaled_dot_product_flash_attention_for_cpu",
+    )
+    found = {getattr(torch.ops.aten, name).default for name in names}
+    return frozenset(found | {torch.ops.torch_attn._varlen_attn.default, torch.ops.higher_order.flex_attention})
 
 
 ALL_ATTENTION_FUNCTIONS.register(INTERFACE, attend)

@@ -29,23 +29,27 @@ class Heads(nn.ModuleList):
         self.pad_code = pad_code
         self.chunk_rows = CHUNK_ROWS
 
-    def forward(self, hidden: Tensor, labels: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of some rows.
+    def forward(
+        self, hidden: Tensor, labels: Tensor | None = None, scales: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of some rows, or without labels their logits.
 
         Args:
             hidden: [M, D].
             labels: [M, 1 + n_vq] int32.
             scales: [1 + n_vq] float32: what each channel's sum is multiplied by.
         Returns:
-            The loss, and [1 + n_vq] float32 sums of cross entropy that are not scaled and have no gradient.
+            The loss, and [1 + n_vq] float32 sums of cross entropy that are not scaled and have no gradient. Or text
+            logits [M, V] and audio logits [M, n_vq, n_codes], float32, -inf for the pad code.
         """
+        if labels is None:
+            return self._logits(hidden)
         text, *audio = (head.weight for head in self)
         stacked = torch.cat([weight[: self.pad_code] for weight in audio])  # pyright: ignore[reportIndexIssue]
         learns = torch.is_grad_enabled()
         return _ChunkedLoss.apply(hidden, text, stacked, labels, scales, self.chunk_rows, learns)  # pyright: ignore[reportReturnType]
 
-    def logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, D] -> text [B, V] and audio [B, n_vq, n_codes] float32, -inf for the pad code."""
+    def _logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         text, *audio = (head(hidden).float() for head in self)
         stacked = torch.stack(audio, dim=1)
         stacked[..., self.pad_code] = float("-inf")

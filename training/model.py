@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Qwen3Config, Qwen3Model
+from transformers import Cache, Qwen3Config, Qwen3Model
 
 from sglang_moss.config import SpecialTokens, special_tokens
 
@@ -72,18 +72,30 @@ class SpeechModel(nn.Module):
         )
         self.attention = "sdpa"
 
-    def forward(self, pack: Pack) -> tuple[Tensor, Tensor]:
-        """Loss of a pack, and [1 + n_vq] float32 sums of cross entropy, not scaled and without a gradient."""
-        hidden = self.hidden_states(pack).index_select(0, pack.learnt)
-        return self.lm_heads(hidden, pack.labels, pack.scales)
+    def forward(self, rows: Pack | Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
+        """One pass.
 
-    def hidden_states(self, pack: Pack) -> Tensor:
+        Args:
+            rows: a pack; or [N, 1 + n_vq] integers that come next in one sequence.
+            cache: keys and values of that sequence so far; the rows' are added.
+        Returns:
+            Of a pack its loss, and [1 + n_vq] float32 sums of cross entropy, not scaled and without a gradient. Of a
+            sequence the text logits [1, V] and audio logits [1, n_vq, n_codes] after its last row, float32.
+        """
+        if isinstance(rows, Pack):
+            segments = Segments.of(self.attention, rows.cu_seqlens, rows.max_rows, len(rows.rows))
+            hidden = self._backbone(rows.rows, rows.positions, segments, None)
+            return self.lm_heads(hidden.index_select(0, rows.learnt), rows.labels, rows.scales)
+        n_before = cache.get_seq_length() if cache is not None else 0
+        positions = torch.arange(n_before, n_before + len(rows), device=rows.device)
+        return self.lm_heads(self._backbone(rows, positions, Segments.whole(positions), cache)[-1:])
+
+    def _backbone(self, rows: Tensor, positions: Tensor, segments: Segments, cache: Cache | None) -> Tensor:
         """[N, D] after the last norm."""
-        hidden = self.embed(pack.rows)[None]
-        segments = Segments.of(self.attention, pack.cu_seqlens, pack.max_rows, len(pack.rows))
-        rotary = self.language_model.rotary_emb(hidden, pack.positions[None])
+        hidden = self.embed(rows)[None]
+        rotary = self.language_model.rotary_emb(hidden, positions[None])
         for layer in self.language_model.layers:
-            hidden = layer(hidden, position_embeddings=rotary, segments=segments)
+            hidden = layer(hidden, position_embeddings=rotary, segments=segments, past_key_values=cache)
         return self.language_model.norm(hidden)[0]
 
     def embed(self, rows: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ emb_ext.*, lm_heads.*             emb_ext.*, lm_heads.*
                                   codec_model.*    not the language model's
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -45,14 +45,21 @@ def published_name(name: str) -> str:
 
 
 def load_weights(model: nn.Module, directory: Path) -> None:
-    """Fill every parameter, rounded to its own dtype; a sharded one takes its part.
+    """Fill every parameter of a model; see `fill`."""
+    fill({name: [parameter] for name, parameter in model.named_parameters()}, directory)
 
+
+def fill(targets: Mapping[str, Sequence[Tensor]], directory: Path) -> None:
+    """Copy a checkpoint's tensors, each rounded to the dtype of what takes it; a sharded one takes its part.
+
+    Args:
+        targets: what takes each tensor of the language model, by its published name.
+        directory: of the checkpoint.
     Raises:
         TrainingError: a tensor is missing, unexpected or of another shape.
     """
-    parameters = dict(model.named_parameters())
     stored = language_model_tensors(directory)
-    for what, names in (("lack", parameters.keys() - stored), ("also hold", stored.keys() - parameters)):
+    for what, names in (("lack", targets.keys() - stored), ("also hold", stored.keys() - targets)):
         if names:
             raise TrainingError(
                 f"the weights in {directory} {what} {len(names)} tensors, first {min(names)}: take config.json and "
@@ -60,23 +67,19 @@ def load_weights(model: nn.Module, directory: Path) -> None:
             )
     with torch.no_grad():
         for name, tensor in read_tensors(stored):
-            parameter = parameters[name]
-            if tensor.shape != parameter.shape:
-                raise TrainingError(
-                    f"{stored[name].path}: {name} has shape {list(tensor.shape)}, config.json says "
-                    f"{list(parameter.shape)}: take both from one checkpoint"
-                )
-            if isinstance(parameter, DTensor):  # every rank reads the file itself, so nothing is sent
-                parameter.copy_(
-                    distribute_tensor(
-                        tensor.to(parameter.device, parameter.dtype),
-                        parameter.device_mesh,
-                        parameter.placements,
-                        src_data_rank=None,
+            for target in targets[name]:
+                if tensor.shape != target.shape:
+                    raise TrainingError(
+                        f"{stored[name].path}: {name} has shape {list(tensor.shape)}, config.json says "
+                        f"{list(target.shape)}: take both from one checkpoint"
                     )
-                )
-            else:
-                parameter.copy_(tensor)
+                target.copy_(_part_of(tensor, target) if isinstance(target, DTensor) else tensor)
+
+
+def _part_of(tensor: Tensor, target: DTensor) -> DTensor:
+    """Every rank reads the file itself, so nothing is sent."""
+    whole = tensor.to(target.device, target.dtype)
+    return distribute_tensor(whole, target.device_mesh, target.placements, src_data_rank=None)
 
 
 def read_tensors(stored: dict[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
