@@ -92,7 +92,7 @@ def test_the_command_prints_and_draws(directory, tmp_path):
     assert result.exit_code == 0
     assert f"{N_EXAMPLES} examples, " in result.output
     assert "2 x unknown field mood" in result.output
-    assert "languages   English: 150, 日本語: 75, not given: 75" in result.output
+    assert "languages   English: 150, not given: 75, 日本語: 75" in result.output
     with Image.open(tmp_path / "lengths.png") as image:
         assert image.format == "PNG"
         assert np.asarray(image.convert("L")).std() > 10
