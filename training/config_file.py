@@ -74,10 +74,10 @@ def read_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
     while rest:
         word = rest.pop(0)
         name, equals, text = word.partition("=")
+        if not equals and not word.startswith("--"):
+            raise TrainingError(f"expected key=value or --key value, got {word!r}")
         key = _whole_key(name)
         if not equals:
-            if not word.startswith("--"):
-                raise TrainingError(f"expected key=value or --key value, got {word!r}")
             is_flag = not rest or rest[0].startswith("--") or ("=" in rest[0] and _is_key(rest[0].partition("=")[0]))
             text = "true" if is_flag else rest.pop(0)
         try:

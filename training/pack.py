@@ -59,7 +59,7 @@ def make_pack(
     labels = np.concatenate([labels for _, labels in examples])
     lengths = [len(rows) for rows in inputs]
     n_rows = sum(lengths)
-    missing = max(-(-n_rows // pad_to) * pad_to, fill_rows) - n_rows
+    missing = -(-max(n_rows, fill_rows) // pad_to) * pad_to - n_rows
     filler = [_FILLER_ROWS] * (missing // _FILLER_ROWS) + [missing % _FILLER_ROWS] * bool(missing % _FILLER_ROWS)
     rows = np.concatenate([*inputs, np.broadcast_to(inputs[0][:1], (missing, inputs[0].shape[1]))])
     segments = lengths + filler

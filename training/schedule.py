@@ -30,7 +30,7 @@ def rate_share(
         return step / n_warmup
     if schedule == "constant":
         return 1.0
-    first = n_steps - n_decay if schedule == "wsd" else n_warmup
+    first = max(n_steps - n_decay, n_warmup) if schedule == "wsd" else n_warmup
     done = min(max(step - first, 0) / max(n_steps - first, 1), 1.0)
     falling = (1 + math.cos(math.pi * done)) / 2 if schedule == "cosine" else 1 - done
     return lowest + (1 - lowest) * falling

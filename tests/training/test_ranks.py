@@ -38,7 +38,6 @@ def two_ranks(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", CASES)
 def test_losses_and_weights_are_those_of_one_rank(name, two_ranks, tmp_path):
-    torch.set_num_threads(1)
     finetune(small_config(tmp_path / name, **CASES[name]), InventedSpeech(N_EXAMPLES))
     alone, shared = read_log(tmp_path / name), read_log(two_ranks / name)
     assert len(alone) == len(shared)

@@ -28,14 +28,6 @@ ALONE = World(0, 1, torch.device("cpu"))
 SETTINGS = {"method": "lora", "lora": {"dropout": 0.3}, "checkpoints": {"every": 2}, "steps": 8}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def losses(output: Path) -> list[float]:
     return [line["loss"] for line in read_log(output) if "loss" in line]
 
