@@ -5,7 +5,7 @@ dataset.n_frames[7], dataset.ids[7], dataset[7].codes
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
@@ -17,15 +17,8 @@ from sglang_moss.request.template import FIELDS
 
 from ..example import Example
 from .errors import DataError
-from .storage import (
-    BATCH_ROWS,
-    CODE_DTYPE,
-    INDEX_NAME,
-    NO_REFERENCE,
-    DatasetInfo,
-    examples_name,
-    references_name,
-)
+from .mapped import MappedFile, MappedShards
+from .storage import CODE_DTYPE, INDEX_NAME, NO_REFERENCE, DatasetInfo, examples_name, references_name
 
 # Directories may differ in these, and are one dataset nevertheless.
 _OF_ONE_DIRECTORY = ("normalizer", "n_examples", "n_frames", "n_rejected", "n_given_codes")
@@ -117,17 +110,22 @@ class _Directory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.info = DatasetInfo.read(path)
-        self._index = _open(path / INDEX_NAME).read_all()
+        self._index = MappedFile(path / INDEX_NAME).reader.read_all()
         if len(self._index) != self.info.n_examples:
             raise DataError(f"{path / INDEX_NAME} has {len(self._index)} rows, expected {self.info.n_examples}")
         self.ids: pa.ChunkedArray = self._index.column("id")
         self._rows_of = (self.numbers("shard"), self.numbers("row"))
-        self._examples = _Files(path, examples_name, self.info.shard_rows)
-        self._references = _Files(path, references_name, self.info.reference_rows)
+        self._examples = MappedShards(path, examples_name, self.info.shard_rows)
+        self._references = MappedShards(path, references_name, self.info.reference_rows)
 
     def numbers(self, column: str) -> np.ndarray:
         """[N] int32."""
-        return self._index.column(column).to_numpy()
+        # Arrow's own way imports pandas, which takes seconds.
+        chunks = [
+            np.frombuffer(chunk.buffers()[1], np.int32, len(chunk), chunk.offset * np.dtype(np.int32).itemsize)
+            for chunk in self._index.column(column).chunks
+        ]
+        return np.concatenate(chunks) if chunks else np.empty(0, np.int32)
 
     def example(self, i: int) -> Example:
         shards, rows = self._rows_of
@@ -157,45 +155,6 @@ class _Directory:
         return np.frombuffer(batch.column("codes")[row].as_buffer(), CODE_DTYPE).reshape(-1, self.info.n_vq)
 
 
-class _Files:
-    """Numbered Arrow files, opened when they are asked for."""
-
-    def __init__(self, path: Path, name: Callable[[int], str], n_rows: Sequence[int]) -> None:
-        self._paths = [path / name(i) for i in range(len(n_rows))]
-        for file in self._paths:
-            if not file.is_file():
-                raise DataError(f"{file} is missing: copy the whole directory, or prepare it again")
-        self._ends = np.cumsum(n_rows)
-        self._open: dict[int, pa.RecordBatchFileReader] = {}
-
-    def place(self, number: int) -> tuple[int, int]:
-        """File and row of the row that is `number` over all files."""
-        file = int(np.searchsorted(self._ends, number, side="right"))
-        return file, number - int(self._ends[file - 1] if file else 0)
-
-    def row(self, file: int, row: int) -> tuple[pa.RecordBatch, int]:
-        """The batch of a row, and the row's place in it."""
-        return self._file(file).get_batch(row // BATCH_ROWS), row % BATCH_ROWS
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """All of them, in order."""
-        for file in map(self._file, range(len(self._paths))):
-            for i in range(file.num_record_batches):
-                yield file.get_batch(i)
-
-    def _file(self, file: int) -> pa.RecordBatchFileReader:
-        if file not in self._open:
-            self._open[file] = _open(self._paths[file])
-        return self._open[file]
-
-
-def _open(path: Path) -> pa.RecordBatchFileReader:
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path)))
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise DataError(f"{path} is missing or damaged, prepare the dataset again: {error}") from None
-
-
 def _joined(parts: Sequence[_Directory]) -> DatasetInfo:
     """One info for all; DataError where they do not belong together."""
     first, *others = parts
@@ -221,9 +180,11 @@ def _joined(parts: Sequence[_Directory]) -> DatasetInfo:
 
 def _refuse_common_ids(parts: Sequence[_Directory]) -> None:
     ids = pa.chunked_array([chunk for part in parts for chunk in part.ids.chunks], pa.string())
+    if (n_twice := len(ids) - len(ids.unique())) == 0:
+        return
     counts = ids.value_counts()
-    twice = np.flatnonzero(counts.field("counts").to_numpy() > 1)
-    if len(twice):
-        first = counts.field("values")[int(twice[0])].as_py()
-        where = " and ".join(str(part.path) for part in parts)
-        raise DataError(f"{len(twice)} ids come twice in {where}, first {first!r}: ids must be unique")
+    first = next(
+        value for value, n in zip(counts.field("values"), counts.field("counts"), strict=True) if n.as_py() > 1
+    )
+    where = " and ".join(str(part.path) for part in parts)
+    raise DataError(f"{n_twice} ids come twice in {where}, first {first.as_py()!r}: ids must be unique")

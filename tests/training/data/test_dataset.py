@@ -101,6 +101,14 @@ def test_what_is_written_is_read_in_any_order(tmp_path_factory, lengths, shard_b
             ]
 
 
+def test_arrays_stay_what_they_were_while_others_are_read(tmp_path):
+    """Pages are given back to the system meanwhile."""
+    dataset = SpeechDataset(write(tmp_path / "a", [example(i, 1 + i % 9) for i in range(500)], shard_bytes=5000))
+    kept = [dataset[i].codes for i in range(500)]
+    for i, codes in enumerate(kept):
+        assert codes.tolist() == codes_of(1 + i % 9, i).tolist()
+
+
 def test_the_same_examples_are_the_same_bytes(tmp_path):
     first, second = (write(tmp_path / name, [example(i) for i in range(100)], voices=2) for name in "ab")
     assert [p.name for p in sorted(first.iterdir())] == [p.name for p in sorted(second.iterdir())]
