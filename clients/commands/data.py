@@ -65,6 +65,15 @@ def prepare(
     template: Annotated[
         Literal["ttsd", "tts"], typer.Option(help="Of the prompts that the model reads.", rich_help_panel=_RECORDS)
     ] = "ttsd",
+    check_template: Annotated[
+        bool,
+        typer.Option(
+            "--check-template",
+            help="Refuse a template whose fields are not those of the model directory's own processing_*.py, which is "
+            "read and not run.",
+            rich_help_panel=_RECORDS,
+        ),
+    ] = False,
     max_rows: Annotated[
         int | None,
         typer.Option(
@@ -103,7 +112,7 @@ def prepare(
         typer.Option(
             help="Processes that read audio.",
             min=1,
-            show_default="8 a GPU, as far as there are cores",
+            show_default="12 a GPU, as far as there are cores",
             rich_help_panel=_MACHINE,
         ),
     ] = None,
@@ -131,6 +140,7 @@ def prepare(
             base_dir=base_dir,
             normalizer="ordinary" if normalize_ordinary else "generate" if normalize else "none",
             template=template,
+            check_template=check_template,
             ignore_unknown=ignore_unknown,
             devices=device,
             n_decoders=decoders,

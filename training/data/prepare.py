@@ -19,6 +19,7 @@ from .progress import Progress
 from .reading import NORMALIZERS, Normalizer
 from .run import Run, all_devices
 from .storage import INFO_NAME, VERSION, WORK_NAME, DatasetInfo
+from .template_check import template_difference
 
 MAX_ROWS = 32_768  # 43 minutes at the real shape
 
@@ -77,6 +78,7 @@ def prepare(
     ignore_unknown: bool = False,
     devices: Sequence[str] | None = None,
     n_decoders: int | None = None,
+    check_template: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Summary:
@@ -95,6 +97,7 @@ def prepare(
         ignore_unknown: pass over fields that no form has.
         devices: torch's names, an encoding process each; None: all GPUs, or the CPU.
         n_decoders: processes that read audio; None: by the machine.
+        check_template: refuse a template that is not the model directory's own, see `template_check`.
         overwrite: begin again, whatever of a dataset is in `output_dir`.
         progress: show a bar, and say what is rejected as it comes; else only the result is returned.
     Raises:
@@ -108,6 +111,8 @@ def prepare(
     directory = Path(output_dir)
     _check_arguments(paths, normalizer, template, max_rows)
     checkpoint = Checkpoint.open(model_path, codec_path)
+    if check_template and (difference := template_difference(Path(model_path), TEMPLATES[template])) is not None:
+        raise DataError(f"{difference}: choose another --template")
     plan = Plan(
         format_version=VERSION,
         inputs=[digest(path) for path in paths],

@@ -23,7 +23,7 @@ from .shards import DatasetWriter
 from .storage import INFO_NAME, REJECTED_NAME, WORK_NAME, DatasetInfo
 from .workers import Worker
 
-_DECODERS_PER_GPU = 8
+_DECODERS_PER_GPU = 12  # 8 keep a GPU busy with most of what people have
 _DECODERS_OF_A_CPU = 2
 # A decoding process has one core: threads of libraries below would only fight with the other processes.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -359,6 +359,7 @@ def test_an_input_without_a_fit_record_makes_no_dataset(tmp_path):
         ({"jsonl": []}, "no JSONL file"),
         ({"normalizer": "any"}, "normalizer is 'any', expected one of none, generate, ordinary"),
         ({"template": "xy"}, "template is 'xy', expected one of ttsd, tts"),
+        ({"check_template": True}, "nothing to check --template against"),
         ({"max_rows": 18}, "holds not one frame of 16 codebooks"),
     ],
 )
