@@ -12,6 +12,8 @@ from sglang_moss import __version__
 from ..fuse import fuse as fuse_checkpoints
 from .commands import batch, podcast, say
 from .commands.data import data
+from .commands.finetune import EPILOG as FINETUNE_EPILOG
+from .commands.finetune import finetune, merge
 from .commands.options import failures_in_one_line
 from .commands.voices import voices
 
@@ -27,6 +29,10 @@ app.command(epilog=batch.EPILOG)(batch.batch)
 app.command(epilog=podcast.EPILOG)(podcast.podcast)
 app.add_typer(voices, name="voices")
 app.add_typer(data, name="data")
+app.command(epilog=FINETUNE_EPILOG, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
+    finetune
+)
+app.command()(merge)
 
 
 @app.callback(invoke_without_command=True)

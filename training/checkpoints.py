@@ -6,7 +6,9 @@ A checkpoint is written under another name and renamed once all of it is on the 
 import json
 import re
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,8 @@ class Checkpoints:
         """
         path = self.at(step)
         writing = self._directory / f"{_WRITING}{path.name}"
-        state_dict_saver.save(_content(tensors, optimizer), checkpoint_id=writing, no_dist=self._world.size == 1)
+        with _quiet():
+            state_dict_saver.save(_content(tensors, optimizer), checkpoint_id=writing, no_dist=self._world.size == 1)
         if self._world.leads:
             (writing / _STATE).write_text(json.dumps({**state, "step": step}, indent=2) + "\n")
             flush_directory(writing)
@@ -76,18 +79,17 @@ class Checkpoints:
         self._world.barrier()
         return path
 
-    def load(self, path: Path, tensors: Mapping[str, Tensor], optimizer: AdamW | None = None) -> dict[str, Any]:
-        """Fill weights and the optimizer's state in place; returns what `save` was given as `state`.
+    def load(self, path: Path, tensors: Mapping[str, Tensor], optimizer: AdamW | None = None) -> None:
+        """Fill weights and the optimizer's state in place.
 
         Raises:
             TrainingError: the checkpoint is of other weights.
         """
-        state = read_state(path)
         try:
-            state_dict_loader.load(_content(tensors, optimizer), checkpoint_id=path, no_dist=self._world.size == 1)
+            with _quiet():
+                state_dict_loader.load(_content(tensors, optimizer), checkpoint_id=path, no_dist=self._world.size == 1)
         except (CheckpointException, RuntimeError, ValueError) as error:
-            raise TrainingError(f"{path} is of another model or method, take another output ({error})") from error
-        return state
+            raise TrainingError(f"{path} is of another model, or damaged: take another output") from error
 
     def _all(self) -> list[Path]:
         return [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]
@@ -110,6 +112,14 @@ def _content(tensors: Mapping[str, Tensor], optimizer: AdamW | None) -> dict[str
         states = {name: optimizer.state[tensor] for name, tensor in tensors.items()}
         content["optimizer"] = {name: {key: state[key] for key in STATES} for name, state in states.items()}
     return content
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """One process is meant to be one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def read_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
         if not isinstance(content, dict):
             raise TrainingError(f"{path}: expected keys and values, got {type(content).__name__}")
     for key, value in read_overrides(overrides):
-        _put(content, key, value)
+        put(content, key, value)
     return config_of(content)
 
 
@@ -112,7 +112,12 @@ def _is_key(name: str) -> bool:
         return False
 
 
-def _put(content: dict[str, Any], key: str, value: Any) -> None:
+def put(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key by its whole name in nested sections.
+
+    Raises:
+        TrainingError: what should be a section is a value.
+    """
     *sections, name = key.split(".")
     for section in sections:
         inner = content.setdefault(section, {})

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 from torch.optim import AdamW
 
-from .checkpoints import Checkpoints
+from .checkpoints import Checkpoints, read_state
 from .distributed import World
 from .errors import TrainingError
 from .flops import step_flops
@@ -56,13 +56,14 @@ class Loop:
         Raises:
             TrainingError: it is of a run with other data or settings.
         """
-        state = self.checkpoints.load(path, self.trained.tensors, self.optimizer)
+        state = read_state(path)
         for key, value in self.plan.identity.items():
             if state["identity"].get(key) != value:
                 raise TrainingError(
                     f"{path} is of a run with {key} {state['identity'].get(key)}, now it is {value}: "
                     "set it back, or take another output"
                 )
+        self.checkpoints.load(path, self.trained.tensors, self.optimizer)
         self.trained.publish()
         self.step = state["step"]
         self.best = Best(**state["best"])

@@ -158,11 +158,10 @@ def _memory_named(config: TrainConfig, world: World) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        free, there = torch.cuda.mem_get_info(world.device)
-        raise TrainingError(
-            f"the GPU of rank {world.rank} is out of memory ({there / 1e9:.0f} GB, {free / 1e9:.1f} GB free): "
-            + "; ".join(_knobs(config))
-        ) from error
+        there = ""
+        if world.device.type == "cuda":
+            there = f" ({torch.cuda.get_device_properties(world.device).total_memory / 1e9:.0f} GB)"
+        raise TrainingError(f"rank {world.rank} is out of memory{there}: " + "; ".join(_knobs(config))) from error
 
 
 def _knobs(config: TrainConfig) -> Iterator[str]:

@@ -1,5 +1,7 @@
-"""Datasets of invented speech that fit the golden checkpoints, in memory."""
+"""Datasets of invented speech that fit the golden checkpoints, in memory and on disk."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from transformers import Qwen2Tokenizer
 from sglang_moss.config import SpecialTokens, special_tokens
 from sglang_moss.fuse.json_file import read_json
 from sglang_moss.request.template import TTSD, Template
+from sglang_moss.training.data.checkpoint import Checkpoint
+from sglang_moss.training.data.shards import DatasetWriter, StoredExample
+from sglang_moss.training.data.storage import INFO_NAME, DatasetInfo
 from sglang_moss.training.example import Example
 from sglang_moss.training.rows import prompt_rows
 
@@ -20,6 +25,36 @@ def golden_tokens(checkpoint: Path = GOLDEN / "ttsd") -> tuple[Any, SpecialToken
     """Tokenizer and ids of a checkpoint."""
     tokenizer = Qwen2Tokenizer.from_pretrained(str(checkpoint))
     return tokenizer, special_tokens(read_json(checkpoint / "config.json").content)
+
+
+def write_dataset(path: Path, examples: "InventedSpeech", model: Path = GOLDEN / "ttsd", **info: Any) -> Path:
+    """The same as `moss-ttsd data prepare` leaves it; `info` changes what its `dataset.json` says."""
+    path.mkdir(parents=True)
+    writer = DatasetWriter(path)
+    for i, n_prompt_rows in enumerate(examples.n_prompt_rows):
+        one = examples[i]
+        references = None if one.references is None else [writer.add_reference(codes) for codes in one.references]
+        fields, n_rows = dict(one.fields), int(n_prompt_rows)
+        writer.add(StoredExample(one.id, fields, one.codes, references, n_rows, 1, audio_sha256=bytes(32)))
+    shard_rows, reference_rows = writer.close()
+    made = DatasetInfo(
+        codec_sha256=Checkpoint.open(GOLDEN / "ttsd", GOLDEN / "codec").codec.digest(),
+        n_vq=examples.tokens.n_vq,
+        sampling_rate=24_000,
+        frame_samples=1920,
+        codebook_size=examples.tokens.pad_code,
+        tokenizer_sha256=hashlib.sha256((model / "tokenizer.json").read_bytes()).hexdigest(),
+        template="ttsd",
+        normalizer="none",
+        n_examples=writer.n_examples,
+        n_frames=writer.n_frames,
+        n_rejected=0,
+        n_given_codes=0,
+        shard_rows=shard_rows,
+        reference_rows=reference_rows,
+    )
+    (path / INFO_NAME).write_bytes(replace(made, **info).to_json())
+    return path
 
 
 class InventedSpeech:

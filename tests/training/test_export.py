@@ -1,4 +1,4 @@
-"""What a run leaves: the layout of its base, weights rounded once, and a checkpoint that speaks as the trainer's model."""
+"""What a run leaves: the layout of its base, weights rounded once, and a model that speaks as the trainer's."""
 
 import json
 from pathlib import Path

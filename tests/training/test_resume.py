@@ -16,7 +16,7 @@ from train_invented import N_EXAMPLES, small_config
 from train_invented import __file__ as program
 
 from sglang_moss.training import checkpoints as checkpoints_module
-from sglang_moss.training.checkpoints import Checkpoints
+from sglang_moss.training.checkpoints import Checkpoints, read_state
 from sglang_moss.training.distributed import World
 from sglang_moss.training.errors import TrainingError
 from sglang_moss.training.optimizer import make_optimizer
@@ -85,11 +85,20 @@ def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
     others, other_optimizer = some_state()
     for tensor in others.values():
         tensor.zero_()
-    assert checkpoints.load(path, others, other_optimizer) == {"note": 1, "step": 7}
+    checkpoints.load(path, others, other_optimizer)
+    assert read_state(path) == {"note": 1, "step": 7}
     for name, tensor in tensors.items():
         assert torch.equal(others[name], tensor)
         for key, value in optimizer.state[tensor].items():
             assert torch.equal(other_optimizer.state[others[name]][key], value)
+
+
+def test_a_checkpoint_of_other_weights_is_refused(tmp_path):
+    tensors, optimizer = some_state()
+    checkpoints = Checkpoints(tmp_path, keep=2, world=ALONE)
+    path = checkpoints.save(1, tensors, optimizer, {})
+    with pytest.raises(TrainingError, match="another model, or damaged"):
+        checkpoints.load(path, {"c": torch.zeros(1)})
 
 
 def test_the_last_ones_and_the_best_are_kept(tmp_path):
@@ -124,7 +133,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
         finetune(small_config(tmp_path, steps=2, packing={"rows": 600}), InventedSpeech(N_EXAMPLES))
     with pytest.raises(TrainingError, match="examples 24, now it is 23"):
         finetune(small_config(tmp_path, steps=2), InventedSpeech(N_EXAMPLES - 1))
-    with pytest.raises(TrainingError, match="another model or method"):
+    with pytest.raises(TrainingError, match="of a run with method full, now it is lora"):
         finetune(small_config(tmp_path, steps=2, method="lora"), InventedSpeech(N_EXAMPLES))
     with pytest.raises(TrainingError, match=r"set checkpoints\.resume=true"):
         finetune(small_config(tmp_path, steps=2, checkpoints={"resume": False}), InventedSpeech(N_EXAMPLES))

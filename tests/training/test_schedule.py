@@ -40,8 +40,7 @@ def test_a_constant_rate_warms_up_as_transformers():
 def test_every_step_learns_and_none_more_than_the_highest(schedule, n_steps, warmup, decay, lowest):
     n_warmup, n_decay = round(warmup * n_steps), round(decay * n_steps)
     shares = [
-        shifted_rate_share(schedule, step, n_warmup, n_steps, n_decay=n_decay, lowest=lowest)
-        for step in range(n_steps)
+        shifted_rate_share(schedule, step, n_warmup, n_steps, n_decay=n_decay, lowest=lowest) for step in range(n_steps)
     ]
     assert all(0 < share <= 1 for share in shares)
     rising = shares[: n_warmup + 1]
