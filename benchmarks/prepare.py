@@ -4,8 +4,9 @@
 
 The codec has its real shape and random weights, unless `--codec-path` names one; the recordings are made up, dialogues
 of 30 s at the median, as WAV at the codec's rate and as what people have: 48 kHz FLAC in stereo, 44.1 kHz MP3, 16 kHz
-WAV. `steady` compares codes of clips encoded alone with those of the same clips beside others, and with the server's
-own runner; `codec` is what encoding does by itself on one device; `prepare` is `moss-ttsd data prepare` as a whole.
+WAV. `read` is reading on one core; `steady` compares codes of clips encoded alone with those of the same clips beside
+others, and with the server's own runner; `codec` is what encoding does by itself on one device; `prepare` is `moss-ttsd
+data prepare` as a whole.
 """
 
 import argparse
@@ -27,7 +28,9 @@ from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.decode.clip_encoder import ClipEncoder
 
 from ..training.data.checkpoint import Checkpoint
+from ..training.data.clips import decode_clip
 from ..training.data.encoders import SLOTS, SteadyRunner
+from ..training.data.messages import ClipTask
 from ..training.data.prepare import prepare
 from ..training.data.run import all_devices
 from .random_checkpoint import write_codec
@@ -39,6 +42,7 @@ _FORMATS = {  # suffix, rate, channels
     "mixed": (("flac", 48_000, 2), ("mp3", 44_100, 1), ("wav", 16_000, 1)),
 }
 _MEDIAN_S, _SPREAD, _SHORTEST_S, _LONGEST_S = 30.0, 0.9, 2.0, 600.0
+_READ_S, _FRAME_SAMPLES = (30.3, 300.0), 1920
 _STEADY_FRAMES = (5, 64, 70, 200, 33, 8, 1, 129, 64, 17, 300, 12)
 _BLOCK_S = 1
 
@@ -52,7 +56,7 @@ def main() -> None:
     parser.add_argument("--devices", nargs="+", default=None)
     parser.add_argument("--golden", type=Path, default=Path("tests/golden"), help="for the tokenizer")
     parser.add_argument("--codec-path", type=Path, help="a codec to take as it is, such as tests/golden/codec")
-    parser.add_argument("--parts", nargs="+", default=["steady", "codec", "prepare"])
+    parser.add_argument("--parts", nargs="+", default=["read", "steady", "codec", "prepare"])
     parser.add_argument("--folder", type=Path, help="for the codec, 7 GB, and the recordings")
     parser.add_argument("--out", type=Path, default=Path("prepare.jsonl"))
     args = parser.parse_args()
@@ -63,6 +67,8 @@ def main() -> None:
             model: dict[str, Any] = {"model_path": write_codec(folder / "fused", args.golden)}
         else:
             model = {"model_path": args.golden / "ttsd", "codec_path": args.codec_path}
+        if "read" in args.parts:
+            record(args.out, measure_reading(folder))
         if {"steady", "codec"} & set(args.parts):
             checkpoint = Checkpoint.open(**model)
             device = torch.device(devices[0])
@@ -80,6 +86,20 @@ def main() -> None:
                 jsonl = write_recordings(folder / form, form, args.made_hours, args.hours)
                 for n_decoders in args.decoders:
                     record(args.out, measure_prepare(model, jsonl, folder / "out", form, devices, n_decoders))
+
+
+def measure_reading(folder: Path) -> Iterator[dict[str, Any]]:
+    """Files to waveforms, in seconds of one core: what the server makes of a clip, and pieces of a longer one."""
+    for suffix, rate, n_channels in [kind for kinds in _FORMATS.values() for kind in kinds]:
+        for seconds in _READ_S:
+            clip = _write_recording((folder, suffix, rate, n_channels, seconds, 0))
+            task = ClipTask(clip, False, int(2 * _LONGEST_S) * RATE, folder / "waveform")
+            decode_clip(task, RATE, _FRAME_SAMPLES)
+            began = time.process_time()
+            decode_clip(task, RATE, _FRAME_SAMPLES)
+            took = time.process_time() - began
+            line: dict[str, Any] = {"check": "read", "suffix": suffix, "rate": rate, "channels": n_channels}
+            yield line | {"audio_s": seconds, "core_s": took, "x_real_time": seconds / took}
 
 
 def measure_steadiness(codec: Any, n_vq: int) -> Iterator[dict[str, Any]]:
