@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,13 @@ class Line:
         number: over all files and their lines, blank ones too, from 0; it names the line in the journal.
         path: of its file.
         place: in its file, from 1.
+        default_id: of a record that has none; unique, as files of one name are numbered.
     """
 
     number: int
     path: Path
     place: int
+    default_id: str
     raw: bytes
 
     def content(self) -> dict[str, Any]:
@@ -57,11 +60,14 @@ class InputDigest:
 def lines_of(paths: Sequence[Path]) -> Iterator[Line]:
     """All lines that are not blank, file after file."""
     number = 0
+    stems: Counter[str] = Counter()
     for path in paths:
+        stems[path.stem] += 1
+        prefix = path.stem if stems[path.stem] == 1 else f"{path.stem}.{stems[path.stem]}"
         with path.open("rb") as file:
             for place, raw in enumerate(file, 1):
                 if not raw.isspace():
-                    yield Line(number, path, place, raw)
+                    yield Line(number, path, place, f"{prefix}-{place}", raw)
                 number += 1
 
 

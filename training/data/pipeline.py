@@ -93,14 +93,16 @@ class Pipeline:
         self.counts = Counts()
         self._journal = journal
         self._new_decoder = new_decoder
-        self._decoders = [new_decoder() for _ in range(n_decoders)]
         self._encoders = list(encoders)
+        self._decoders = [new_decoder() for _ in range(n_decoders)]
         self._loading = set(range(len(self._encoders)))
         self._spool = spool
         self._on_done = on_done
         self._batch_frames = round(_BATCH_S * frame_rate)
         self._most_frames = round(_LOOK_AHEAD_S * frame_rate) * len(encoders)
         self._pool: list[_Waiting] = []  # sorted by length
+        self._pool_frames = 0
+        self._idle = list(range(n_decoders))  # decoders
         self._order = itertools.count()
         self._under_way: list[dict[Any, _Waiting]] = [{} for _ in encoders]
         self._busy_s = [0.0] * len(self._encoders)
@@ -116,11 +118,10 @@ class Pipeline:
         try:
             upcoming = next(jobs, None)
             while True:
-                for decoder in self._decoders:
-                    if upcoming is not None and decoder.task is None and self._has_room():
-                        self._decode(decoder, upcoming)
-                        upcoming = next(jobs, None)
-                decoding = any(decoder.task is not None for decoder in self._decoders)
+                while upcoming is not None and self._idle and self._has_room():
+                    self._decode(self._idle.pop(), upcoming)
+                    upcoming = next(jobs, None)
+                decoding = len(self._idle) < len(self._decoders)
                 for i in range(len(self._encoders)):
                     self._feed(i, more_comes=decoding or upcoming is not None)
                 if upcoming is None and not decoding and not self._pool and not any(self._under_way):
@@ -131,13 +132,11 @@ class Pipeline:
             close_all([*self._decoders, *self._encoders])
 
     def _has_room(self) -> bool:
-        n_decoding = sum(decoder.task is not None for decoder in self._decoders)
-        return len(self._pool) + n_decoding < _LOOK_AHEAD_CLIPS and self._pool_frames() < self._most_frames
+        n_decoding = len(self._decoders) - len(self._idle)
+        return len(self._pool) + n_decoding < _LOOK_AHEAD_CLIPS and self._pool_frames < self._most_frames
 
-    def _pool_frames(self) -> int:
-        return sum(waiting.n_frames for waiting in self._pool)
-
-    def _decode(self, decoder: Worker, job: Job) -> None:
+    def _decode(self, i: int, job: Job) -> None:
+        decoder = self._decoders[i]
         stamp = FileStamp.of(job.path)  # before it is read: who changes it now is found out when the run goes on
         decoder.task = job, stamp
         waveform = self._spool / f"{next(self._order)}.f32"
@@ -150,7 +149,7 @@ class Pipeline:
         frames = sum(waiting.n_frames for waiting in self._under_way[i].values())
         if frames > self._batch_frames / 2:
             return
-        waits_for_more = more_comes and self._has_room() and self._pool_frames() < self._batch_frames
+        waits_for_more = more_comes and self._has_room() and self._pool_frames < self._batch_frames
         if waits_for_more and (frames or len(self._pool) < _FIRST_CLIPS):
             return
         batch = self._take_batch()
@@ -170,6 +169,7 @@ class Pipeline:
                 end += 1
         batch = self._pool[first:end]
         del self._pool[first:end]
+        self._pool_frames -= frames
         return batch[::-1]
 
     def _receive(self) -> None:
@@ -195,6 +195,7 @@ class Pipeline:
             self._decoders[i] = self._new_decoder()
         job, stamp = decoder.task
         decoder.task = None
+        self._idle.append(i)
         if isinstance(answer, Failure):
             raise DataError(f"{answer.sentence}; {GO_ON}")
         if isinstance(answer, str):
@@ -205,6 +206,7 @@ class Pipeline:
         if isinstance(job.key, str) and self._is_known_voice(waiting):
             return
         bisect.insort(self._pool, waiting, key=lambda w: (w.n_frames, w.order))
+        self._pool_frames += waiting.n_frames
 
     def _is_known_voice(self, waiting: _Waiting) -> bool:
         """Whether another path has the same content; its codes serve both."""

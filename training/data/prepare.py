@@ -144,6 +144,7 @@ def prepare(
         with Progress(sum(one.n_lines for one in plan.inputs), shown=progress) as bar:
             run = Run(paths, checkpoint, plan, directory, bar)
             counts = run.encode(devices, n_decoders)
+            bar.say("all clips are encoded, the dataset is being written")
             run.publish()
         shutil.rmtree(work)
     encoded_s = counts.encoded_frames / run.frame_rate

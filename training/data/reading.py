@@ -63,7 +63,7 @@ def read_lines(paths: Sequence[Path], rules: ReadingRules) -> Iterator[ReadLine]
     """All lines, checked; of two with the same id the second is a problem. Memory: 16 bytes an id, and Python's own."""
     seen: dict[bytes, int] = {}
     for line in lines_of(paths):
-        name = _default_id(line)
+        name = line.default_id
         try:
             content = line.content()
             name = id_of(content) or name
@@ -120,7 +120,3 @@ def _codes(codes: np.ndarray, name: str, rules: ReadingRules) -> np.ndarray:
     if low < 0 or high >= rules.codebook_size:
         raise BadRecord(f"{name}: codes go from 0 to {rules.codebook_size - 1}, got {low} to {high}: another codec's?")
     return codes
-
-
-def _default_id(line: Line) -> str:
-    return f"{line.path.stem}-{line.place}"

@@ -140,6 +140,7 @@ def test_batches_hold_clips_of_like_length_around_the_oldest():
     order = np.random.default_rng(1).permutation(200)
     waiting = [module._Waiting(10 + i, int(order[i]), None, None, None) for i in range(200)]  # pyright: ignore
     pipeline._pool = list(waiting)
+    pipeline._pool_frames = sum(one.n_frames for one in waiting)
     seen = []
     while pipeline._pool:
         oldest = min(one.order for one in pipeline._pool)
@@ -150,6 +151,7 @@ def test_batches_hold_clips_of_like_length_around_the_oldest():
         assert sum(lengths[:-1]) <= 100 + max(lengths)
         seen += batch
     assert sorted(one.order for one in seen) == list(range(200))
+    assert pipeline._pool_frames == 0
 
 
 def test_a_worker_that_is_gone_says_how(tmp_path):

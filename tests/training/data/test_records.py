@@ -243,6 +243,10 @@ def test_ids_are_unique_over_all_files(tmp_path):
         None,
     ]
     assert found[-1].where == "b.jsonl:3 (b-3)"
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.jsonl").write_text('{"audio": "a"}\n')
+    both = [tmp_path / "b.jsonl", tmp_path / "more" / "b.jsonl"]
+    assert [one.id for one in read_lines(both, rules())] == ["y", "x", "b-3", "b.2-1"]
     assert [one.line.number for one in found] == [0, 2, 3, 4, 5]
 
 
@@ -278,7 +282,7 @@ def test_paths_begin_where_they_are_said_to(tmp_path, monkeypatch):
     (tmp_path / "here" / "a.wav").touch()
     (tmp_path / "there" / "a.wav").touch()
     (tmp_path / "there" / "b.wav").touch()
-    line = Line(0, tmp_path / "there" / "in.jsonl", 1, b"{}")
+    line = Line(0, tmp_path / "there" / "in.jsonl", 1, "in-1", b"{}")
     assert resolve("a.wav", line, None) == Path("a.wav")
     assert resolve("b.wav", line, None) == tmp_path / "there" / "b.wav"
     assert resolve("c.wav", line, None) == Path("c.wav")
