@@ -73,11 +73,10 @@ def main() -> None:
             checkpoint = Checkpoint.open(**model)
             device = torch.device(devices[0])
             codec = checkpoint.codec.load(device)
-            with torch.inference_mode():
-                if "steady" in args.parts:
-                    record(args.out, measure_steadiness(codec, checkpoint.tokens.n_vq))
-                if "codec" in args.parts:
-                    record(args.out, measure_codec(codec, checkpoint.tokens.n_vq, args.made_hours))
+            if "steady" in args.parts:
+                record(args.out, measure_steadiness(codec, checkpoint.tokens.n_vq))
+            if "codec" in args.parts:
+                record(args.out, measure_codec(codec, checkpoint.tokens.n_vq, args.made_hours))
             del codec
             if device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -124,7 +124,7 @@ def _load(settings: EncoderSettings) -> tuple[SteadyRunner, str]:
 
     device = torch.device(settings.device)
     on_gpu = device.type == "cuda"
-    if on_gpu:
+    if on_gpu and device.index is not None:
         torch.cuda.set_device(device)
     codec = settings.codec.load(device)
     runner = EncoderRunner(codec, settings.n_vq, n_slots=SLOTS if on_gpu else 1)
