@@ -62,6 +62,8 @@ def processes(device: str) -> Iterator[World]:
         raise TrainingError(f"compute.device: expected auto, cuda or cpu, got {device!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         raise TrainingError("compute.device: this process sees no GPU; set compute.device=cpu, or mend the driver")
+    # Packs differ in size: without it the allocator is left with holes that fit none of them.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     own = torch.device(kind) if kind == "cpu" else torch.device(device if ":" in device else f"cuda:{local_rank}")
     if kind == "cuda":
         torch.cuda.set_device(own)

@@ -8,6 +8,7 @@ heads are one matrix of n_vq x audio_vocab rows, hence one product. Their pad co
 -inf, and has no gradient.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -125,6 +126,20 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     if a.dtype == torch.float32:
         total.addmm_(a, b)
     elif a.device.type == "cuda":
-        torch.addmm(total, a, b, out_dtype=torch.float32, out=total)
+        if _adds_to_float32(a.dtype):
+            torch.addmm(total, a, b, out_dtype=torch.float32, out=total)
+        else:
+            total += torch.mm(a, b, out_dtype=torch.float32)
     else:
         total += a @ b
+
+
+@cache
+def _adds_to_float32(dtype: torch.dtype) -> bool:
+    """Whether this torch adds a product of 16-bit matrices to a float32 one; some want the sum in 16 bit too."""
+    part = torch.zeros(16, 16, dtype=dtype, device="cuda")
+    try:
+        torch.addmm(part.float(), part, part, out_dtype=torch.float32, out=part.float())
+    except RuntimeError:
+        return False
+    return True

@@ -69,10 +69,15 @@ class PackDataset(Dataset):
         self._lengths = example_lengths(examples, tokens.n_vq)
 
     def __getitem__(self, order: PackOrder) -> Pack:
-        made = [self._rows(i) for i in order.examples]
+        made = [self.rows_of(i) for i in order.examples]
         return make_pack(made, order.scales, self.pad_to, self.fill_rows)
 
-    def _rows(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+    def rows_of(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows [S, 1 + n_vq] and labels [S - 1, 1 + n_vq] of one example, int32.
+
+        Raises:
+            TrainingError: they are not as many as the dataset says.
+        """
         example = self.examples[i]
         prompt = prompt_rows(example, self.tokenizer, self.tokens, self.template)
         rows = np.concatenate([prompt, target_rows(example.codes, self.tokenizer, self.tokens, self.layout)])

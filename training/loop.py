@@ -77,10 +77,10 @@ class Loop:
         config, n_steps = self.config, self.plan.n_steps
         device = self.world.device
         dataset = self.plan.packs_of(self.plan.training)
-        packs = Packs(dataset, self._orders(self.step), device, config.data.workers, config.data.ahead)
+        packs = Packs(dataset, self.orders(self.step), device, config.data.workers, config.data.ahead)
         metrics = StepMetrics(device)
         while self.step < n_steps and not self._stopped_early:
-            line = self._one_step(packs, metrics)
+            line = self.one_step(packs, metrics)
             self._tell(progress, line)
             if self._pauses():
                 self._tell(progress, metrics.flush())
@@ -109,7 +109,8 @@ class Loop:
             return best
         return self.step
 
-    def _one_step(self, packs: Packs, metrics: StepMetrics) -> dict[str, Any] | None:
+    def one_step(self, packs: Packs, metrics: StepMetrics) -> dict[str, Any] | None:
+        """Train one step on the next of this rank's packs; returns the line of the step before, if there was one."""
         chosen = self.plan.planner.step(self.step)
         self.trained.zero_grad()
         waited_before = packs.waited_s
@@ -147,8 +148,8 @@ class Loop:
         self.step += 1
         return metrics.put(numbers, facts, label_counts(int(frames.sum()), len(frames), n_vq))
 
-    def _orders(self, first: int) -> Iterator[PackOrder]:
-        """This rank's packs from a step on."""
+    def orders(self, first: int) -> Iterator[PackOrder]:
+        """This rank's packs, from a step on to the last."""
         for step in range(first, self.plan.n_steps):
             packs = self.plan.planner.step(step)
             orders = dict(zip(packs, self.plan.orders(packs), strict=True))

@@ -71,7 +71,7 @@ def test_packing_and_accumulation_change_nothing(packs, chosen, cut):
 
 def test_filler_changes_nothing(packs):
     scales = loss_scales(None, counts_of([0, 1]))
-    made = [packs._rows(i) for i in (0, 1)]
+    made = [packs.rows_of(i) for i in (0, 1)]
     plain, filled = make_pack(made, scales), make_pack(made, scales, pad_to=64, fill_rows=900)
     assert len(filled.rows) % 64 == 0
     assert len(filled.rows) >= 900

@@ -166,7 +166,7 @@ def test_running_out_of_memory_names_what_to_turn(tmp_path, monkeypatch):
     def full(*_arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop_module.Loop, "_one_step", full)
+    monkeypatch.setattr(loop_module.Loop, "one_step", full)
     compute = {"checkpointing": "selective", "saved_share": 0}
     config = small_config(tmp_path, packing={"rows": 8192}, compute=compute)
     expected = r"compute\.checkpointing=full; set packing\.rows=4096 and packing\.per_step=6; set loss\.chunk_rows=1024"
