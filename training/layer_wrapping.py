@@ -14,11 +14,14 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from . import lora_linear
 from .attention import attention_ops
 from .config import ComputeConfig
 from .model import SpeechModel
 
-_PRODUCTS = frozenset({torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.linear.default})
+_PRODUCTS = frozenset(
+    {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.linear.default, lora_linear.OPERATION}
+)
 
 
 def wrap_layers(model: SpeechModel, config: ComputeConfig) -> None:

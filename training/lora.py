@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .config import LoraConfig
 from .errors import TrainingError
+from .lora_linear import lora_linear
 from .model import SpeechModel
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -49,7 +50,7 @@ def add_lora(model: SpeechModel, config: LoraConfig, seed: int) -> None:
         inject_adapter_in_model(_peft_config(config), model, _ADAPTER)
     _draw_again(model, seed)
     for module in model.modules():
-        if hasattr(module, "lora_A"):
+        if hasattr(module, "lora_A") and not config.dropout:
             module.forward = functools.partial(_forward, module)
     if config.audio_heads:
         for name, parameter in model.named_parameters():
@@ -170,11 +171,10 @@ def _peft_config(config: LoraConfig) -> Any:
 
 
 def _forward(module: Any, x: Tensor) -> Tensor:
-    """peft's forward with one product for the sum: nothing as large as the result is made twice."""
-    result = module.base_layer(x)
-    narrow = module.lora_A[_ADAPTER](module.lora_dropout[_ADAPTER](x))
-    weight, scaling = module.lora_B[_ADAPTER].weight, module.scaling[_ADAPTER]
-    return torch.addmm(result.flatten(0, -2), narrow.flatten(0, -2), weight.T, alpha=scaling).view_as(result)
+    """A layer with its adapter, as one operation; peft's own forward is for dropout, which needs x twice."""
+    base, a, b = module.base_layer, module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
+    out, _narrow = lora_linear(x.flatten(0, -2), base.weight, base.bias, a, b, module.scaling[_ADAPTER])
+    return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def _draw_again(model: nn.Module, seed: int) -> None:
