@@ -114,7 +114,7 @@ def sound_pieces(
     found: tuple[int, int] | None = None  # rate, channels
     n_samples = 0
     try:
-        with av.open(file, format=demuxer, options=options) as container:
+        with av.open(file, format=demuxer, options=options, metadata_errors="replace") as container:
             for frame in _frames(container, max_seconds, max_cpu_seconds):
                 sound = frame.sample_rate, frame.layout.nb_channels
                 found = found or sound

@@ -9,6 +9,8 @@ from page_browser import served_page
 
 import sglang_moss.server.page.page
 
+pytestmark = pytest.mark.wide
+
 FILES = [file.name for file in (Path(sglang_moss.server.page.__file__).parent / "static").iterdir()]
 
 

@@ -20,6 +20,8 @@ from waiting import wait_for
 
 from sglang_moss.errors import BadText, MossError
 
+pytestmark = pytest.mark.wide
+
 N_EVENTS = 8
 NOISE = np.random.default_rng(0).integers(1_000, 9_000, N_EVENTS * 3 * FRAME_SAMPLES).astype(np.int16)
 # Leave to use the microphone takes a while; its tracks are in window.tracks.
