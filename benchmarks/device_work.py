@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,12 +53,24 @@ def matmul_tflops(device: torch.device) -> float | None:
     return n * 2 * size**3 / (time.perf_counter() - started) / 1e12
 
 
-def profile_table(step: Callable[[], object]) -> str:
-    """Where the time of a step goes, by kernel."""
-    from torch.profiler import ProfilerActivity, profile
+def profile(step: Callable[[], object], n: int = 15) -> dict[str, Any]:
+    """Where the time of a step goes: seconds in all, milliseconds with a kernel at work, and the dearest kernels."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiler
 
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+    torch.cuda.synchronize()
+    with profiler(activities=[ProfilerActivity.CUDA]) as profiled:
+        started = time.perf_counter()
         step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-    return profiled.key_averages().table(sort_by="self_cuda_time_total", row_limit=30, max_name_column_width=80)
+        torch.cuda.synchronize()
+        wall_s = time.perf_counter() - started
+    kernels = [event for event in profiled.key_averages() if event.self_device_time_total > 0]
+    kernels.sort(key=lambda event: -event.self_device_time_total)
+    return {
+        "profiled_s": wall_s,
+        "kernels_ms": sum(event.self_device_time_total for event in kernels) / 1e3,
+        "kernels": [
+            {"ms": round(event.self_device_time_total / 1e3, 1), "calls": event.count, "name": event.key[:90]}
+            for event in kernels[:n]
+        ],
+    }

@@ -18,9 +18,11 @@ Two cards, against one of them with as many packs a card:
 
     torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --case full-1.7b --per-step 8 --out training.jsonl
     torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --case lora-8b --per-step 8 --out training.jsonl
-    torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --case full-8b --layers 18 --out training.jsonl
+    python3 -m sglang_moss.benchmarks.training --case full-8b --layers 8 --out training.jsonl
+    torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --case full-8b --layers 8 --per-step 8 --out training.jsonl
 
-`--profile` prints where a step's time goes; `--attention fa4` tries another backend. Without a GPU `--case tiny` runs
+`--profile` tells where a step's time goes; `--attention fa4` tries another backend.
+`python3 -m sglang_moss.benchmarks.training_table training.jsonl` shows what was measured. Without a GPU `--case tiny` runs
 all of it in a minute, and measures nothing.
 """
 
@@ -46,7 +48,7 @@ from ..training.loop import Loop
 from ..training.memory import estimate
 from ..training.metrics import StepMetrics
 from ..training.run_plan import RunPlan, plan_run
-from .device_work import draw, empty_cache, matmul_tflops, profile_table, wait
+from .device_work import draw, empty_cache, matmul_tflops, profile, wait
 from .dialogues import Dialogues, Lengths
 from .padded_batches import PaddedDataset, PaddedPlanner
 from .record import record
@@ -100,15 +102,18 @@ def _measured(args: argparse.Namespace, folder: Path, world: World) -> Iterator[
         "checkpointing": args.checkpointing,
         "saved_share": args.saved_share,
         "compile": args.compile,
-        "matmul_tflops": matmul_tflops(world.device),
+        "matmul_tflops": (peak := matmul_tflops(world.device)),
     }
     ours = [mode for mode in args.modes if mode != "upstream"]
     try:
         if ours:
-            yield from ({**common, **line} for line in _ours(args, plan, ours, world))
+            for line in _ours(args, plan, ours, world):
+                yield {**common, **line, "of_matmul": line["tflops_per_gpu"] / peak if peak else None}
         if "upstream" in args.modes and world.leads:
             empty_cache(world)
-            yield {**common, "checkpointing": "none", "compile": False, **_upstream(args, plan, world)}
+            line = _upstream(args, plan, world)
+            share = line["tflops_per_gpu"] / peak if peak else None
+            yield {**common, "checkpointing": "none", "compile": False, **line, "of_matmul": share}
     except torch.OutOfMemoryError as error:
         yield {**common, "error": f"out of memory: {str(error).splitlines()[0]}"}
 
@@ -188,10 +193,8 @@ def _timed(args: argparse.Namespace, loop: Loop, packs: Packs, world: World) -> 
     wait(world)
     wall_s = time.perf_counter() - started
     line = metrics.flush() or {}
-    if args.profile:
-        table = profile_table(lambda: loop.one_step(packs, metrics))  # every rank takes part in a step
-        if world.leads:
-            print(table)
+    if args.profile and world.device.type == "cuda":
+        line |= profile(lambda: loop.one_step(packs, metrics))  # every rank takes part in a step
     rows = sum(size.rows for size in sizes)
     frozen = loop.config.method == "lora"
     tflops = sum(step_flops(loop.plan.shape, size, frozen=frozen) for size in sizes) / wall_s / 1e12 / world.size
@@ -207,7 +210,7 @@ def _timed(args: argparse.Namespace, loop: Loop, packs: Packs, world: World) -> 
         "waiting_share": (packs.waited_s - waited) / wall_s,
         "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if world.device.type == "cuda" else None,
         "estimated_memory_gb": expected.total / 1e9,
-        "loss": line.get("loss"),
+        **{key: line[key] for key in ("loss", "profiled_s", "kernels_ms", "kernels") if key in line},
     }
 
 

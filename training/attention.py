@@ -6,23 +6,22 @@
     flex      anywhere; compiled on CUDA              a document mask, `torch.nn.attention.flex_attention`
     fa4       CUDA, 16 bit, where flash-attn-4 is     cumulative lengths, `flash_attn.cute`
 
-The backbone of transformers finds `attend` under `INTERFACE`; which backend works comes along with every call.
+Which backend works comes along with every call.
 """
 
 import importlib.util
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .errors import TrainingError
 
-INTERFACE = "sglang_moss_packed"
 BACKENDS = ("sdpa", "varlen", "flex", "fa4")
 _ROUNDED_ROWS = 1024  # the longest segment only sizes the grid of a kernel: few values mean few compilations
 
@@ -80,21 +79,13 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> str:
     return name
 
 
-def attend(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    scaling: float,
-    segments: Segments,
-    **kwargs: Any,  # noqa: ARG001 (what transformers passes to every backend)
-) -> tuple[Tensor, None]:
-    """transformers' attention interface over [1, heads, N, head_dim]; returns [1, N, heads, head_dim]."""
-    assert attention_mask is None, "segments say what a row sees"
-    assert not module.training or getattr(module, "attention_dropout", 0.0) == 0.0, "no backend drops attention"
-    return _ATTEND[segments.backend](query, key, value, segments, scaling), None
+def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float) -> Tensor:
+    """Attention of queries [1, heads, N, head_dim] over keys and values of as many heads or fewer.
+
+    Returns:
+        [1, N, heads, head_dim].
+    """
+    return _ATTEND[segments.backend](query, key, value, segments, scale)
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float) -> Tensor:
@@ -115,6 +106,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, head_dim]
+    shared = {"enable_gqa": True} if q.shape[1] != k.shape[1] and _asks_for_shared_heads() else {}
     out = varlen_attn(
         q,
         k,
@@ -125,10 +117,18 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale
         segments.max_rows,
         scale=scale,
         window_size=(-1, 0),
-        enable_gqa=q.shape[1] != k.shape[1],
+        **shared,
     )
     assert isinstance(out, Tensor), "no auxiliary result was asked for"
     return out[None]
+
+
+@cache
+def _asks_for_shared_heads() -> bool:
+    """Whether this torch wants to be told that fewer heads of keys serve more of queries; torch 2.11 does not."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def _fa4(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float) -> Tensor:
@@ -192,6 +192,3 @@ def attention_ops() -> frozenset[Any]:
     )
     found = {getattr(torch.ops.aten, name).default for name in names}
     return frozenset(found | {torch.ops.torch_attn._varlen_attn.default, torch.ops.higher_order.flex_attention})
-
-
-ALL_ATTENTION_FUNCTIONS.register(INTERFACE, attend)

@@ -19,13 +19,18 @@ from .cross_entropy import cross_entropy_
 CHUNK_ROWS = 2048
 
 
-class Heads(nn.ModuleList):
-    """`lm_heads` of a published checkpoint: the text head, then one head a codebook."""
+class Heads(nn.Module):
+    """`lm_heads` of a published checkpoint: the text head, then one head a codebook; named by number.
+
+    No `nn.ModuleList`, of which FSDP2 takes none.
+    """
 
     def __init__(self, hidden_size: int, vocab_size: int, n_vq: int, n_codes: int, pad_code: int) -> None:
         """Heads of `n_codes` logits, the last of which is that of `pad_code`."""
         assert pad_code == n_codes - 1, f"expected the pad code last of {n_codes}, got {pad_code}"
-        super().__init__(nn.Linear(hidden_size, n, bias=False) for n in (vocab_size, *[n_codes] * n_vq))
+        super().__init__()
+        for i, n in enumerate((vocab_size, *[n_codes] * n_vq)):
+            self.add_module(str(i), nn.Linear(hidden_size, n, bias=False))
         self.n_vq = n_vq
         self.pad_code = pad_code
         self.chunk_rows = CHUNK_ROWS
@@ -45,13 +50,13 @@ class Heads(nn.ModuleList):
         """
         if labels is None:
             return self._logits(hidden)
-        text, *audio = (head.weight for head in self)
-        stacked = torch.cat([weight[: self.pad_code] for weight in audio])  # pyright: ignore[reportIndexIssue]
+        text, *audio = self.parameters()
+        stacked = torch.cat([weight[: self.pad_code] for weight in audio])
         learns = torch.is_grad_enabled()
         return _ChunkedLoss.apply(hidden, text, stacked, labels, scales, self.chunk_rows, learns)  # pyright: ignore[reportReturnType]
 
     def _logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        text, *audio = (head(hidden).float() for head in self)
+        text, *audio = (head(hidden).float() for head in self.children())
         stacked = torch.stack(audio, dim=1)
         stacked[..., self.pad_code] = float("-inf")
         return text, stacked

@@ -19,48 +19,54 @@ from .attention import attention_ops
 from .config import ComputeConfig
 from .model import SpeechModel
 
-_PRODUCTS = frozenset(
-    {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.linear.default, lora_linear.OPERATION}
-)
+_PRODUCTS = frozenset({torch.ops.aten.mm.default, torch.ops.aten.addmm.default})
 
 
 def wrap_layers(model: SpeechModel, config: ComputeConfig) -> None:
     """Change how the layers of `model` run, in place; names of parameters stay as they are."""
+    run = torch.compile(_run) if config.compile else _run
     for i, layer in enumerate(model.layers()):
         keeps = int((i + 1) * config.saved_share) > int(i * config.saved_share)
-        layer.forward = _checkpointed(layer, config.checkpointing, keeps_products=keeps)
-        if config.compile:
-            layer.forward = torch.compile(layer.forward)
+        layer.forward = functools.partial(run, layer, config.checkpointing, keeps)
     if config.compile:
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
 
 
-def _checkpointed(layer: nn.Module, kind: str, *, keeps_products: bool) -> Callable[..., Any]:
-    if kind == "none":
-        return layer.forward
-    context = {}
-    if kind == "selective":
-        context = {"context_fn": _contexts(keeps_products)}
-    return functools.partial(
-        checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=_drops(layer), **context
-    )
+def _run(layer: nn.Module, checkpointing: str, keeps_products: bool, *args: Any, **kwargs: Any) -> Any:
+    """A layer's own forward; as one function of the layer, so that all layers share what is compiled."""
+    forward = type(layer).forward
+    if checkpointing == "none":
+        return forward(layer, *args, **kwargs)
+    context = {"context_fn": _contexts(keeps_products)} if checkpointing == "selective" else {}
+    return checkpoint(forward, layer, *args, use_reentrant=False, preserve_rng_state=_drops(layer), **context, **kwargs)
 
 
 @functools.cache
 def _contexts(keeps_products: bool) -> Callable[..., Any]:
     """One for all layers of a kind, so that they share what is compiled."""
-    kept = attention_ops() | (_PRODUCTS if keeps_products else frozenset())
-    return functools.partial(create_selective_checkpoint_contexts, _Policy(kept))
+    return functools.partial(create_selective_checkpoint_contexts, _Policy(keeps_products))
 
 
 class _Policy:
-    """Which results of operations are kept."""
+    """Which results of operations are kept.
 
-    def __init__(self, kept: frozenset[Any]) -> None:
-        self._kept = kept
+    The last product of a layer makes it narrow again. Nothing of the backward pass needs its result, so that it is
+    computed again only where it is one operation with its adapter; there it is always kept, since it saves the most
+    work for the memory that it takes.
+    """
 
-    def __call__(self, _context: Any, operation: Any, *_args: Any, **_kwargs: Any) -> CheckpointPolicy:
-        kept = operation in self._kept
+    def __init__(self, keeps_products: bool) -> None:
+        self._keeps_products = keeps_products
+        self._attention = attention_ops()
+
+    def __call__(self, _context: Any, operation: Any, *args: Any, **_kwargs: Any) -> CheckpointPolicy:
+        kept = operation in self._attention
+        if operation is lora_linear.OPERATION:
+            n_out, n_in = args[1].shape
+            kept = self._keeps_products or n_out < n_in
+        elif operation in _PRODUCTS:
+            n_in, n_out = args[-1].shape
+            kept = self._keeps_products and n_out >= n_in
         return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 

@@ -51,7 +51,7 @@ def add_lora(model: SpeechModel, config: LoraConfig, seed: int) -> None:
     _draw_again(model, seed)
     for module in model.modules():
         if hasattr(module, "lora_A") and not config.dropout:
-            module.forward = functools.partial(_forward, module)
+            module.__class__ = _as_one_operation(type(module))
     if config.audio_heads:
         for name, parameter in model.named_parameters():
             if name.startswith("emb_ext.") or (name.startswith("lm_heads.") and not name.startswith("lm_heads.0.")):
@@ -168,6 +168,12 @@ def _peft_config(config: LoraConfig) -> Any:
         bias="none",
         use_rslora=False,
     )
+
+
+@functools.cache
+def _as_one_operation(kind: type[nn.Module]) -> type[nn.Module]:
+    """A class of peft's layers with another forward."""
+    return type(kind.__name__, (kind,), {"forward": _forward})
 
 
 def _forward(module: Any, x: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """A linear layer with its adapter, as one operation: what checkpointing keeps of it is its result alone.
 
-    y = x W' + s (x A') B'          two products with W's size and width, one of them small, added in place
+    y = x W' + s (x A') B'
     dx = dy W + s (dy B) A,  dA = s (dy B)' x,  dB = s dy' (x A')
 
-W is frozen. The plain rule is peft's own forward, to which tests compare it.
+The small product comes first and the large one is added to it as it is written, which the other order would read and
+write once more. W is frozen. The plain rule is peft's own forward, to which tests compare it.
 """
 
 from typing import Any
@@ -29,8 +30,10 @@ def lora_linear(
         y [N, O], and x A' [N, R], which only the gradient of `b` needs.
     """
     narrow = x @ a.T
-    out = torch.nn.functional.linear(x, weight, bias)
-    out.addmm_(narrow, b.T, alpha=scaling)
+    out = torch.mm(scaling * narrow, b.T)
+    out.addmm_(x, weight.T)
+    if bias is not None:
+        out += bias
     return out, narrow
 
 
@@ -56,11 +59,12 @@ def _backward(ctx: Any, d_out: Tensor | None, _d_narrow: Tensor | None) -> tuple
     x, weight, a, b, narrow = ctx.saved_tensors
     if d_out is None:
         return None, None, None, None, None, None
-    d_narrow = d_out @ b
+    d_narrow = ctx.scaling * (d_out @ b)
     d_x = None
     if ctx.needs_input_grad[0]:
-        d_x = torch.addmm(d_out @ weight, d_narrow, a, alpha=ctx.scaling)
-    return d_x, None, None, ctx.scaling * (d_narrow.T @ x), ctx.scaling * (d_out.T @ narrow), None
+        d_x = d_narrow @ a
+        d_x.addmm_(d_out, weight)
+    return d_x, None, None, d_narrow.T @ x, d_out.T @ (ctx.scaling * narrow), None
 
 
 lora_linear.register_autograd(_backward, setup_context=_setup)

@@ -78,9 +78,10 @@ def _activations(shape: ModelShape, config: TrainConfig, element_bytes: int) -> 
     products = heads + 2 * kv + 2 * c.hidden_size + 2 * c.intermediate_size
     # Beside the products: both norms, rotated queries and keys, the gate after its activation, the gated product.
     whole = products + 4 * c.hidden_size + 3 * (heads + kv) + 2 * c.intermediate_size
+    always = heads + (c.hidden_size if config.method == "lora" else 0)
     per_layer = {
         "none": whole,
-        "selective": c.hidden_size + heads + config.compute.saved_share * products,
+        "selective": c.hidden_size + always + config.compute.saved_share * (products - c.hidden_size),
         "full": c.hidden_size,
     }[config.compute.checkpointing]
     kept = per_layer * c.num_hidden_layers + (0 if config.compute.checkpointing == "none" else 2 * whole)

@@ -15,10 +15,11 @@ from transformers import Cache, Qwen3Config, Qwen3Model
 
 from sglang_moss.config import SpecialTokens, special_tokens
 
-from .attention import INTERFACE, Segments
+from .attention import Segments
 from .errors import TrainingError
 from .heads import Heads
 from .pack import Pack
+from .small_operations import replace_small_operations
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,6 @@ class ModelShape:
                 f"config.json: audio_pad_code {tokens.pad_code} is not the last of {n_codes} codes; take another one"
             )
         language["dtype"] = None
-        language["attn_implementation"] = INTERFACE
         backbone = Qwen3Config(**language)
         if set(backbone.layer_types or ()) - {"full_attention"}:
             raise TrainingError("config.json: layers with a sliding window are not implemented")
@@ -66,6 +66,7 @@ class SpeechModel(nn.Module):
         backbone, n_vq = shape.backbone, shape.tokens.n_vq
         self.shape = shape
         self.language_model = Qwen3Model(backbone)
+        replace_small_operations(self.language_model)
         self.emb_ext = nn.ModuleList(nn.Embedding(shape.n_codes, backbone.hidden_size) for _ in range(n_vq))
         self.lm_heads = Heads(
             backbone.hidden_size, backbone.vocab_size, n_vq, shape.n_codes, pad_code=shape.tokens.pad_code
