@@ -6,7 +6,7 @@ The codec has its real shape and random weights, unless `--codec-path` names one
 of 30 s at the median, as WAV at the codec's rate and as what people have: 48 kHz FLAC in stereo, 44.1 kHz MP3, 16 kHz
 WAV. `read` is reading on one core; `steady` compares codes of clips encoded alone with those of the same clips beside
 others, and with the server's own runner; `codec` is what encoding does by itself on one device; `prepare` is `moss-ttsd
-data prepare` as a whole.
+data prepare` as a whole. `steady` and `codec` need neither PyAV nor pyarrow.
 """
 
 import argparse
@@ -28,11 +28,7 @@ from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.decode.clip_encoder import ClipEncoder
 
 from ..training.data.checkpoint import Checkpoint
-from ..training.data.clips import decode_clip
 from ..training.data.encoders import SLOTS, SteadyRunner
-from ..training.data.messages import ClipTask
-from ..training.data.prepare import prepare
-from ..training.data.run import all_devices
 from .random_checkpoint import write_codec
 from .record import record
 from .synthetic_voice import RATE, synthetic_speech
@@ -60,7 +56,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for the codec, 7 GB, and the recordings")
     parser.add_argument("--out", type=Path, default=Path("prepare.jsonl"))
     args = parser.parse_args()
-    devices = args.devices or all_devices()
+    n_gpus = torch.cuda.device_count()
+    devices = args.devices or [f"cuda:{i}" for i in range(n_gpus)] or ["cpu"]
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         if args.codec_path is None:
@@ -89,6 +86,9 @@ def main() -> None:
 
 def measure_reading(folder: Path) -> Iterator[dict[str, Any]]:
     """Files to waveforms, in seconds of one core: what the server makes of a clip, and pieces of a longer one."""
+    from ..training.data.clips import decode_clip
+    from ..training.data.messages import ClipTask
+
     for suffix, rate, n_channels in [kind for kinds in _FORMATS.values() for kind in kinds]:
         for seconds in _READ_S:
             clip = _write_recording((folder, suffix, rate, n_channels, seconds, 0))
@@ -142,6 +142,8 @@ def measure_prepare(
     model: dict[str, Any], jsonl: Path, out: Path, form: str, devices: list[str], n_decoders: int
 ) -> Iterator[dict[str, Any]]:
     """One run from the beginning."""
+    from ..training.data.prepare import prepare
+
     summary = prepare(
         jsonl,
         output_dir=out,

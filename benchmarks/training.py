@@ -16,14 +16,15 @@ On one card (the tests' golden data must lie in `tests/golden`; LoRA needs peft,
 
 Two cards, against one of them with as many packs a card:
 
-    torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --case full-1.7b --per-step 8 --out training.jsonl
-    torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --case lora-8b --per-step 8 --out training.jsonl
     python3 -m sglang_moss.benchmarks.training --case full-8b --layers 8 --out training.jsonl
-    torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --case full-8b --layers 8 --per-step 8 --out training.jsonl
+    two="torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --per-step 8 --out training.jsonl"
+    $two --case full-8b --layers 8
+    $two --case full-1.7b
+    $two --case lora-8b
 
-`--profile` tells where a step's time goes; `--attention fa4` tries another backend.
-`python3 -m sglang_moss.benchmarks.training_table training.jsonl` shows what was measured. Without a GPU `--case tiny` runs
-all of it in a minute, and measures nothing.
+`--profile` tells where a step's time goes; `--attention fa4` tries another backend. `python3 -m
+sglang_moss.benchmarks.training_table training.jsonl` shows what was measured. Without a GPU `--case tiny` runs all of
+it in a minute, and measures nothing.
 """
 
 import argparse
@@ -119,7 +120,7 @@ def _measured(args: argparse.Namespace, folder: Path, world: World) -> Iterator[
 
 
 def _config(args: argparse.Namespace, folder: Path, method: str) -> TrainConfig:
-    is_small = args.case == "tiny"
+    is_small = args.case.startswith("tiny")
     return config_of(
         {
             "model": str(folder / "model"),
@@ -226,7 +227,8 @@ def _upstream(args: argparse.Namespace, plan: RunPlan, world: World) -> dict[str
     tflops = sum(step_flops(plan.shape, size, frozen=False) for size in sizes) / wall_s / 1e12
     return {
         "mode": "upstream",
-        "rows_per_s": sum(size.rows for size in sizes) / wall_s,
+        "rows_per_s": (rate := sum(size.rows for size in sizes) / wall_s),
+        "rows_per_s_per_gpu": rate,
         "steps": n_steps,
         "wall_s": wall_s,
         "tflops_per_gpu": tflops,

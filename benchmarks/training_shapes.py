@@ -43,6 +43,7 @@ CASES = {
     "full-1.7b": TrainingCase("full", _1_7B),
     "lora-1.7b": TrainingCase("lora", _1_7B),
     "tiny": TrainingCase("full", None),
+    "tiny-lora": TrainingCase("lora", None),
 }
 
 

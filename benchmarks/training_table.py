@@ -49,9 +49,8 @@ def main() -> None:
         if "error" in line:
             print(f"{line.get('case')}: {line['error']}")
         if line.get("kernels"):
-            print(
-                f"\n{line['case']} {line['mode']}: a step {1e3 * line['profiled_s']:.0f} ms, kernels {line['kernels_ms']:.0f} ms"
-            )
+            took = f"a step {1e3 * line['profiled_s']:.0f} ms, kernels {line['kernels_ms']:.0f} ms"
+            print(f"\n{line['case']} {line['mode']}, {line['n_gpus']} GPUs: {took}")
             for kernel in line["kernels"]:
                 print(f"  {kernel['ms']:8.1f} ms {kernel['calls']:6d} x {kernel['name']}")
 

@@ -7,7 +7,6 @@ full        only what goes into each layer is kept
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,14 +36,8 @@ def _run(layer: nn.Module, checkpointing: str, keeps_products: bool, *args: Any,
     forward = type(layer).forward
     if checkpointing == "none":
         return forward(layer, *args, **kwargs)
-    context = {"context_fn": _contexts(keeps_products)} if checkpointing == "selective" else {}
+    context = {"context_fn": _CONTEXTS[keeps_products]} if checkpointing == "selective" else {}
     return checkpoint(forward, layer, *args, use_reentrant=False, preserve_rng_state=_drops(layer), **context, **kwargs)
-
-
-@functools.cache
-def _contexts(keeps_products: bool) -> Callable[..., Any]:
-    """One for all layers of a kind, so that they share what is compiled."""
-    return functools.partial(create_selective_checkpoint_contexts, _Policy(keeps_products))
 
 
 class _Policy:
@@ -68,6 +61,12 @@ class _Policy:
             n_in, n_out = args[-1].shape
             kept = self._keeps_products and n_out >= n_in
         return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+_CONTEXTS = {
+    keeps_products: functools.partial(create_selective_checkpoint_contexts, _Policy(keeps_products))
+    for keeps_products in (False, True)
+}
 
 
 def _drops(layer: nn.Module) -> bool:
