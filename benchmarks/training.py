@@ -16,9 +16,9 @@ On one card (the tests' golden data must lie in `tests/golden`; LoRA needs peft,
 
 Two cards, against one of them with as many packs a card:
 
-    python3 -m sglang_moss.benchmarks.training --case full-8b --layers 8 --out training.jsonl
+    python3 -m sglang_moss.benchmarks.training --case full-8b --layers 6 --out training.jsonl
     two="torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --per-step 8 --out training.jsonl"
-    $two --case full-8b --layers 8
+    $two --case full-8b --layers 6
     $two --case full-1.7b
     $two --case lora-8b
 
@@ -30,6 +30,7 @@ it in a minute, and measures nothing.
 import argparse
 import itertools
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -195,7 +196,10 @@ def _timed(args: argparse.Namespace, loop: Loop, packs: Packs, world: World) -> 
     wall_s = time.perf_counter() - started
     line = metrics.flush() or {}
     if args.profile and world.device.type == "cuda":
-        line |= profile(lambda: loop.one_step(packs, metrics))  # every rank takes part in a step
+        try:
+            line |= profile(lambda: loop.one_step(packs, metrics))  # every rank takes part in a step
+        except RuntimeError as error:  # what was timed stands
+            print(f"no profile: {error}", file=sys.stderr)
     rows = sum(size.rows for size in sizes)
     frozen = loop.config.method == "lora"
     tflops = sum(step_flops(loop.plan.shape, size, frozen=frozen) for size in sizes) / wall_s / 1e12 / world.size

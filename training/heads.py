@@ -145,6 +145,6 @@ def _adds_to_float32(dtype: torch.dtype) -> bool:
     part = torch.zeros(16, 16, dtype=dtype, device="cuda")
     try:
         torch.addmm(part.float(), part, part, out_dtype=torch.float32, out=part.float())
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         return False
     return True

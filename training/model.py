@@ -106,6 +106,11 @@ class SpeechModel(nn.Module):
             total = total + embedding(rows[:, k])
         return total
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.language_model.norm.weight.device
+
     def layers(self) -> Iterator[nn.Module]:
         """The backbone's layers."""
         yield from self.language_model.layers

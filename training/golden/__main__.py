@@ -27,10 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--serving-golden", type=Path, required=True, help="holds the checkpoint they were made with")
     parser.add_argument("--checkpoint", default="ttsd", help="its name there")
     parser.add_argument("--attention", default="sdpa", choices=BACKENDS)
+    parser.add_argument("--device", default="cpu", help="cuda checks the kernels as well")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     n_cases = n_different = 0
-    for case in cases(args.directory, args.serving_golden / args.checkpoint, args.attention):
+    for case in cases(args.directory, args.serving_golden / args.checkpoint, args.attention, args.device):
         print(case, flush=True)
         n_cases += 1
         n_different += bool(case.differences)
@@ -38,11 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if n_different or not n_cases else 0
 
 
-def cases(directory: Path, checkpoint: Path, attention: str = "sdpa") -> Iterator[Case]:
+def cases(directory: Path, checkpoint: Path, attention: str = "sdpa", device: str = "cpu") -> Iterator[Case]:
     """Everything that a golden directory says."""
     records = GoldenRecords(directory, checkpoint)
     yield from check_rows(directory, records)
-    model = golden_model(checkpoint, attention)
+    model = golden_model(checkpoint, attention, device)
     yield from check_model(directory, records, model)
     yield from check_steps(directory, records, model)
 

@@ -33,10 +33,10 @@ class Losses:
     gradients: dict[str, Tensor]
 
 
-def golden_model(checkpoint: Path, attention: str) -> SpeechModel:
-    """The checkpoint in float32 on the CPU."""
+def golden_model(checkpoint: Path, attention: str, device: str = "cpu") -> SpeechModel:
+    """The checkpoint in float32."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    model = empty_model(ModelShape.from_dict(config), torch.device("cpu"), torch.float32)
+    model = empty_model(ModelShape.from_dict(config), torch.device(device), torch.float32)
     load_weights(model, checkpoint)
     model.attention = attention
     return model
@@ -47,10 +47,10 @@ def run(model: SpeechModel, rows: Sequence[GoldenRows], weights: Sequence[float]
     counts = np.sum([(r.labels != IGNORED).sum(0) for r in rows], axis=0)
     scales = loss_scales(channel_weights(weights, len(counts) - 1), counts)
     model.zero_grad()
-    loss, sums = model(make_pack([(r.rows, r.labels) for r in rows], scales))
+    loss, sums = model(make_pack([(r.rows, r.labels) for r in rows], scales).to(model.device))
     loss.backward()
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return Losses(loss.item(), sums.double().numpy(), counts, gradients)
+    gradients = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+    return Losses(loss.item(), sums.double().cpu().numpy(), counts, gradients)
 
 
 def check_model(directory: Path, records: GoldenRecords, model: SpeechModel) -> Iterator[Case]:

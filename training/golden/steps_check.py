@@ -51,7 +51,7 @@ def check_steps(directory: Path, records: GoldenRecords, model: SpeechModel) -> 
             rows = records.many(keys)
             counts = np.sum([(r.labels != IGNORED).sum(0) for r in rows], axis=0)
             scales = pack_scales(weights, counts[None], "upstream")[0] / args["gradient_accumulation_steps"]
-            loss, _ = model(make_pack([(r.rows, r.labels) for r in rows], scales))
+            loss, _ = model(make_pack([(r.rows, r.labels) for r in rows], scales).to(model.device))
             loss.backward()
             case.close("loss", [loss.item() * args["gradient_accumulation_steps"]], [next(done)["loss"]], _LOSS)
         norm = clip(parameters.values(), args["max_grad_norm"]).item()
@@ -66,7 +66,7 @@ def check_steps(directory: Path, records: GoldenRecords, model: SpeechModel) -> 
         inner.close(f"norm of {name}", [value.norm().item()], [stored["final_norms"][name]], _NORM)
         change = (value - before[name]).norm().item()
         inner.close(f"change of {name}", [change], [stored["change_norms"][name]], _NORM)
-        gap = np.abs(value.flatten()[: len(first_values[name])].numpy() - first_values[name]).max()
+        gap = np.abs(value.flatten()[: len(first_values[name])].cpu().numpy() - first_values[name]).max()
         if not gap <= _VALUE_PER_RATE * args["learning_rate"]:
             inner.differences.append(f"{name} is off by {gap:.3g}")
         weights_case.differences += inner.differences
