@@ -113,7 +113,7 @@ class _HeadNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
         from .kernels.head_norm import head_norm_kernel
 
-        x = x.contiguous()
+        x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
         ctx.save_for_backward(x, weight, cos, sin)
         ctx.eps = eps
         return head_norm_kernel(x, weight, cos, sin, eps)
