@@ -106,7 +106,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, head_dim]
-    shared = {"enable_gqa": True} if q.shape[1] != k.shape[1] and _asks_for_shared_heads() else {}
+    shared: dict[str, Any] = {"enable_gqa": True} if q.shape[1] != k.shape[1] and _asks_for_shared_heads() else {}
     out = varlen_attn(
         q,
         k,

@@ -1,4 +1,4 @@
-# pyright: reportCallIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false
 """Norm and rotation of queries or keys in one launch, and their gradient in another.
 
 The rule is `small_operations.norm_and_rotate`. One program does all heads of one row.

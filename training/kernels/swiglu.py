@@ -1,4 +1,4 @@
-# pyright: reportCallIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false
 """The gated product of an MLP in one launch, and its gradient in another; the rule is `small_operations.swiglu`."""
 
 import torch
