@@ -26,7 +26,9 @@ class Progress:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / LOG_NAME
         kept = [line for line in read_log(directory) if line["step"] <= first_step]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        beside = self._path.with_suffix(".part")  # killed here, the run keeps what was recorded
+        beside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        beside.replace(self._path)
         self._directory = directory
         self._bar = tqdm(total=n_steps, initial=first_step, unit="step", disable=None, file=sys.stderr)
         self._curves: Any = None

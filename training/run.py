@@ -96,7 +96,8 @@ def _described(plan: RunPlan, n_ranks: int, dtype: str, needed: str, needed_byte
     yield f"rows          {rows}, {rows / len(plan.lengths):.0f} an example, the longest {plan.lengths.max()}"
     yield f"packs         {n_packs} of {packing.rows} rows an epoch, {100 * planner.fill(0):.1f} % filled"
     yield f"steps         {plan.n_steps}, {planner.steps_in(0)} an epoch, of {packing.per_step} packs at most"
-    yield f"              on {n_ranks} GPUs, {-(-packing.per_step // n_ranks)} packs each a step"
+    gpus = "1 GPU" if n_ranks == 1 else f"{n_ranks} GPUs"
+    yield f"              on {gpus}, {-(-packing.per_step // n_ranks)} packs each a step"
     yield f"method        {plan.config.method}, computed in {dtype}, template {plan.template.name}"
     yield f"memory        {needed} a GPU, estimated"
     if torch.cuda.is_available():
