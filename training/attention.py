@@ -19,10 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
 
 from .errors import TrainingError
 
 BACKENDS = ("sdpa", "varlen", "flex", "fa4")
+# Fewer heads of keys may serve more of queries: torch 2.11 does not want to be told, later ones do.
+_SHARES_HEADS: dict[str, Any] = (
+    {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+)
 _ROUNDED_ROWS = 1024  # the longest segment only sizes the grid of a kernel: few values mean few compilations
 
 
@@ -103,10 +108,7 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: 
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, head_dim]
-    shared: dict[str, Any] = {"enable_gqa": True} if q.shape[1] != k.shape[1] and _asks_for_shared_heads() else {}
     out = varlen_attn(
         q,
         k,
@@ -117,18 +119,10 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale
         segments.max_rows,
         scale=scale,
         window_size=(-1, 0),
-        **shared,
+        **_SHARES_HEADS,
     )
     assert isinstance(out, Tensor), "no auxiliary result was asked for"
     return out[None]
-
-
-@cache
-def _asks_for_shared_heads() -> bool:
-    """Whether this torch wants to be told that fewer heads of keys serve more of queries; torch 2.11 does not."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def _fa4(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float) -> Tensor:
@@ -182,8 +176,6 @@ def _flex_attention(device: str) -> Callable[..., Tensor]:
 
 def attention_ops() -> frozenset[Any]:
     """The operations that a backend may come down to."""
-    import torch.nn.attention.varlen
-
     names = (
         "_scaled_dot_product_flash_attention",
         "_scaled_dot_product_efficient_attention",
