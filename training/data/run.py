@@ -110,6 +110,10 @@ class Run:
         shard_rows, reference_rows = writer.close()
         self._journal.close()
         rejected = b"".join(finding.to_json() for finding in publisher.rejected)
+        if not writer.n_examples and not publisher.rejected:
+            raise DataError(
+                f"{', '.join(map(str, self._paths))}: no records; begin again with --overwrite once it has some"
+            )
         if not writer.n_examples:
             write_whole(self._directory / REJECTED_NAME, rejected)
             raise DataError(
