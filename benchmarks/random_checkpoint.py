@@ -35,7 +35,13 @@ def main() -> None:
     write_weights(write_checkpoint(args.save_path, args.golden))
 
 
-def write_weights(path: Path, seed: int = 0) -> None:
+def write_codec(path: Path, golden: Path) -> Path:
+    """A fused checkpoint of the real shapes without its language model, 7 GB; returns `path`."""
+    write_weights(write_checkpoint(path, golden), codec_only=True)
+    return path
+
+
+def write_weights(path: Path, seed: int = 0, *, codec_only: bool = False) -> None:
     """Write shards and their index for the `config.json` in `path`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = torch.Generator(device).manual_seed(seed)
@@ -52,7 +58,8 @@ def write_weights(path: Path, seed: int = 0) -> None:
         weight_map.update(dict.fromkeys(shard, name))
         shard, n_bytes = {}, 0
 
-    for name, tensor in _weights(config, device, generator):
+    parts = (_codec_weights,) if codec_only else (_language_weights, _codec_weights)
+    for name, tensor in (pair for part in parts for pair in part(config, device, generator)):
         shard[name] = tensor.cpu()
         n_bytes += tensor.nbytes
         total += tensor.nbytes
@@ -63,7 +70,7 @@ def write_weights(path: Path, seed: int = 0) -> None:
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def _weights(config: dict, device: torch.device, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+def _language_weights(config: dict, device: torch.device, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
     language = config["language_config"]
     for name, shape in _language_shapes(config, language):
         if len(shape) == 1:
@@ -71,6 +78,9 @@ def _weights(config: dict, device: torch.device, generator: torch.Generator) -> 
         else:
             drawn = torch.empty(shape, dtype=torch.bfloat16, device=device)
             yield name, drawn.normal_(0.0, _LANGUAGE_STD, generator=generator)
+
+
+def _codec_weights(config: dict, device: torch.device, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
     with torch.device("meta"):
         codec = Codec(CodecConfig.from_dict(config["codec_config"]))
     last = max(int(name.split(".")[1]) for name in dict(codec.named_parameters()) if name.startswith("decoder."))

@@ -1,4 +1,4 @@
-"""The command line `moss-ttsd`: speak with a running server, keep voices on it, measure it, and fuse checkpoints.
+"""The command line `moss-ttsd`: speak with a running server and measure it; fuse checkpoints, prepare data for tuning.
 
 Exit status: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 Ctrl-C.
 """
@@ -11,6 +11,9 @@ from sglang_moss import __version__
 
 from ..fuse import fuse as fuse_checkpoints
 from .commands import batch, podcast, say
+from .commands.data import data
+from .commands.finetune import EPILOG as FINETUNE_EPILOG
+from .commands.finetune import finetune, merge
 from .commands.options import failures_in_one_line
 from .commands.voices import voices
 
@@ -25,6 +28,11 @@ app.command(epilog=say.EPILOG)(say.say)
 app.command(epilog=batch.EPILOG)(batch.batch)
 app.command(epilog=podcast.EPILOG)(podcast.podcast)
 app.add_typer(voices, name="voices")
+app.add_typer(data, name="data")
+app.command(epilog=FINETUNE_EPILOG, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
+    finetune
+)
+app.command()(merge)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,6 +5,7 @@
     └── BadRequest             400  the client can mend it (also a ValueError)
         ├── BadText                 the text to speak, or a directive in front of it
         ├── BadReference            one reference clip, named by its position
+        │   └── LongReference       longer than a reference may be
         ├── BadSetting              a sampling or mode setting
         └── PromptTooLong           text and references do not fit the context
 
@@ -60,6 +61,10 @@ class BadReference(BadRequest):
         error = cls(f"reference {position + 1}: {problem}")
         error.problem = problem
         return error
+
+
+class LongReference(BadReference):
+    """A clip that could be read, and is longer than a reference may be."""
 
 
 class BadSetting(BadRequest):

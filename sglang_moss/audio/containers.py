@@ -16,7 +16,7 @@ import re
 import struct
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -82,17 +82,40 @@ def decode_to_end(data: bytes, demuxer: str, max_seconds: float, max_values: int
     """
     if demuxer == "mov":
         _check_tables(data)
+    pieces = list(sound_pieces(io.BytesIO(data), demuxer, max_seconds, max_values))
+    # One by one, so that no second copy of everything is made.
+    samples = np.empty((sum(len(piece) for piece, _rate in pieces), pieces[0][0].shape[1]))
+    at = 0
+    for piece, _rate in pieces:
+        samples[at : at + len(piece)] = piece
+        at += len(piece)
+    return samples, pieces[0][1]
+
+
+def sound_pieces(
+    file: BinaryIO,
+    demuxer: str,
+    max_seconds: float,
+    max_values: float,
+    max_cpu_seconds: float = _MAX_CPU_SECONDS,
+) -> Iterator[tuple[np.ndarray, int]]:
+    """The same, piece by piece: [L, channels] samples with L >= 1, and the rate, which is that of all pieces.
+
+    Unlike `decode_to_end` this looks at no tables first: a file made to cost much memory does.
+
+    Raises:
+        TooLong, UnusableContainer: see `decode_to_end`; at the first piece, or at a later one.
+    """
     options = {
         "codec_whitelist": ",".join(_DECODERS),
         "format_whitelist": _DEMUXERS[demuxer],
         "max_streams": "16",
     }
-    pieces: list[np.ndarray] = []
     found: tuple[int, int] | None = None  # rate, channels
     n_samples = 0
     try:
-        with av.open(io.BytesIO(data), format=demuxer, options=options, metadata_errors="replace") as container:
-            for frame in _frames(container, max_seconds):
+        with av.open(file, format=demuxer, options=options, metadata_errors="replace") as container:
+            for frame in _frames(container, max_seconds, max_cpu_seconds):
                 sound = frame.sample_rate, frame.layout.nb_channels
                 found = found or sound
                 if sound != found:
@@ -100,18 +123,11 @@ def decode_to_end(data: bytes, demuxer: str, max_seconds: float, max_values: int
                 n_samples += frame.samples
                 if n_samples > max_seconds * sound[0] or n_samples * sound[1] > max_values:
                     raise TooLong
-                pieces.append(_samples_of(frame))
+                yield _samples_of(frame), sound[0]
     except FFmpegError as error:
         raise UnusableContainer("it is damaged, or in a codec that is not known here") from error
-    if found is None or not n_samples:
+    if not n_samples:
         raise UnusableContainer("it holds no sound")
-    # One by one, so that no second copy of everything is made.
-    samples = np.empty((n_samples, found[1]))
-    at = 0
-    for piece in pieces:
-        samples[at : at + len(piece)] = piece
-        at += len(piece)
-    return samples, found[0]
 
 
 def whole_wav(data: bytes) -> bytes:
@@ -160,7 +176,7 @@ def _behind_id3(data: bytes) -> int:
     return _ID3_HEADER + size
 
 
-def _frames(container: Any, max_seconds: float) -> Iterator[Any]:
+def _frames(container: Any, max_seconds: float, max_cpu_seconds: float) -> Iterator[Any]:
     """Decoded frames of the first track of sound; what cannot be decoded between them is passed over."""
     if not container.streams.audio:
         raise UnusableContainer("it holds no sound")
@@ -168,7 +184,7 @@ def _frames(container: Any, max_seconds: float) -> Iterator[Any]:
     started, n_packets, n_bad = time.thread_time(), 0, 0
     for packet in container.demux(stream):
         n_packets += 1
-        if n_packets > max_seconds * _PACKETS_PER_SECOND or time.thread_time() - started > _MAX_CPU_SECONDS:
+        if n_packets > max_seconds * _PACKETS_PER_SECOND or time.thread_time() - started > max_cpu_seconds:
             raise UnusableContainer("it takes too long to decode")
         try:
             frames = packet.decode()

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 
 from sglang_moss.audio.containers import TooLong, UnusableContainer, decode_to_end, demuxer_of, whole_wav
-from sglang_moss.errors import BadReference
+from sglang_moss.errors import BadReference, LongReference
 
 _FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")  # libsndfile's names; it knows more, nobody needs them here
 _TO_THE_END = {"FLAC": "flac", "MP3": "mp3"}  # whose counts are believed or guessed, and FFmpeg's names for them
@@ -49,7 +49,8 @@ def load_audio(data: bytes, limits: ReferenceLimits, position: int) -> tuple[np.
     Returns:
         [L, channels] float64 samples with full scale 1, L >= 1, and the sample rate in Hz.
     Raises:
-        BadReference: empty, unreadable, beyond a limit, silent, or samples that are not numbers.
+        LongReference: it lasts longer, or has more samples, than the limits say.
+        BadReference: empty, unreadable, beyond another limit, silent, or samples that are not numbers.
     """
     if not data:
         raise BadReference.at(position, f"expected an audio file, got no bytes; {_SEND}")
@@ -58,12 +59,13 @@ def load_audio(data: bytes, limits: ReferenceLimits, position: int) -> tuple[np.
     try:
         samples, rate = _decode(whole_wav(data), limits, position)
     except TooLong:
-        raise BadReference.at(position, f"{_too_long(limits)}, got more; cut it") from None
+        raise LongReference.at(position, f"{_too_long(limits)}, got more; cut it") from None
     except UnusableContainer as error:
         raise BadReference.at(position, f"this file cannot be read as audio: {error}; {_SEND}") from None
     except soundfile.SoundFileError:
         raise BadReference.at(position, f"these {len(data)} bytes cannot be read as audio; {_SEND}") from None
-    _check_samples(samples, limits, position)
+    check_values(samples, limits, position)
+    check_loudness(np.ptp(samples, axis=0), position)
     return samples, rate
 
 
@@ -71,12 +73,12 @@ def _decode(data: bytes, limits: ReferenceLimits, position: int) -> tuple[np.nda
     """[L, channels] float64 and the rate: all that a file holds, within the limits."""
     if (demuxer := demuxer_of(data)) is not None:
         samples, rate = decode_to_end(data, demuxer, limits.max_seconds, limits.max_values)
-        _check_shape(samples.shape[1], rate, limits, position)
+        check_shape(samples.shape[1], rate, limits, position)
         return samples, rate
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         if file.format not in _FORMATS:
             raise BadReference.at(position, f"the format {file.format} is not supported; {_SEND}")
-        _check_shape(file.channels, file.samplerate, limits, position)
+        check_shape(file.channels, file.samplerate, limits, position)
         if file.format not in _TO_THE_END:
             return _read(file, limits, position), file.samplerate
         samples, rate = decode_to_end(data, _TO_THE_END[file.format], limits.max_seconds, limits.max_values)
@@ -85,7 +87,8 @@ def _decode(data: bytes, limits: ReferenceLimits, position: int) -> tuple[np.nda
         return samples, rate
 
 
-def _check_shape(n_channels: int, rate: int, limits: ReferenceLimits, position: int) -> None:
+def check_shape(n_channels: int, rate: int, limits: ReferenceLimits, position: int) -> None:
+    """Refuse numbers of channels and rates beyond the limits; BadReference."""
     if not 1 <= n_channels <= limits.max_channels:
         raise BadReference.at(position, f"a clip has 1 to {limits.max_channels} channels, got {n_channels}")
     if not limits.min_rate <= rate <= limits.max_rate:
@@ -98,7 +101,7 @@ def _read(file: soundfile.SoundFile, limits: ReferenceLimits, position: int) -> 
     max_samples = min(int(limits.max_seconds * file.samplerate), limits.max_values // file.channels)
     if file.frames > max_samples:
         got = f"{file.frames / file.samplerate:.2f} s in {file.channels} channels"
-        raise BadReference.at(position, f"{_too_long(limits)}, got {got}; cut it")
+        raise LongReference.at(position, f"{_too_long(limits)}, got {got}; cut it")
     # One read, after a seek to the start, is what `soundfile.read` does: for an MP3 a seek moves the roundings.
     file.seek(0)
     samples = file.read(file.frames, dtype="float64", always_2d=True)
@@ -113,12 +116,17 @@ def _too_long(limits: ReferenceLimits) -> str:
     )
 
 
-def _check_samples(samples: np.ndarray, limits: ReferenceLimits, position: int) -> None:
+def check_values(samples: np.ndarray, limits: ReferenceLimits, position: int) -> None:
+    """Refuse samples that are not numbers, or far beyond full scale; BadReference."""
     if not np.isfinite(samples).all():
         raise BadReference.at(position, "the file holds NaN or infinite samples")
     peak = np.abs(samples).max()
     if peak > limits.max_peak:
         problem = f"full scale is 1 and peaks beyond {limits.max_peak:g} are refused, got {peak:.3g}; scale the samples"
         raise BadReference.at(position, problem)
-    if np.ptp(samples, axis=0).max() < 2 * _SILENCE:
+
+
+def check_loudness(span: np.ndarray, position: int) -> None:
+    """Refuse silence, by [channels] distances between the highest and the lowest sample; BadReference."""
+    if span.max() < 2 * _SILENCE:
         raise BadReference.at(position, "the clip is silent, below -60 dBFS; record it again with the microphone on")

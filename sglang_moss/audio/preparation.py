@@ -42,6 +42,17 @@ def prepare_reference(
         BadReference: see `load_audio`; or too short.
     """
     samples, rate = load_audio(data, limits, position)
+    return prepare_samples(samples, rate, sample_rate, position, least_samples)
+
+
+def prepare_samples(
+    samples: np.ndarray, rate: int, sample_rate: int, position: int, least_samples: int = 1
+) -> np.ndarray:
+    """The waveform of [L, channels] float64 samples at `rate` Hz; see `prepare_reference`.
+
+    Raises:
+        BadReference: too short.
+    """
     if len(samples) * sample_rate < rate:
         raise BadReference.at(position, f"{len(samples)} samples at {rate} Hz are less than one at {sample_rate} Hz")
     waveform = to_mono(samples, rate, sample_rate)
@@ -82,6 +93,10 @@ def _resampled(channel: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
 
 def normalize_loudness(waveform: np.ndarray) -> np.ndarray:
     """Move the level of [L] float32 samples towards -20 dBFS (rms), by at most 3 dB; float32 arithmetic throughout."""
-    rms = np.sqrt(np.mean(waveform**2))
+    return waveform * loudness_gain(np.sqrt(np.mean(waveform**2)))
+
+
+def loudness_gain(rms: np.float32) -> np.float32:
+    """The factor for samples of this level."""
     gain_db = np.clip(_TARGET_DBFS - 20 * np.log10(rms + _SILENCE), -_MAX_GAIN_DB, _MAX_GAIN_DB)
-    return waveform * 10 ** (gain_db / 20)
+    return 10 ** (gain_db / 20)

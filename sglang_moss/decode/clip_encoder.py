@@ -48,10 +48,15 @@ class _Clip:
 
 
 class ClipEncoder:
-    """All jobs over one encoder. Not thread-safe: one thread owns it."""
+    """All jobs over one encoder. Not thread-safe: one thread owns it.
 
-    def __init__(self, runner: Runner) -> None:
+    Args:
+        spare_slot: keep the last free slot for short clips, as somebody may be waiting for one.
+    """
+
+    def __init__(self, runner: Runner, *, spare_slot: bool = True) -> None:
         self._runner = runner
+        self._n_spare = int(spare_slot and runner.n_slots > 1)
         self._free_slots = list(range(runner.n_slots))
         self._jobs: dict[Hashable, list[_Clip]] = {}
         self._waiting: deque[_Clip] = deque()
@@ -95,7 +100,7 @@ class ClipEncoder:
         """Give free slots to clips that wait."""
         for clip in list(self._waiting) if self._free_slots else ():
             soon_done = clip.n_frames <= _SOON_DONE_WINDOWS * self._runner.window_frames
-            if len(self._free_slots) > (0 if soon_done or self._runner.n_slots == 1 else 1):
+            if len(self._free_slots) > (0 if soon_done else self._n_spare):
                 self._waiting.remove(clip)
                 clip.slot = self._free_slots.pop()
                 self._runner.reset(clip.slot)

@@ -25,7 +25,8 @@ from sglang_moss.config import SpecialTokens
 from sglang_moss.delay.layout import apply_delay
 from sglang_moss.errors import BadReference, BadSetting, BadText, PromptTooLong
 from sglang_moss.request.script import Script
-from sglang_moss.request.text import AUDIO_PLACEHOLDER, MAX_SPEAKERS, speakers_in
+from sglang_moss.request.template import TTSD
+from sglang_moss.request.text import AUDIO_PLACEHOLDER, MAX_SPEAKERS
 
 # A long text is encoded in pieces, so that one beyond the context costs no more than the context, and other threads
 # come in between. Between a letter or digit and one of these the tokenizer's own pattern cuts as well. What has no cut
@@ -135,6 +136,39 @@ def build_prompt(
     assert bool(references) == mode.clones, (mode, references and len(references))
     assert (prompt_audio is not None) == mode.continues, mode
 
+    n_references = None if references is None else len(references)
+    blocks = [user_turn_rows(prompt_text(script, n_references), references or (), tokenizer, tokens, max_rows)]
+
+    if prompt_audio is None:
+        prompt_audio = np.empty((0, tokens.n_vq))
+    else:
+        opening = apply_delay(prompt_audio, tokens.pad_code)[: len(prompt_audio)]
+        blocks += [_rows([tokens.audio_start], tokens), _audio_rows(opening, tokens.gen_slot, tokens)]
+    return SpeechPrompt(rows=np.concatenate(blocks), prompt_codes=prompt_audio.astype(np.int32))
+
+
+def user_turn_rows(
+    user_turn: str,
+    references: Sequence[np.ndarray],
+    tokenizer: Tokenizer,
+    tokens: SpecialTokens,
+    max_rows: int | None = None,
+) -> np.ndarray:
+    """Rows of the user's turn and of the words that open the assistant's.
+
+    Args:
+        user_turn: from a `Template`, with `AUDIO_PLACEHOLDER` for each reference.
+        references: [T_i, n_vq] integer codes of each clip that is there.
+        tokenizer: of the checkpoint.
+        tokens: of the checkpoint.
+        max_rows: what the context holds.
+    Returns:
+        [P, 1 + n_vq] int32.
+    Raises:
+        PromptTooLong: there are more than `max_rows`.
+        BadText: a text without words for far longer than anybody speaks without one.
+    """
+
     def text_rows(text: str) -> np.ndarray:
         ids: list[int] = []
         for piece in _pieces(text):
@@ -153,21 +187,13 @@ def build_prompt(
 
     # Audio stands between pieces of text that are encoded one by one. A control token cuts the text in the tokenizer
     # as well, so the ids are those of the whole string, and no client can write a slot that takes a reference's codes.
-    n_references = None if references is None else len(references)
-    head, *tails = prompt_text(script, n_references).split(AUDIO_PLACEHOLDER, len(references or ()))
+    head, *tails = user_turn.split(AUDIO_PLACEHOLDER, len(references))
     blocks = [_rows([tokens.im_start], tokens), text_rows("user\n" + head)]
-    for codes, tail in zip(references or (), tails, strict=True):
+    for codes, tail in zip(references, tails, strict=True):
         slots = _audio_rows(apply_delay(codes, tokens.pad_code), tokens.user_slot, tokens)
         blocks += [_rows([tokens.audio_start], tokens), slots, _rows([tokens.audio_end], tokens), text_rows(tail)]
     blocks += [_rows([tokens.im_end], tokens), text_rows("\n"), _rows([tokens.im_start], tokens)]
-    blocks += [text_rows("assistant\n")]
-
-    if prompt_audio is None:
-        prompt_audio = np.empty((0, tokens.n_vq))
-    else:
-        opening = apply_delay(prompt_audio, tokens.pad_code)[: len(prompt_audio)]
-        blocks += [_rows([tokens.audio_start], tokens), _audio_rows(opening, tokens.gen_slot, tokens)]
-    return SpeechPrompt(rows=np.concatenate(blocks), prompt_codes=prompt_audio.astype(np.int32))
+    return np.concatenate([*blocks, text_rows("assistant\n")])
 
 
 def prompt_text(script: Script, n_references: int | None) -> str:
@@ -175,24 +201,8 @@ def prompt_text(script: Script, n_references: int | None) -> str:
 
     Placeholders of ours come before any word of the client's.
     """
-    text = script.text
-    if n_references is None:
-        reference = "\n".join(f"[S{speaker}]: None" for speaker in speakers_in(text))
-        text = text.replace("{reference}", reference)
-    else:
-        reference = "\n".join(f"[S{k}]:\n{AUDIO_PLACEHOLDER}" for k in range(1, n_references + 1))
-    fields = {
-        "Reference(s)": reference,
-        "Instruction": script.instruction,
-        "Tokens": None,
-        "Quality": None,
-        "Sound Event": None,
-        "Ambient Sound": script.ambient_sound,
-        "Language": None,
-        "Scene": None,
-        "Text": text,
-    }
-    return "<user_inst>\n" + "".join(f"- {name}:\n{value}\n" for name, value in fields.items()) + "</user_inst>"
+    fields = {"text": script.text, "instruction": script.instruction, "ambient_sound": script.ambient_sound}
+    return TTSD.user_turn(fields, None if n_references is None else [True] * n_references)
 
 
 def _pieces(text: str) -> Iterator[str]:

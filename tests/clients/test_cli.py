@@ -55,7 +55,9 @@ def test_version_is_the_package_s():
     assert (result.exit_code, result.stdout) == (0, f"moss-ttsd {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["say", "batch", "podcast", "fuse", "voices", "voices add"])
+@pytest.mark.parametrize(
+    "command", ["say", "batch", "podcast", "fuse", "voices", "voices add", "data prepare", "data inspect"]
+)
 def test_every_command_explains_itself(command: str):
     result = run(*command.split(), "--help")
     assert result.exit_code == 0

@@ -1,0 +1,52 @@
+"""Two processes do what one does, in fp32 on the CPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fuse_checkpoints import tensor_bytes
+from safetensors.torch import load_file
+from speech_examples import InventedSpeech
+from train_invented import N_EXAMPLES, small_config
+from train_invented import __file__ as program
+
+from sglang_moss.training.progress import read_log
+from sglang_moss.training.run import finetune
+
+pytestmark = pytest.mark.slow
+CASES = {
+    # Three packs a step do not share out evenly among two ranks.
+    "full": {"method": "full", "validation": {"share": 0.2, "every": 2}},
+    "lora": {"method": "lora", "lora": {"rank": 4, "dropout": 0.0, "audio_heads": True}},
+}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("ranks")
+    runs = [{"output": str(directory / name), **changes} for name, changes in CASES.items()]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(program).parent)}
+    done = subprocess.run([*command, json.dumps(runs)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return directory
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_losses_and_weights_are_those_of_one_rank(name, two_ranks, tmp_path):
+    finetune(small_config(tmp_path / name, **CASES[name]), InventedSpeech(N_EXAMPLES))
+    alone, shared = read_log(tmp_path / name), read_log(two_ranks / name)
+    assert len(alone) == len(shared)
+    for one, two in zip(alone, shared, strict=True):
+        for key in ("loss", "gradient_norm", "validation_loss"):
+            if key in one:
+                assert two[key] == pytest.approx(one[key], rel=1e-5)
+    assert tensor_bytes(two_ranks / name / "model").keys() == tensor_bytes(tmp_path / name / "model").keys()
+    for path in (tmp_path / name / "model").glob("*.safetensors"):
+        shared_weights = load_file(two_ranks / name / "model" / path.name)
+        for tensor_name, tensor in load_file(path).items():
+            torch.testing.assert_close(shared_weights[tensor_name], tensor, rtol=0, atol=2e-5, msg=tensor_name)

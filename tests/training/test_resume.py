@@ -1,0 +1,139 @@
+"""A run that is killed goes on as if nothing had been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fuse_checkpoints import digests
+from speech_examples import InventedSpeech
+from train_invented import N_EXAMPLES, small_config
+from train_invented import __file__ as program
+
+from sglang_moss.training import checkpoints as checkpoints_module
+from sglang_moss.training.checkpoints import Checkpoints, read_state
+from sglang_moss.training.distributed import World
+from sglang_moss.training.errors import TrainingError
+from sglang_moss.training.optimizer import make_optimizer
+from sglang_moss.training.progress import read_log
+from sglang_moss.training.run import finetune
+
+ALONE = World(0, 1, torch.device("cpu"))
+# Dropout, so that what is drawn is put to the test as well.
+SETTINGS = {"method": "lora", "lora": {"dropout": 0.3}, "checkpoints": {"every": 2}, "steps": 8}
+
+
+def losses(output: Path) -> list[float]:
+    return [line["loss"] for line in read_log(output) if "loss" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [SETTINGS, {"checkpoints": {"every": 2}, "steps": 8}], ids=["lora", "full"])
+def test_a_killed_run_is_bit_equal_to_an_unbroken_one(settings, tmp_path):
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    finetune(small_config(unbroken, **settings), InventedSpeech(N_EXAMPLES))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(program).parent)}
+    process = subprocess.Popen(
+        [sys.executable, program, json.dumps([{"output": str(killed), **settings}])], env=environment
+    )
+    try:
+        deadline = time.monotonic() + 600
+        while not (killed / "checkpoints" / "step-00000004").exists():
+            assert process.poll() is None, "the run ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (killed / "model").exists()
+    finetune(small_config(killed, **settings, data={"workers": 2, "ahead": 1}), InventedSpeech(N_EXAMPLES))
+    assert losses(killed) == losses(unbroken)
+    assert [line["step"] for line in read_log(killed)] == list(range(1, 9))
+    weights = [{k: v for k, v in digests(one / "model").items() if k.endswith("tensors")} for one in (unbroken, killed)]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_that_stops_goes_on(tmp_path):
+    finetune(small_config(tmp_path / "whole", steps=4), InventedSpeech(N_EXAMPLES))
+    constant = {"optimizer": {"schedule": "constant", "warmup_share": 0.0}}
+    finetune(small_config(tmp_path / "parts", steps=2, **constant), InventedSpeech(N_EXAMPLES))
+    finetune(small_config(tmp_path / "parts", steps=4, **constant), InventedSpeech(N_EXAMPLES))
+    finetune(small_config(tmp_path / "one", steps=4, **constant), InventedSpeech(N_EXAMPLES))
+    assert losses(tmp_path / "parts") == losses(tmp_path / "one")
+    assert losses(tmp_path / "parts") != losses(tmp_path / "whole")
+
+
+def some_state() -> tuple[dict[str, torch.Tensor], torch.optim.AdamW]:
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4)}
+    optimizer = make_optimizer(tensors, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, decay_all=False)
+    for tensor in tensors.values():
+        tensor.grad = tensor.clone()
+    optimizer.param_groups[0]["lr"] = 0.1
+    optimizer.step()
+    return tensors, optimizer
+
+
+def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
+    tensors, optimizer = some_state()
+    checkpoints = Checkpoints(tmp_path, keep=2, world=ALONE)
+    path = checkpoints.save(7, tensors, optimizer, {"note": 1})
+    others, other_optimizer = some_state()
+    for tensor in others.values():
+        tensor.zero_()
+    checkpoints.load(path, others, other_optimizer)
+    assert read_state(path) == {"note": 1, "step": 7}
+    for name, tensor in tensors.items():
+        assert torch.equal(others[name], tensor)
+        for key, value in optimizer.state[tensor].items():
+            assert torch.equal(other_optimizer.state[others[name]][key], value)
+
+
+def test_a_checkpoint_of_other_weights_is_refused(tmp_path):
+    tensors, optimizer = some_state()
+    checkpoints = Checkpoints(tmp_path, keep=2, world=ALONE)
+    path = checkpoints.save(1, tensors, optimizer, {})
+    with pytest.raises(TrainingError, match="another model, or damaged"):
+        checkpoints.load(path, {"c": torch.zeros(1)})
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path):
+    tensors, optimizer = some_state()
+    checkpoints = Checkpoints(tmp_path, keep=2, world=ALONE)
+    for step in range(1, 6):
+        checkpoints.save(step, tensors, optimizer, {"best_step": 2})
+    assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["2", "4", "5"]
+    assert checkpoints.latest() == checkpoints.at(5)
+
+
+def test_what_is_half_written_is_never_found(tmp_path, monkeypatch):
+    tensors, optimizer = some_state()
+    Checkpoints(tmp_path, keep=2, world=ALONE).save(1, tensors, optimizer, {})
+
+    def power_cut(_path):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(checkpoints_module, "flush_directory", power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        Checkpoints(tmp_path, keep=2, world=ALONE).save(2, tensors, optimizer, {})
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.undo()
+    again = Checkpoints(tmp_path, keep=2, world=ALONE)
+    assert again.latest() == again.at(1)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    finetune(small_config(tmp_path, steps=1), InventedSpeech(N_EXAMPLES))
+    with pytest.raises(TrainingError, match=r"run with packing\.rows 512, now it is 600"):
+        finetune(small_config(tmp_path, steps=2, packing={"rows": 600}), InventedSpeech(N_EXAMPLES))
+    with pytest.raises(TrainingError, match="examples 24, now it is 23"):
+        finetune(small_config(tmp_path, steps=2), InventedSpeech(N_EXAMPLES - 1))
+    with pytest.raises(TrainingError, match="of a run with method full, now it is lora"):
+        finetune(small_config(tmp_path, steps=2, method="lora"), InventedSpeech(N_EXAMPLES))
+    with pytest.raises(TrainingError, match=r"set checkpoints\.resume=true"):
+        finetune(small_config(tmp_path, steps=2, checkpoints={"resume": False}), InventedSpeech(N_EXAMPLES))

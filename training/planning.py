@@ -1,0 +1,135 @@
+"""Which examples meet in which pack, step and rank, known before any of them is read.
+
+    permutation(seed, epoch) -> windows of examples -> packs, best fit decreasing -> steps -> ranks
+
+Everything is a function of lengths, seed and epoch: a run resumes by its step alone, with any number of workers. The
+examples of a step do not depend on the number of ranks either, as long as the packs a step stay as many.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+Pack = tuple[int, ...]  # examples, by their place in the dataset
+
+WINDOW = 4096  # examples that are packed together: more fill no better, and would be less random
+
+
+class Planner:
+    """The order of a run."""
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        pack_rows: int,
+        packs_per_step: int,
+        seed: int,
+        *,
+        window: int = WINDOW,
+        shuffles: bool = True,
+    ) -> None:
+        """
+        Args:
+            lengths: [N] rows that each example takes in a pack.
+            pack_rows: rows of a pack; a longer example makes one of its own.
+            packs_per_step: most packs of an optimizer step, over all ranks.
+            seed: of every epoch's order.
+            window: examples that are packed together.
+            shuffles: False: every epoch in the dataset's order.
+        """
+        assert len(lengths), "an empty dataset has no order"
+        self.lengths = np.asarray(lengths, np.int64)
+        self.pack_rows = pack_rows
+        self.packs_per_step = packs_per_step
+        self.seed = seed
+        self.window = window
+        self.shuffles = shuffles
+        self.packs = lru_cache(maxsize=2)(self._packs)
+        self._n_steps: list[int] = []  # of every epoch so far
+
+    def steps_in(self, epoch: int) -> int:
+        """Optimizer steps of an epoch."""
+        while len(self._n_steps) <= epoch:
+            self._n_steps.append(-(-len(self.packs(len(self._n_steps))) // self.packs_per_step))
+        return self._n_steps[epoch]
+
+    def n_steps(self, n_epochs: int) -> int:
+        """Optimizer steps of the first epochs."""
+        return sum(map(self.steps_in, range(n_epochs)))
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Epoch of a step of the run, and its number in that epoch."""
+        epoch = 0
+        while step >= self.steps_in(epoch):
+            step -= self.steps_in(epoch)
+            epoch += 1
+        return epoch, step
+
+    def step(self, step: int) -> list[Pack]:
+        """Packs of a step of the run, the dearest first.
+
+        An epoch's packs are spread evenly over its steps, so that none of them learns from a remainder alone.
+        """
+        epoch, in_epoch = self.place(step)
+        packs, n = self.packs(epoch), self.steps_in(epoch)
+        chosen = packs[in_epoch * len(packs) // n : (in_epoch + 1) * len(packs) // n]
+        return sorted(chosen, key=lambda pack: (-self.cost(pack), pack))
+
+    def cost(self, pack: Pack) -> int:
+        """What attention costs, up to a factor."""
+        return int((self.lengths[list(pack)] ** 2).sum())
+
+    def fill(self, epoch: int) -> float:
+        """Share of `pack_rows` that examples take, over an epoch's packs."""
+        rows = [int(self.lengths[list(pack)].sum()) for pack in self.packs(epoch)]
+        return sum(rows) / sum(max(n, self.pack_rows) for n in rows)
+
+    def _packs(self, epoch: int) -> list[Pack]:
+        order = np.arange(len(self.lengths))
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.shuffles:
+            rng.shuffle(order)
+        packs: list[Pack] = []
+        for start in range(0, len(order), self.window):
+            of_window = best_fit(order[start : start + self.window].tolist(), self.lengths, self.pack_rows)
+            if self.shuffles:  # else the fullest come first
+                of_window = [of_window[i] for i in rng.permutation(len(of_window))]
+            packs += of_window
+        return packs
+
+
+def best_fit(examples: Sequence[int], lengths: np.ndarray, pack_rows: int) -> list[Pack]:
+    """Best fit decreasing: the longest example first, each into the fullest pack that still takes it."""
+    packs: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # rows left and pack, ascending
+    for example in sorted(examples, key=lambda i: -lengths[i]):
+        length = int(lengths[example])
+        at = bisect_left(room, (length, -1))
+        if at < len(room):
+            left, pack = room.pop(at)
+        else:
+            left, pack = max(pack_rows, length), len(packs)
+            packs.append([])
+        packs[pack].append(example)
+        insort(room, (left - length, pack))
+    return [tuple(pack) for pack in packs]
+
+
+def deal(packs: Sequence[Pack], rank: int, n_ranks: int) -> list[Pack | None]:
+    """A rank's packs of a step, in snake order: 0 1 2, 2 1 0, 0 1 2 ...
+
+    Args:
+        packs: of the step, the dearest first.
+        rank: from 0.
+        n_ranks: every one of which gets as many, since all of them have to take part.
+    Returns:
+        None: nothing is left for this rank.
+    """
+    dealt: list[Pack | None] = []
+    for start in range(0, len(packs), n_ranks):
+        turn = start // n_ranks
+        at = start + (rank if turn % 2 == 0 else n_ranks - 1 - rank)
+        dealt.append(packs[at] if at < len(packs) else None)
+    return dealt
