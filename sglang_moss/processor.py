@@ -15,7 +15,7 @@ from sglang.srt.utils.hf_transformers_utils import get_tokenizer
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.config import profile_of
 from sglang_moss.errors import BadRequest, BadSetting, PromptTooLong
-from sglang_moss.models.moss_ttsd import MossTTSDdelayWithCodec
+from sglang_moss.models.moss_ttsd import EntryClass
 from sglang_moss.multimodal_item import envelope
 from sglang_moss.request.codec_client import CodecClient
 from sglang_moss.request.prompt import Mode, build_prompt, choose_mode, special_strings
@@ -50,7 +50,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
 
     auto_mm_processor_worker_num = 1  # nothing is processed in SGLang's own workers, which would each load a tokenizer
     generates_input_ids_from_raw_prompt = True  # spares SGLang's own tokenization of the script
-    models = [MossTTSDdelayWithCodec]  # noqa: RUF012 (SGLang's way of registering)
+    models = EntryClass
 
     def __init__(self, hf_config: Any, server_args: MossServerArgs, _processor: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(hf_config, server_args, _processor, *args, **kwargs)
