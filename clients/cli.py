@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sglang_moss import __version__
+from sglang_moss.request.profile import PROFILES
 
 from ..fuse import fuse as fuse_checkpoints
 from .commands import batch, podcast, say
@@ -61,13 +62,20 @@ def fuse(
     save_path: Annotated[
         str, typer.Option(help="Directory to make; needs room for both checkpoints.", show_default=False)
     ],
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Which model of the family it is: {', '.join(PROFILES)}. By default by what its directory says.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace --save-path once the new one is whole.")
     ] = False,
 ) -> None:
     """Fuse a language model and its codec into one checkpoint that `sglang serve` loads."""
     with failures_in_one_line():
-        typer.echo(fuse_checkpoints(model_path, codec_model_path, save_path, overwrite=overwrite))
+        typer.echo(fuse_checkpoints(model_path, codec_model_path, save_path, profile=profile, overwrite=overwrite))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from sglang_moss.fuse.safetensors_file import DTYPE_BITS, build_header, file_ord
 
 @pytest.fixture
 def lm(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "lm"))
+    return Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "ttsd_lm"))
 
 
 @pytest.fixture

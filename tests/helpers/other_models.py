@@ -115,7 +115,7 @@ def make_odd(folder: Path) -> OddModel:
     write_sharded(folder / "lm", config, tensors, n_shards=2)
     of_codec = codec_tensors(ODD_CODEC, seed=7)
     write_single(folder / "codec", ODD_CODEC, of_codec)
-    fuse(folder / "lm", folder / "codec", folder / "fused")
+    fuse(folder / "lm", folder / "codec", folder / "fused", profile="ttsd")
     add_foreign_code(folder / "fused", folder / "marker")
     return OddModel(folder / "fused", _codec_of(ODD_CODEC, of_codec), folder / "marker", config, tensors, moved)
 
