@@ -6,7 +6,7 @@
     # Title   > said   - item   1. item         without the mark; the end of a line is `。`
     [words](https://x.y)                        words https://x.y
     A -> B   A→B                                A，B
-    word——word   word--word   well...           word。word   word。word   well。
+    word——word   word -- word   well...         word。word   word。word   well。
     【标题】正文   《标题》——正文                  标题。正文   标题。正文; inside a sentence both stay
     ？？   ?!?!   ！！！                          ？   ？！   ！
     你 好   说 3   用API吧                        你好   说3   用 API 吧

@@ -16,7 +16,7 @@ from ..attention import BACKENDS
 from ..rows import label_counts, n_input_rows
 from .model_check import check_model, golden_model
 from .records import GoldenRecords
-from .report import Case
+from sglang_moss.request.golden_report import Case
 from .steps_check import check_steps
 
 

@@ -14,7 +14,7 @@ from ..pack import make_pack
 from ..rows import IGNORED
 from ..schedule import rate_share
 from .records import GoldenRecords
-from .report import Case
+from sglang_moss.request.golden_report import Case
 
 _LOSS = 2e-5  # relative: what a few steps make of 1e-6 in a gradient
 _NORM = 1e-4
