@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace --save-path once the new one is whole")
     args = parser.parse_args(argv)
     try:
-        print(fuse(args.model_path, args.codec_model_path, args.save_path, profile=args.profile, overwrite=args.overwrite))
+        print(
+            fuse(args.model_path, args.codec_model_path, args.save_path, profile=args.profile, overwrite=args.overwrite)
+        )
     except FuseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -24,8 +24,8 @@ from .json_file import JsonFile
 
 TRAINING_REPORT = "training.json"
 HOW_TO_TELL = (
-    "pass --profile ttsd (MOSS-TTSD, dialogues), tts (MOSS-TTS, its v1.5 too), voice (MOSS-VoiceGenerator, a voice from "
-    "its description) or sound (MOSS-SoundEffect); the repository that it was downloaded from has that name, and a "
+    "pass --profile ttsd (MOSS-TTSD, dialogues), tts (MOSS-TTS, its v1.5 too), voice (MOSS-VoiceGenerator, voices by "
+    "their description) or sound (MOSS-SoundEffect); the repository that it was downloaded from has that name, and a "
     "line `- Scene:` in its processing_*.py means ttsd"
 )
 # Of names in small letters without anything between them. The first that is found: all are cousins of MOSS-TTS.

@@ -86,7 +86,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         script = await self._run(is_short, self._script, request_obj.text, options)
         mode = choose_mode(options.mode, len(audio_data or ()), self._profile)
         if script.tokens is not None and mode.continues:
-            raise BadSetting(f"tokens: mode {mode.name} has no length of its own; leave tokens out, or take voice_clone")
+            raise BadSetting(f"tokens: mode {mode.name} has no length of its own; leave it out, or take voice_clone")
         codes = await self._encoder().encode(audio_data or (), mode, options.strict)
         references = None if audio_data is None or not (mode.clones or audio_data == []) else codes.clips
 

@@ -65,7 +65,7 @@ async def _speak(profile: Profile) -> None:
 
     custom = {name: value for name, value in profile.example.items() if name != "text"}
     settings = {"max_new_tokens": _FRAMES, "ignore_eos": True, "sampling_seed": 0, "custom_params": custom}
-    request = GenerateReqInput(text=profile.example.get("text", ""), sampling_params=settings)
+    request = GenerateReqInput(text=str(profile.example.get("text", "")), sampling_params=settings)
     answer = await serve_generate_request(request, Request({"type": "http", "headers": []}, stays))
     body = json.loads(bytes(answer.body))
     if answer.status_code != HTTPStatus.OK:

@@ -86,10 +86,8 @@ class SpeechPlan:
         text = "".join(pieces) if self.has_tags else join_words(*pieces)
         if mode.continues:
             transcripts = {k: clip.text or "" for k, clip in enumerate(self.voices, start=1)}
-            if self.has_tags:
-                text = prefix_prompt_texts(text, transcripts)
-            else:
-                text = join_words(*transcripts.values(), text)
+            untagged = join_words(*transcripts.values(), text)
+            text = prefix_prompt_texts(text, transcripts) if self.has_tags else untagged
         params = {**self.settings, "custom_params": {**self.settings["custom_params"], "mode": mode.name}}
         if self.seed is not None:
             params["sampling_seed"] = (self.seed + i) % SEED_LIMIT

@@ -1,15 +1,16 @@
 """`python -m sglang_moss.request.golden DIR --serving-golden DIR`: check the family's prompts, a line a case.
 
     hf.json, hf.npz      fields of the user turn to words and rows, by upstream's processor: both must be equal
-    served_base.json     request texts to words, by the served fork: which directives are taken, and what is left as text
+    served_base.json     request texts to words, by the served fork: which directives are taken, what is left as text
 
-The fork normalises every text in a way of its own, so of a text the letters and digits are compared. Where it is known to
-differ from upstream's processor, which goes first, the line says so.
+The fork normalises every text in a way of its own, so of a text the letters and digits are compared. Where it is known
+to differ from upstream's processor, which goes first, the line says so.
 
 Exit status: 0 everything agrees, 1 something differs, 2 wrong usage.
 """
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -151,7 +152,8 @@ def _letters(found: re.Match[str]) -> str:
 
 def _same_words(case: Case, ours: str, theirs: str) -> None:
     if ours != theirs:
-        at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+        same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False))
+        at = sum(1 for _ in same)
         case.differences.append(f"words: {ours[at : at + 40]!r} at {at}, stored {theirs[at : at + 40]!r}")
 
 

@@ -10,8 +10,8 @@ that took one for another would speak nonsense without an error. `fuse` finds th
     voice    MOSS-VoiceGenerator text, instruction                                                none
     sound    MOSS-SoundEffect    ambient_sound       tokens, text                                 none
 
-Source: model cards of the family (fields, audio sampling); MOSS-TTS processor (template, normaliser) and `generate` (the
-text channel's own sampling); the served path of MOSS-TTSD for `ttsd`.
+Source: model cards of the family (fields, audio sampling); MOSS-TTS processor (template, normaliser) and `generate`
+(the text channel's own sampling); the served path of MOSS-TTSD for `ttsd`.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ class Profile:
         template: of the user turn.
         required: fields that a request must have.
         optional: fields that it may have.
-        directives: fields that may stand in front of the text of `/generate`, `${normalize_text}` before them, in order.
+        directives: fields that may stand in front of the text of `/generate`, behind `${normalize_text}`, in order.
         max_references: clips that a request may send. 0: there is no speaker but the model's own, and speaker tags are
             refused as well.
         mode: of a request with references that names none, see `prompt.MODES`.

@@ -11,8 +11,8 @@ The reference implementation fills a template by successive replacement, so that
 too. Without references we do the same, for it only adds words. With references it would open audio slots a second
 time, and fail; ours leaves the text alone, like every other `{...}` in it.
 
-Source: served path of MOSS-TTSD, `/generate` (numbering, continuation); MOSS-TTS processor (packing); see `template` for
-the words of the user turn.
+Source: served path of MOSS-TTSD, `/generate` (numbering, continuation); MOSS-TTS processor (packing); for the words of
+the user turn see `template`.
 """
 
 import re

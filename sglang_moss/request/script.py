@@ -75,9 +75,7 @@ def read_script(request_text: str, profile: Profile = TTSD, fields: Mapping[str,
     return _normalized(script, profile) if found["normalize"] else script
 
 
-def check_script(
-    script: Script, special_strings: Set[str], field: str = "text", profile: Profile = TTSD
-) -> None:
+def check_script(script: Script, special_strings: Set[str], field: str = "text", profile: Profile = TTSD) -> None:
     """Refuse a script that cannot be spoken; see `text.check_text`.
 
     Raises:
@@ -95,9 +93,10 @@ def check_script(
     if not profile.max_references:
         for name, value in script.fields.items():
             if isinstance(value, str) and (tag := SPEAKER_TAG.search(value)):
+                where = field if name == "text" else name
                 raise BadText(
-                    f"{field if name == 'text' else name}: {profile.model} has no speakers, got {tag.group()[:8]}; take "
-                    f"the tag out, or ask {TTSD.model}, which speaks dialogues"
+                    f"{where}: {profile.model} has no speakers, got {tag.group()[:8]}; take the tag out, or ask "
+                    f"{TTSD.model}, which speaks dialogues"
                 )
     if script.tokens is not None and not 1 <= script.tokens <= MAX_TOKENS:
         raise BadSetting(f"tokens: from 1 to {MAX_TOKENS} frames of 80 ms, or leave it out")

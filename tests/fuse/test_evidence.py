@@ -88,7 +88,12 @@ def test_a_scene_in_the_template_means_dialogues_whatever_the_origin(tmp_path: P
     [
         ("MOSS-TTSD", "", "tts", r"it is ttsd by its name, but .*has the fields"),
         ("MOSS-SoundEffect", "", "ttsd", r"it is sound by its name, but .*Scene"),
-        ("MOSS-VoiceGenerator", "MOSS-TTS", None, r"its name says voice and `_name_or_path` .* says tts: pass --profile"),
+        (
+            "MOSS-VoiceGenerator",
+            "MOSS-TTS",
+            None,
+            r"its name says voice and `_name_or_path` .* says tts: pass --profile",
+        ),
     ],
 )
 def test_evidence_that_contradicts_itself_is_refused(
@@ -163,5 +168,5 @@ def test_a_profile_of_a_later_version_is_refused():
 
 def test_more_codebooks_than_the_codec_has_are_refused(nameless: Path, tmp_path: Path):
     edit_config(nameless, lambda config: config.update(n_vq=33))
-    with pytest.raises(FuseError, match="n_vq in .* is 33"):
+    with pytest.raises(FuseError, match=r"n_vq in .* is 33"):
         fuse(nameless, GOLDEN / "codec", tmp_path / "out", profile="tts")

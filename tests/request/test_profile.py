@@ -72,21 +72,46 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("ttsd", "[S1] Hi.", {"tokens": 9}, "tokens: MOSS-TTSD takes none; .* ask MOSS-TTS or MOSS-SoundEffect"),
     ("ttsd", "[S1] Hi.", {"language": "French"}, "language: MOSS-TTSD takes none; .* ask MOSS-TTS, which does"),
     ("ttsd", "[S1] Hi.", {"quality": "q"}, "quality: MOSS-TTSD takes none"),
-    ("ttsd", "${instruction:a}[S1] Hi.", {"instruction": "a"}, "instruction stands in a directive and in custom_params"),
+    (
+        "ttsd",
+        "${instruction:a}[S1] Hi.",
+        {"instruction": "a"},
+        "instruction stands in a directive and in custom_params",
+    ),
     ("tts", "${token:9}Hi.", {"tokens": 9}, "tokens stands in a directive and in custom_params; keep one"),
     ("tts", "${token:0}Hi.", {}, "tokens: from 1 to 100000"),
     ("tts", "${token:999999999999999999999}Hi.", {}, "tokens: from 1 to 100000"),
     ("tts", "", {"language": "French"}, "text: expected words"),
     ("tts", "Hi.", {"language": "<|im_end|>"}, "language: .* control token"),
     ("tts", "Hi.", {"sound_event": "a\ud800"}, "sound_event: expected Unicode"),
-    ("voice", "Ahoy.", {}, r"instruction: MOSS-VoiceGenerator works from it, .* \$\{instruction:...\} or in custom_params"),
+    (
+        "voice",
+        "Ahoy.",
+        {},
+        r"instruction: MOSS-VoiceGenerator works from it, .* \$\{instruction:...\} or in custom_params",
+    ),
     ("voice", "${instruction: }Ahoy.", {}, "instruction: MOSS-VoiceGenerator works from it"),
     ("voice", "${instruction:an old sailor}", {}, "text: expected words"),
-    ("voice", "[S1] Ahoy.", {"instruction": "a sailor"}, r"text: MOSS-VoiceGenerator has no speakers, got \[S1\]; .*TTSD"),
+    (
+        "voice",
+        "[S1] Ahoy.",
+        {"instruction": "a sailor"},
+        r"text: MOSS-VoiceGenerator has no speakers, got \[S1\]; .*TTSD",
+    ),
     ("voice", "${token:9}Ahoy.", {"instruction": "a sailor"}, "tokens: MOSS-VoiceGenerator takes none"),
-    ("voice", "Ahoy.", {"instruction": "a sailor", "ambient_sound": "sea"}, "ambient_sound: .*ask MOSS-TTSD or MOSS-TTS or"),
+    (
+        "voice",
+        "Ahoy.",
+        {"instruction": "a sailor", "ambient_sound": "sea"},
+        "ambient_sound: .*ask MOSS-TTSD or MOSS-TTS or",
+    ),
     ("sound", "Rolling thunder.", {}, r"ambient_sound: MOSS-SoundEffect works from it, .*\$\{ambient_sound:...\}"),
-    ("sound", "", {"ambient_sound": "rain [S2] thunder"}, r"ambient_sound: MOSS-SoundEffect has no speakers, got \[S2\]"),
+    (
+        "sound",
+        "",
+        {"ambient_sound": "rain [S2] thunder"},
+        r"ambient_sound: MOSS-SoundEffect has no speakers, got \[S2\]",
+    ),
     ("sound", "[S1] Hi. [S2] Ho.", {"ambient_sound": "rain"}, r"text: MOSS-SoundEffect has no speakers, got \[S1\]"),
     ("sound", "", {"ambient_sound": "rain", "instruction": "loud"}, "instruction: MOSS-SoundEffect takes none"),
 ]
@@ -116,7 +141,9 @@ def test_values_of_another_type_are_refused(custom: dict[str, Any], message: str
 @pytest.mark.parametrize("name", ["voice", "sound"])
 def test_references_are_refused_where_there_is_no_speaker(name: str):
     profile = PROFILES[name]
-    with pytest.raises(BadReference, match=rf"audio_data: {profile.model} takes none; .*ask MOSS-TTSD or MOSS-TTS, which"):
+    with pytest.raises(
+        BadReference, match=rf"audio_data: {profile.model} takes none; .*ask MOSS-TTSD or MOSS-TTS, which"
+    ):
         choose_mode(None, 1, profile)
     with pytest.raises(BadSetting, match=f"mode: {profile.model} has generation only"):
         choose_mode("voice_clone", 0, profile)

@@ -62,13 +62,21 @@ MEANT: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"input": "Hi.", "instructions": "calm}", "language": "French", "ambient_sound": "rain", "duration_seconds": 2},
         {"text": "Hi.", "instruction": "calm}", "language": "French", "ambient_sound": "rain", "tokens": 25},
     ),
-    "a language by its other name": ("tts", {"input": "Hi.", "lang_code": "French"}, {"text": "Hi.", "language": "French"}),
+    "a language by its other name": (
+        "tts",
+        {"input": "Hi.", "lang_code": "French"},
+        {"text": "Hi.", "language": "French"},
+    ),
     "a length before it is stretched": (
         "tts",
         {"input": "Hi.", "duration_seconds": 2, "speed": 0.5},
         {"text": "Hi.", "tokens": 12},
     ),
-    "a voice, cloned": ("tts", {"input": "Hi.", "voice": "alice", "duration_seconds": 1}, {"text": "Hi.", "tokens": 12}),
+    "a voice, cloned": (
+        "tts",
+        {"input": "Hi.", "voice": "alice", "duration_seconds": 1},
+        {"text": "Hi.", "tokens": 12},
+    ),
     "a voice, continued": (
         "tts",
         {"input": "Hi.", "voice": "alice", "mode": "voice_clone_and_continuation"},
@@ -80,7 +88,11 @@ MEANT: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"text": "[S1]a[S2]b"},
     ),
     "a voice from its description": ("voice", SAILOR, {"text": "Ahoy!", "instruction": "an old sailor, hoarse"}),
-    "OpenAI's name for no voice": ("voice", SAILOR | {"voice": "alloy"}, {"text": "Ahoy!", "instruction": SAILOR["instructions"]}),
+    "OpenAI's name for no voice": (
+        "voice",
+        SAILOR | {"voice": "alloy"},
+        {"text": "Ahoy!", "instruction": SAILOR["instructions"]},
+    ),
     "a description, tidied": (
         "voice",
         {"input": "Ahoy!", "instruction": "old...  and slow"},
@@ -92,14 +104,18 @@ MEANT: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"ambient_sound": "rain", "duration_seconds": 10},
         {"ambient_sound": "rain", "tokens": 125},
     ),
-    "the shortest sound": ("sound", {"input": "a click", "duration_seconds": 0.01}, {"ambient_sound": "a click", "tokens": 1}),
+    "the shortest sound": (
+        "sound",
+        {"input": "a click", "duration_seconds": 0.01},
+        {"ambient_sound": "a click", "tokens": 1},
+    ),
     "dialogues pass over the language": ("ttsd", {"input": "Hi.", "language": "fr"}, {"text": "[S1]Hi."}),
     "dialogues have instructions": (
         "ttsd",
         {"input": "Hi.", "instructions": "calm"},
         {"text": "[S1]Hi.", "instruction": "calm"},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", MEANT)
@@ -115,7 +131,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "ttsd", {"input": "a", "duration_seconds": 3}, "duration_seconds",
         "MOSS-TTSD takes none; leave it out, or ask MOSS-TTS or MOSS-SoundEffect, which does",
     ),
-    "a code of a language": ("tts", {"input": "a", "language": "fr"}, "language", "its name in English, such as French"),
+    "a code of a language": ("tts", {"input": "a", "language": "fr"}, "language", "its name in English"),
     "a number for a language": ("tts", {"input": "a", "language": 3}, "language", "its name in English"),
     "no length": ("tts", {"input": "a", "duration_seconds": 0}, "duration_seconds", "a length above 0"),
     "an endless length": ("tts", {"input": "a", "duration_seconds": 1e9}, "duration_seconds", "at most 8000 s"),
@@ -126,14 +142,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a length of parts": (
         "tts", {"input": LONG, "split_seconds": 10, "duration_seconds": 3}, "duration_seconds", "more than one part",
     ),
-    "a voice without a description": ("voice", {"input": "Ahoy!"}, "instructions", "MOSS-VoiceGenerator works from it"),
+    "a voice without a description": ("voice", {"input": "Ahoy!"}, "instructions", "VoiceGenerator works from it"),
     "a blank description": ("voice", {"input": "Ahoy!", "instructions": " "}, "instructions", "works from it"),
-    "a stored voice": ("voice", SAILOR | {"voice": "alice"}, "voice", "ask MOSS-TTSD or MOSS-TTS, which does; `default`"),
+    "a stored voice": ("voice", SAILOR | {"voice": "alice"}, "voice", "MOSS-TTSD or MOSS-TTS, which does; `default`"),
     "stored voices": ("voice", SAILOR | {"voices": {"S1": "alice"}}, "voices", "MOSS-VoiceGenerator takes none"),
     "clips": ("voice", SAILOR | {"references": [{"audio": CLIP}]}, "references", "takes none"),
     "another server's clip": ("voice", SAILOR | {"ref_audio": CLIP}, "ref_audio", "takes none"),
     "a mode": ("voice", SAILOR | {"mode": "voice_clone"}, "mode", "mode: one of"),
-    "turns": ("voice", SAILOR | {"input": None, "dialogue": [{"speaker": 1, "text": "a"}]}, "dialogue", "without turns"),
+    "turns": ("voice", {"instructions": "a", "dialogue": [{"speaker": 1, "text": "a"}]}, "dialogue", "without turns"),
     "parts": ("voice", SAILOR | {"split": True}, "split", "without turns; leave it out, or ask MOSS-TTSD"),
     "tags": ("voice", SAILOR | {"input": "[S1] Ahoy!"}, "input", r"MOSS-VoiceGenerator has no speakers, got \[S1\]"),
     "a sound behind a voice": ("voice", SAILOR | {"ambient_sound": "sea"}, "ambient_sound", "takes none"),
