@@ -12,7 +12,7 @@ from tqdm import tqdm
 from sglang_moss.request.profile import Profile
 
 from .checkpoint import read_weights
-from .compatibility import check_architectures, check_codec_fits, check_weights_complete
+from .compatibility import check_architectures, check_codec_fits, check_weights_complete, with_text_head
 from .configs import CONFIG_NAME, fused_files
 from .errors import FuseError
 from .evidence import find_evidence
@@ -80,7 +80,7 @@ def fuse(
         evidence = find_evidence(lm, profile, Path(model_path))
         check_codec_fits(lm, codec)
         files = fused_files(lm, codec, evidence.profile)
-        lm_tensors, codec_tensors = read_weights(lm_dir), read_weights(codec_dir)
+        lm_tensors, codec_tensors = with_text_head(lm, read_weights(lm_dir)), read_weights(codec_dir)
         plan = plan_fusion(lm_tensors.values(), codec_tensors.values(), max_shard_bytes)
         check_weights_complete(lm, codec, lm_tensors, codec_tensors)
         _check_free_space(out, plan.n_bytes + len(plan.index_bytes()) + sum(map(len, files.values())))

@@ -26,8 +26,8 @@ from sglang_moss.clients import (
 )
 from sglang_moss.clients.local_server import free_port
 from sglang_moss.clients.request import request_body
-from sglang_moss.request.prompt import MODES
 from sglang_moss.request.profile import TTS
+from sglang_moss.request.prompt import MODES
 from sglang_moss.request.script import read_script
 from sglang_moss.request.settings import RequestOptions
 from sglang_moss.request.text import normalize_text, prefix_prompt_texts
