@@ -57,8 +57,17 @@ TEXTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "sound": [
         ("", {"ambient_sound": "Rolling thunder with steady rainfall.", "tokens": 12}),
         ("${token:25}${ambient_sound:a sports car roaring past}", {}),
+        ("${ambient_sound:雷声隆隆，雨声淅沥。}", {}),
+        ("", {"ambient_sound": "rain"}),
     ],
 }
+WISHED: dict[str, tuple[str, dict[str, Any]]] = {  # 2 frames
+    "tts": ("${token:2}One, two.", {}),
+    "voice": ("One, two.", {"instruction": "calm"}),  # takes no length
+    "sound": ("", {"tokens": 2, "ambient_sound": "rain"}),
+}
+N_SEEDS = 4
+_SPENT = re.compile(r"the length was spent after (\d+) rows")
 
 
 @dataclass(frozen=True)
@@ -99,23 +108,31 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
 
 
 @pytest.fixture(scope="module")
-def answers(models: dict[str, Model], profile: str) -> list[RowsAnswer]:
-    custom = [{**fields, "text_temperature": 0.0} for _text, fields in TEXTS[profile]]
-    requests = [
-        {"text": text, "sampling_params": {**GREEDY, "custom_params": own}}
-        for (text, _fields), own in zip(TEXTS[profile], custom, strict=True)
+def answers(models: dict[str, Model], profile: str) -> list[list[RowsAnswer]]:
+    """Greedy ones to `TEXTS`, and those to `WISHED`, by seeds."""
+    greedy = [
+        {"text": text, "sampling_params": {**GREEDY, "custom_params": {**fields, "text_temperature": 0.0}}}
+        for text, fields in TEXTS[profile]
     ]
-    return asked(models[profile].fused, requests)[0]
+    text, fields = WISHED[profile]
+    drawn = [
+        {"text": text, "sampling_params": {"sampling_seed": seed, "custom_params": fields}} for seed in range(N_SEEDS)
+    ]
+    return asked(models[profile].fused, greedy, drawn if profile != "voice" else [])
 
 
 def test_greedy_rows_are_what_transformers_would_draw(
-    models: dict[str, Model], profile: str, answers: list[RowsAnswer]
+    models: dict[str, Model], profile: str, answers: list[list[RowsAnswer]]
 ):
     model = models[profile]
     tokens = special_tokens(model.config)
     tokenizer = Qwen2Tokenizer.from_pretrained(str(model.directory))
     outside = [tokens.text_pad, tokens.gen_slot, tokens.delay_slot, tokens.audio_end, tokens.im_end]
-    for (text, fields), answer in zip(TEXTS[profile], answers, strict=True):
+    n_heard = 0
+    for (text, fields), answer in zip(TEXTS[profile], answers[0], strict=True):
+        if answer.error is not None and "no audio" in answer.error:
+            continue  # weights that have learnt nothing may write words instead
+        n_heard += 1
         assert answer.error is None
         script = read_script(text, PROFILES[profile], fields)
         mode = choose_mode(None, 0, PROFILES[profile])
@@ -123,36 +140,36 @@ def test_greedy_rows_are_what_transformers_would_draw(
         assert answer.meta["prompt_tokens"] == len(prompt)
         n_frames = len(answer.codes)
         assert n_frames > 0
-        assert answer.text_ids[0] == tokens.audio_start
-        # Every row of which all codes are known: <audio_start>, then those of whole frames.
-        rows = np.full((1 + n_frames, 1 + tokens.n_vq), tokens.pad_code)
-        rows[:, 0] = answer.text_ids[: 1 + n_frames]
-        rows[1:, 1:] = apply_delay(answer.codes, tokens.pad_code)[:n_frames]
+        n_words = answer.text_ids.index(tokens.audio_start)
+        # Every row of which all codes are known: words, <audio_start>, then those of whole frames.
+        rows = np.full((n_words + 1 + n_frames, 1 + tokens.n_vq), tokens.pad_code)
+        rows[:, 0] = answer.text_ids[: len(rows)]
+        rows[n_words + 1 :, 1:] = apply_delay(answer.codes, tokens.pad_code)[:n_frames]
         whole = torch.from_numpy(np.concatenate([prompt, rows]).astype(np.int64))
         text_logits, audio_logits = logits_by_transformers(model.config, model.tensors, whole)
-        first = text_logits[len(prompt) - 1].clone()
-        first[outside] = -torch.inf
-        assert first[tokens.audio_start] >= first.max() - TIE
-        for i, row in enumerate(rows[1:], start=len(prompt)):
+        for i, row in enumerate(rows[: n_words + 1], start=len(prompt) - 1):
+            logits = text_logits[i].clone()
+            logits[outside] = -torch.inf
+            assert logits[row[0]] >= logits.max() - TIE
+        for i, row in enumerate(rows[n_words + 1 :], start=len(prompt) + n_words):
             for k in np.flatnonzero(row[1:] != tokens.pad_code):
                 logits = audio_logits[k, i, : tokens.pad_code]
                 assert logits[row[1 + k]] >= logits.max() - TIE, (i, k)
             gen, delay = text_logits[i, tokens.gen_slot], text_logits[i, tokens.delay_slot]
-            assert (gen if row[0] == tokens.gen_slot else delay) >= max(gen, delay) - TIE or i == len(prompt)
+            assert (gen if row[0] == tokens.gen_slot else delay) >= max(gen, delay) - TIE
             if row[0] == tokens.delay_slot:
                 break  # the others are forced
+    assert n_heard
 
 
-def test_a_length_that_is_wished_for_bounds_a_request_without_one(models: dict[str, Model], profile: str):
-    if profile == "voice":
-        pytest.skip("takes no length")
-    texts = {"tts": "One, two.", "sound": ""}
-    custom = {"tokens": 2, **({"ambient_sound": "rain"} if profile == "sound" else {})}
-    settings = [{"sampling_seed": seed, "custom_params": custom} for seed in range(4)]
-    found = asked(models[profile].fused, [{"text": texts[profile], "sampling_params": s} for s in settings])[0]
-    lengths = [len(answer.codes) for answer in found if answer.error is None]
-    assert lengths
-    assert max(lengths) <= 4 + 1  # ceil(1.5 x 2) + 1, and the frame more that the reference's counting allows
+def test_a_length_that_is_wished_for_bounds_a_request_without_one(
+    models: dict[str, Model], profile: str, answers: list[list[RowsAnswer]]
+):
+    n_most = 3 + models[profile].config["n_vq"] + 2  # ceil(1.5 x 2) frames, and those that the flush takes
+    for answer in answers[1]:
+        spent = _SPENT.search(answer.error or "")
+        n_rows = len(answer.text_ids) if spent is None else int(spent[1])
+        assert 0 < n_rows <= n_most
 
 
 @pytest.fixture(scope="module")
