@@ -17,7 +17,7 @@ from .json_body import read_json
 from .pings import with_pings
 
 _PATH = "/generate"
-_TEXT = {"type": "string", "description": "`[S1] ... [S2] ...`, with directives in front"}
+_TEXT = {"type": "string", "description": "`[S1] ... [S2] ...`, with directives in front; what else a model takes"}
 _CLIP = {"type": "string", "description": "a WAV or other audio file in base64, a data URL, or a URL"}
 _SETTINGS = {"type": "object", "description": "temperature, top_p, top_k, max_new_tokens (frames), sampling_seed, ..."}
 _FIELDS: dict[str, Any] = {
