@@ -22,7 +22,7 @@ from sglang_moss.request.template import FieldValue
 from sglang_moss.request.text import SPEAKER_TAG, check_characters, check_text
 
 _PATTERNS = {  # by field; a newline ends no directive, so that there is none
-    "tokens": r"(?:\$\{token:(?P<tokens>\d+)\})?",
+    "tokens": r"(?:\$\{token:(?P<tokens>[0-9]+)\})?",
     "instruction": r"(?:\$\{instruction:(?P<instruction>.*?)\})?",
     "ambient_sound": r"(?:\$\{ambient_sound:(?P<ambient_sound>.*?)\})?",
     "language": r"(?:\$\{language:(?P<language>.*?)\})?",
