@@ -21,8 +21,14 @@ import re
 import unicodedata
 
 _WIDE = "[\u3400-\u4dbf\u4e00-\u9fff\u3040-\u30ff]"  # Han and kana: no blanks between words
-_TOKEN_CHARS = "[A-Za-z0-9._/+:-]"
-_ASCII_WORD = "[A-Za-z0-9_]"
+# A kept span is one character of a private plane while the rest is rewritten; a text has none of its own by then. What
+# stands beside it is beside a word.
+_FIRST_STAND_IN, _LAST_STAND_IN = 0xF0000, 0x10FFFD
+_STAND_IN = "\U000f0000-\U0010fffd"
+_MARKED = r"\-A-Za-z0-9._/+:"  # of names such as foo/bar-baz.py
+_NOT_AFTER_A_WORD = f"(?<![A-Za-z0-9_{_STAND_IN}])"
+_NOT_BEFORE_A_WORD = f"(?![A-Za-z0-9_{_STAND_IN}])"
+_LATIN = f"(?=[{_MARKED}{_STAND_IN}]*[A-Za-z{_STAND_IN}])[A-Za-z0-9{_STAND_IN}][{_MARKED}{_STAND_IN}]*"
 _LINK = re.compile(r"\[([^\[\]]+?)\]\((https?://[^)\s]+)\)")
 _LINE_MARK = (  # at the start of a line, one after the other
     re.compile(r"^#{1,6}\s+"),
@@ -33,20 +39,16 @@ _LINE_MARK = (  # at the start of a line, one after the other
 # Each is kept as it is, whatever is in it. The first kind that finds a span has it.
 _KEPT = (
     re.compile(r"https?://[^\s，。！？；、）】》〉」』]+"),
-    re.compile(r"(?<![\w.+-])[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}(?![\w.-])"),
-    re.compile(rf"(?<!{_ASCII_WORD})@{_ASCII_WORD}{{1,32}}"),
-    re.compile(rf"(?<!{_ASCII_WORD})[ur]/{_ASCII_WORD}+"),
-    re.compile(rf"(?<!{_ASCII_WORD})#(?!\s)[^\s#]+"),
-    re.compile(rf"(?<!{_ASCII_WORD})\.(?=[A-Za-z0-9._-]*[A-Za-z0-9])[A-Za-z0-9._-]+"),  # .env
-    re.compile(  # a name with a letter and a mark in it: v2.3.1, foo/bar-baz.py
-        rf"(?<!{_ASCII_WORD})(?={_TOKEN_CHARS}*[A-Za-z])(?={_TOKEN_CHARS}*[._/+:-])"
-        rf"[A-Za-z0-9](?:{_TOKEN_CHARS}*[A-Za-z0-9])?(?!{_ASCII_WORD})"
+    re.compile(rf"(?<![\w.+{_STAND_IN}-])[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{{2,}}(?![\w.{_STAND_IN}-])"),
+    re.compile(rf"{_NOT_AFTER_A_WORD}@\w{{1,32}}", re.ASCII),
+    re.compile(rf"{_NOT_AFTER_A_WORD}[ur]/\w+", re.ASCII),
+    re.compile(rf"{_NOT_AFTER_A_WORD}#(?!\s)[^\s#]+"),
+    re.compile(rf"{_NOT_AFTER_A_WORD}\.(?=[A-Za-z0-9._-]*[A-Za-z0-9])[A-Za-z0-9._-]+"),  # .env
+    re.compile(  # a name with a letter and a mark in it: v2.3.1
+        rf"{_NOT_AFTER_A_WORD}(?=[{_MARKED}]*[A-Za-z])(?=[{_MARKED}]*[._/+:-])"
+        rf"[A-Za-z0-9](?:[{_MARKED}]*[A-Za-z0-9])?{_NOT_BEFORE_A_WORD}"
     ),
 )
-# A kept span is one character of a private plane while the rest is rewritten; a text has none of its own by then.
-_FIRST_STAND_IN, _LAST_STAND_IN = 0xF0000, 0x10FFFD
-_STAND_IN = "[\U000f0000-\U0010fffd]"
-_LATIN = rf"(?:{_STAND_IN}|(?={_TOKEN_CHARS}*[A-Za-z])[A-Za-z0-9]{_TOKEN_CHARS}*)"
 
 _BLANKS = (
     (re.compile(r"[ \t\r\f\v]+"), " "),
@@ -66,7 +68,7 @@ _STRUCTURE = (
     _HEADING,
     _HEADING,  # again: the stop of one heading is where the next begins
     (
-        re.compile(_SENTENCE_STARTS + rf"《([^》]+)》(?=\s*(?:{_STAND_IN}|[—–―-]{{2}}|$|[。！？!?；;，,]))"),
+        re.compile(_SENTENCE_STARTS + rf"《([^》]+)》(?=\s*(?:[{_STAND_IN}]|[—–―-]{{2}}|$|[。！？!?；;，,]))"),
         r"\1\2",
     ),
     (re.compile(r"\s*(?:<[-=]+>|[-=]+>|<[-=]+|[→←↔⇒⇐⇔⟶⟵⟷⟹⟸⟺↦↤↪↩])\s*"), "，"),
