@@ -28,8 +28,11 @@ _STAND_IN = "\U000f0000-\U0010fffd"
 _MARKED = r"\-A-Za-z0-9._/+:"  # of names such as foo/bar-baz.py
 _NOT_AFTER_A_WORD = f"(?<![A-Za-z0-9_{_STAND_IN}])"
 _NOT_BEFORE_A_WORD = f"(?![A-Za-z0-9_{_STAND_IN}])"
-_LATIN = f"(?=[{_MARKED}{_STAND_IN}]*[A-Za-z{_STAND_IN}])[A-Za-z0-9{_STAND_IN}][{_MARKED}{_STAND_IN}]*"
-_LINK = re.compile(r"\[([^\[\]]+?)\]\((https?://[^)\s]+)\)")
+# Nobody's names and headings are longer. Without a bound a text of nothing but digits, or of opening brackets, would
+# be read to its end from every character.
+_NAME, _HEADING_CHARS, _ADDRESS = "{0,255}", "{1,1000}", "{1,2000}"
+_LATIN = f"(?=[{_MARKED}{_STAND_IN}]{_NAME}[A-Za-z{_STAND_IN}])[A-Za-z0-9{_STAND_IN}][{_MARKED}{_STAND_IN}]{_NAME}"
+_LINK = re.compile(rf"\[([^\[\]]+?)\]\((https?://[^)\s]{_ADDRESS})\)")
 _LINE_MARK = (  # at the start of a line, one after the other
     re.compile(r"^#{1,6}\s+"),
     re.compile(r"^>\s+"),
@@ -39,14 +42,16 @@ _LINE_MARK = (  # at the start of a line, one after the other
 # Each is kept as it is, whatever is in it. The first kind that finds a span has it.
 _KEPT = (
     re.compile(r"https?://[^\s，。！？；、）】》〉」』]+"),
-    re.compile(rf"(?<![\w.+{_STAND_IN}-])[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{{2,}}(?![\w.{_STAND_IN}-])"),
+    re.compile(
+        rf"(?<![\w.+{_STAND_IN}-])[A-Za-z0-9._%+-]{{1,255}}@[A-Za-z0-9.-]{{1,255}}\.[A-Za-z]{{2,}}(?![\w.{_STAND_IN}-])"
+    ),
     re.compile(rf"{_NOT_AFTER_A_WORD}@\w{{1,32}}", re.ASCII),
     re.compile(rf"{_NOT_AFTER_A_WORD}[ur]/\w+", re.ASCII),
     re.compile(rf"{_NOT_AFTER_A_WORD}#(?!\s)[^\s#]+"),
-    re.compile(rf"{_NOT_AFTER_A_WORD}\.(?=[A-Za-z0-9._-]*[A-Za-z0-9])[A-Za-z0-9._-]+"),  # .env
+    re.compile(rf"{_NOT_AFTER_A_WORD}\.(?=[A-Za-z0-9._-]{_NAME}[A-Za-z0-9])[A-Za-z0-9._-]+"),  # .env
     re.compile(  # a name with a letter and a mark in it: v2.3.1
-        rf"{_NOT_AFTER_A_WORD}(?=[{_MARKED}]*[A-Za-z])(?=[{_MARKED}]*[._/+:-])"
-        rf"[A-Za-z0-9](?:[{_MARKED}]*[A-Za-z0-9])?{_NOT_BEFORE_A_WORD}"
+        rf"{_NOT_AFTER_A_WORD}(?=[{_MARKED}]{_NAME}[A-Za-z])(?=[{_MARKED}]{_NAME}[._/+:-])"
+        rf"[A-Za-z0-9](?:[{_MARKED}]{_NAME}[A-Za-z0-9])?{_NOT_BEFORE_A_WORD}"
     ),
 )
 
@@ -56,23 +61,25 @@ _BLANKS = (
     (re.compile(rf"(?<=\d)\s+(?={_WIDE})"), ""),
     (re.compile(rf"({_WIDE})(?={_LATIN})"), r"\1 "),
     (re.compile(rf"({_LATIN})(?={_WIDE})"), r"\1 "),
-    (re.compile(r"\s+(?=[，。！？；：、”’」』】）》])"), ""),
+    (re.compile(r"(?<!\s)\s+(?=[，。！？；：、”’」』】）》])"), ""),
     (re.compile(r"(?<=[（【「『《“‘])\s+"), ""),
     (re.compile(r"(?<=[，。！？；：、])\s+"), ""),
-    (re.compile(r"\s+(?=[,.;!?])"), ""),
+    (re.compile(r"(?<!\s)\s+(?=[,.;!?])"), ""),
     (re.compile(r" {2,}"), " "),
 )
 _SENTENCE_STARTS = r"(^|[。！？!?；;]\s*)"
-_HEADING = (re.compile(_SENTENCE_STARTS + r"[【〖『「]([^】〗』」]+)[】〗』」]\s*"), r"\1\2。")
+_HEADING = (re.compile(_SENTENCE_STARTS + rf"[【〖『「]([^】〗』」]{_HEADING_CHARS})[】〗』」]\s*"), r"\1\2。")
 _STRUCTURE = (
     _HEADING,
     _HEADING,  # again: the stop of one heading is where the next begins
     (
-        re.compile(_SENTENCE_STARTS + rf"《([^》]+)》(?=\s*(?:[{_STAND_IN}]|[—–―-]{{2}}|$|[。！？!?；;，,]))"),
+        re.compile(
+            _SENTENCE_STARTS + rf"《([^》]{_HEADING_CHARS})》(?=\s*(?:[{_STAND_IN}]|[—–―-]{{2}}|$|[。！？!?；;，,]))"
+        ),
         r"\1\2",
     ),
-    (re.compile(r"\s*(?:<[-=]+>|[-=]+>|<[-=]+|[→←↔⇒⇐⇔⟶⟵⟷⟹⟸⟺↦↤↪↩])\s*"), "，"),
-    (re.compile(r"\s*[—–―-]{2,}\s*"), "。"),
+    (re.compile(r"(?<!\s)\s*(?:<[-=]+>|(?<![-=])[-=]+>|<[-=]+|[→←↔⇒⇐⇔⟶⟵⟷⟹⟸⟺↦↤↪↩])\s*"), "，"),
+    (re.compile(r"(?<!\s)\s*[—–―-]{2,}\s*"), "。"),
 )
 _REPEATED = (
     (re.compile(r"\.{3,}|…{2,}"), "。"),

@@ -38,6 +38,14 @@ def test_what_it_rewrites(text: str, read: str):
     assert robust_text(text) == read
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["1", "1-", "a%", "[a](http://x", "。【", "。《", "\xa0", "-", ".", "<-", "= ", "你", "a@", "#", "@a", "你1"],
+)
+def test_long_texts_of_one_kind_are_read_once(piece: str):
+    assert robust_text(piece * 15_000 + "你") or piece  # read from every character it would take an hour
+
+
 @given(st.text(max_size=60))
 def test_any_text_becomes_one_line_of_ordinary_characters(text: str):
     read = robust_text(text)
