@@ -32,10 +32,9 @@ from .fields import DEFAULT_VOICE, SpeechFields
 from .parts import PartLimit, Turn, plan_parts, speech_seconds, text_tokens, turns_of
 from .sessions import Engine, Session
 from .tempo import FASTEST, SLOWEST
-from .turn import check_no_voice, check_taken, is_description, turn_fields
+from .turn import check_no_voice, check_taken, directives_of, is_description, settings_of, turn_fields
 from .voice_store import VoiceStore
 
-_NORMALIZE = "${normalize_text}"
 _SPEAKER = re.compile(r"\[?\s*S?\s*([1-9]\d{0,8})\s*\]?", re.IGNORECASE)
 _PART_SECONDS = 45.0
 _LEAST_PART_SECONDS = 5.0
@@ -123,8 +122,8 @@ async def read_plan(fields: SpeechFields, store: VoiceStore, engine: Engine) -> 
         parts=parts,
         voices=voices,
         mode=mode,
-        directives=_directives_of(fields, turn, profile),
-        settings=_settings_of(fields, turn, profile),
+        directives=directives_of(fields, turn, profile),
+        settings=settings_of(fields, turn, profile),
         seed=fields.seed,
         max_frames=_max_frames(fields, sum(seconds), engine),
         part_frames=part_frames,
@@ -290,24 +289,6 @@ def _mode_of(fields: SpeechFields, voices: Sequence[Clip], profile: Profile) -> 
     return mode
 
 
-def _directives_of(fields: SpeechFields, turn: dict[str, FieldValue], profile: Profile) -> str:
-    """What stands in front of the text: for MOSS-TTSD the fields too, as those who speak with its served path write."""
-    directives = _NORMALIZE if fields.normalize else ""
-    for name, value in turn.items() if profile is TTSD else ():
-        text = str(value)
-        if "}" in text:
-            raise BadField(f"{name}: a brace would end it; leave }} out", name)
-        directives += f"${{{name}:{' '.join(text.split())}}}"  # a directive is one line
-    return directives
-
-
-def _settings_of(fields: SpeechFields, turn: dict[str, FieldValue], profile: Profile) -> dict[str, Any]:
-    names = ("temperature", "top_p", "top_k", "repetition_penalty")
-    settings = {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
-    custom = {} if fields.chunk_frames is None else {"chunk_frames": fields.chunk_frames}
-    return settings | {"custom_params": custom if profile is TTSD else custom | turn}
-
-
 def _divide(
     script: str, turn: dict[str, FieldValue], fields: SpeechFields, voices: Sequence[Clip], engine: Engine
 ) -> list[str]:
@@ -318,7 +299,7 @@ def _divide(
     field = "input" if fields.dialogue is None else "dialogue"
     with nullcontext() if field == "input" else _about(field):
         # Alone: behind a transcript there are always words, and all of it, before the first part is spoken.
-        profile, directives = engine.profile, _directives_of(fields, turn, engine.profile)
+        profile, directives = engine.profile, directives_of(fields, turn, engine.profile)
         read = read_script(directives + script, profile, {} if profile is TTSD else turn)
         check_script(read, engine.special_strings, field, profile)
     if fields.split is False or not profile.max_references:

@@ -35,6 +35,7 @@ _MEANT = {  # by their names here
     "references": "references",
     "ref_audio": "references",
 }
+_NORMALIZE = "${normalize_text}"
 _OF_DIALOGUES = ("dialogue", "split", "split_seconds")
 _PASSED_OVER = ("language", "lang_code")
 _CODE = re.compile(r"[A-Za-z]{2,3}(?:[-_]\w+)*")
@@ -102,6 +103,25 @@ def turn_fields(fields: SpeechFields, profile: Profile, frames_per_second: float
         if name != "text" and turn[name] is None:
             raise BadField(profile.missing(name, field=called[name]), called[name])
     return {name: value for name, value in turn.items() if value is not None}
+
+
+def directives_of(fields: SpeechFields, turn: dict[str, FieldValue], profile: Profile) -> str:
+    """What stands in front of the text: for MOSS-TTSD the fields too, as those who speak with its served path write."""
+    directives = _NORMALIZE if fields.normalize else ""
+    for name, value in turn.items() if profile is TTSD else ():
+        text = str(value)
+        if "}" in text:
+            raise BadField(f"{name}: a brace would end it; leave }} out", name)
+        directives += f"${{{name}:{' '.join(text.split())}}}"  # a directive is one line
+    return directives
+
+
+def settings_of(fields: SpeechFields, turn: dict[str, FieldValue], profile: Profile) -> dict[str, Any]:
+    """`sampling_params` without length and seed: how it is drawn, and the fields that are not in front of the text."""
+    names = ("temperature", "top_p", "top_k", "repetition_penalty")
+    settings = {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
+    custom = {} if fields.chunk_frames is None else {"chunk_frames": fields.chunk_frames}
+    return settings | {"custom_params": custom if profile is TTSD else custom | turn}
 
 
 def _one_of(fields: SpeechFields, field: str, other: str) -> Any:
