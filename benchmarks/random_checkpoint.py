@@ -2,7 +2,8 @@
 
     python -m sglang_moss.benchmarks.random_checkpoint --save-path made
 
-24 GB. SGLang's dummy weights need no files, but they are so small that the codec's output rounds to silence.
+24 GB, and 11 GB with `--profile voice`. SGLang's dummy weights need no files, but they are so small that the codec's
+output rounds to silence.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec.weights import checkpoint_shapes
 
 from .random_weights import draw_weight
-from .shapes import write_checkpoint
+from .shapes import SHAPES, write_checkpoint
 
 _SHARD_BYTES = 4 << 30
 _LANGUAGE_STD = 0.02
@@ -31,8 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save-path", type=Path, required=True)
     parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    parser.add_argument("--profile", choices=SHAPES, default="ttsd", help="model of the family (%(default)s)")
+    parser.add_argument("--n-vq", type=int, help="codebooks of its language model, other than the known ones")
     args = parser.parse_args()
-    write_weights(write_checkpoint(args.save_path, args.golden))
+    write_weights(write_checkpoint(args.save_path, args.golden, args.profile, args.n_vq))
 
 
 def write_codec(path: Path, golden: Path) -> Path:

@@ -32,7 +32,7 @@ from .load import Exchange, Load
 from .load_statistics import failure, summary
 from .record import read_lines, record
 from .speech_reading import SpeechReader, SpeechReading
-from .workloads import WORKLOADS, RequestMaker, share
+from .workloads import FAMILY_WORKLOADS, WORKLOADS, RequestMaker, share
 
 ADMIN_KEY_VARIABLE = "MOSS_ADMIN_API_KEY"
 _BENCHMARK = "serving"
@@ -163,7 +163,7 @@ def _n_requests(args: argparse.Namespace, concurrency: int | None, rate: float |
 
 
 def _request_maker(args: argparse.Namespace) -> RequestMaker:
-    workload = WORKLOADS[args.workload]
+    workload = (WORKLOADS | FAMILY_WORKLOADS)[args.workload]
     workload = replace(
         workload,
         seconds=args.audio_seconds or workload.seconds,
@@ -214,7 +214,7 @@ def parser(prog: str | None) -> argparse.ArgumentParser:
     found.add_argument("--ceiling", type=Path, help="lines of `engine_ceiling`, for the ratio")
 
     what = found.add_argument_group("requests")
-    what.add_argument("--workload", choices=WORKLOADS, default="dialogue")
+    what.add_argument("--workload", choices=[*WORKLOADS, *FAMILY_WORKLOADS], default="dialogue")
     what.add_argument("--spread", type=share, default=0.0, help="0.5: lengths from half to one and a half of it")
     what.add_argument("--stream", action="store_true", help="streaming answers")
     what.add_argument("--seed", type=int, default=0)

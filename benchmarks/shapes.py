@@ -1,12 +1,14 @@
-"""Checkpoints without weights, for SGLang's dummy ones: our model at its real size, and the plain model underneath it.
+"""Checkpoints without weights, for SGLang's dummy ones: our models at their real size, and the plain model underneath.
 
-Source of the shapes: MOSS-TTSD v1.0 and MOSS-Audio-Tokenizer configurations.
+Source of the shapes: MOSS-TTSD v1.0 and MOSS-Audio-Tokenizer configurations; model cards of the family, Qwen3-1.7B.
 """
 
 import json
 import shutil
 from pathlib import Path
 from typing import Any
+
+from sglang_moss.checkpoint import OWN_FIELD
 
 _LANGUAGE = {
     "hidden_size": 4096,
@@ -19,16 +21,35 @@ _LANGUAGE = {
     "max_window_layers": 36,
     "layer_types": ["full_attention"] * 36,
 }
+_LANGUAGE_1_7B = {
+    **_LANGUAGE,
+    "hidden_size": 2048,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "intermediate_size": 6144,
+    "max_window_layers": 28,
+    "layer_types": ["full_attention"] * 28,
+}
+# By profile: the language model, and how many codebooks it has; for two of them nobody has said so yet.
+SHAPES = {"ttsd": (_LANGUAGE, 16), "tts": (_LANGUAGE, 32), "voice": (_LANGUAGE_1_7B, 32), "sound": (_LANGUAGE, 32)}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 
 
-def write_checkpoint(path: Path, golden: Path) -> Path:
-    """A fused checkpoint's configuration at the real size, with the golden tokenizer and no weights."""
+def write_checkpoint(path: Path, golden: Path, profile: str = "ttsd", n_vq: int | None = None) -> Path:
+    """A fused checkpoint's configuration at the real size, with the golden tokenizer and no weights.
+
+    Args:
+        profile: of the model, see `SHAPES`.
+        n_vq: other than the one there.
+    """
+    language, n_codebooks = SHAPES[profile]
     shutil.copytree(golden / "fused", path)
     (path / "model.safetensors.index.json").unlink(missing_ok=True)
     config = json.loads((path / "config.json").read_text())
-    config |= {"hidden_size": 4096, "vocab_size": 155_648, "audio_vocab_size": 1024, "audio_pad_code": 1024, "n_vq": 16}
-    config["language_config"] |= _LANGUAGE
+    config |= {name: language[name] for name in ("hidden_size", "vocab_size")}
+    config |= {"audio_vocab_size": 1024, "audio_pad_code": 1024, "n_vq": n_vq or n_codebooks}
+    config |= {} if profile == "ttsd" else {OWN_FIELD: {"profile": profile}}
+    config["language_config"] |= language
     config["codec_config"] |= codec_shape()
     for part in (config, config["language_config"]):
         part["dtype"] = "bfloat16"

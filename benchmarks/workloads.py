@@ -14,6 +14,7 @@ from .synthetic_voice import synthetic_clip
 FRAMES_PER_SECOND = 12.5  # of the published codec
 WORDS_PER_SECOND = 2.5
 _TURN_SECONDS = 5.0
+_DESCRIPTION_WORDS = 12
 _WORDS = """
     the and we not about over should after while at like such on talk home road train rain sun song radio dog fox leaves
     markets weather tonight football bags lazy brown quick slow long roof nine are do play appear hurry a
@@ -29,6 +30,7 @@ class Workload:
         reference_seconds: length of each reference clip, one clip a speaker.
         spread: lengths are drawn from `seconds` times 1 - spread to 1 + spread, evenly; 0: all are alike, and the
             clients of a closed loop come back together.
+        profile: of the models that take it, see `sglang_moss.request.profile`.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Workload:
     n_speakers: int
     reference_seconds: float = 10.0
     spread: float = 0.0
+    profile: str = "ttsd"
 
     @property
     def frames(self) -> int:
@@ -48,6 +51,14 @@ WORKLOADS = {
         Workload("short", seconds=5.0, n_speakers=1),
         Workload("dialogue", seconds=30.0, n_speakers=2),
         Workload("long", seconds=600.0, n_speakers=2),
+    )
+}
+FAMILY_WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("narration", seconds=30.0, n_speakers=1, profile="tts"),
+        Workload("design", seconds=10.0, n_speakers=0, profile="voice"),
+        Workload("sound", seconds=10.0, n_speakers=0, profile="sound"),
     )
 }
 
@@ -65,8 +76,10 @@ def share(text: str) -> float:
 
 
 def script(workload: Workload, seed: int) -> str:
-    """A dialogue of as many words as the speech has time for, the speakers taking turns of about 5 s."""
+    """As many words as the speech has time for; in a dialogue the speakers take turns of about 5 s."""
     words = random.Random(seed)
+    if workload.profile != "ttsd":
+        return _sentence(words, max(1, round(workload.seconds * WORDS_PER_SECOND)))
     n_turns = max(workload.n_speakers, round(workload.seconds / _TURN_SECONDS))
     n_words = max(n_turns, round(workload.seconds * WORDS_PER_SECOND))
     bounds = [n_words * turn // n_turns for turn in range(n_turns + 1)]
@@ -134,9 +147,16 @@ class RequestMaker:
             mode=self.mode,
         )
         text = script(self.workload, self.seed if self.same_script else seed)
+        match self.workload.profile:
+            case "voice":
+                settings["instruction"] = _sentence(random.Random(seed), _DESCRIPTION_WORDS)
+            case "sound":
+                text, settings["ambient_sound"] = "", text
         references = self.references
         if references is None:
             references = synthetic_references(self.workload, seed if self.uncached_references else self.seed)
+            if self.workload.profile == "tts":  # which clones them
+                references = [Reference(reference.audio) for reference in references]
         return encoded(request_body(text, references, settings), stream=self.stream)
 
 

@@ -3,6 +3,7 @@
 from .async_client import AsyncMossClient
 from .client import MossClient
 from .errors import ClientError, ServerRefused, ServerUnreachable, UnusableAnswer
+from .profile import ServerProfile
 from .request import Mode, Reference, Settings
 from .speech import Speech, SpeechChunk
 from .speech_request import SpeechSettings
@@ -14,6 +15,7 @@ __all__ = [
     "Mode",
     "MossClient",
     "Reference",
+    "ServerProfile",
     "ServerRefused",
     "ServerUnreachable",
     "Settings",

@@ -10,6 +10,7 @@ import httpx
 from . import calls
 from .calls import Answer, Call, Event, StreamCall, StreamReader
 from .connection import Connected, check_success
+from .profile import ServerProfile
 from .request import Reference, Settings
 from .retrying import async_retrying
 from .speech import Speech, SpeechChunk
@@ -37,6 +38,10 @@ class AsyncMossClient(Connected[httpx.AsyncClient]):
     ) -> AsyncGenerator[SpeechChunk, None]:
         """See `MossClient.speech`."""
         return self._stream(calls.speech(text, voices, settings))
+
+    async def profile(self) -> ServerProfile:
+        """See `MossClient.profile`."""
+        return await self._ask(calls.profile())
 
     async def voices(self) -> list[Voice]:
         """See `MossClient.voices`."""

@@ -142,7 +142,7 @@ def _script(text: str, normalize: bool) -> str:
     text = plain_lines(text)
     if normalize:
         text = text.removeprefix(_NORMALIZE)  # it is put there again
-        script = read_script(text).text
+        script = read_script(text).text or ""
         text = text.removesuffix(script) + ordinary_script(script, "text")
     check_text(read_script(text).text, frozenset())
     return text
@@ -173,10 +173,10 @@ def _speakers(fields: Mapping[str, Any], normalize: bool) -> tuple[list[Path | s
 def _spoken(text: str, normalize: bool, before: str, *, twice: bool = False) -> str:
     """The text of the request; as in the reference, what follows a transcript is normalised before and after."""
     if normalize and (before or twice):
-        script = read_script(text).text
+        script = read_script(text).text or ""
         text = text.removesuffix(script) + normalize_text(script)
     if before:
-        script = read_script(text).text
+        script = read_script(text).text or ""
         text = text.removesuffix(script) + merge_speaker_tags(before + script)
     return _NORMALIZE + text if normalize else text
 

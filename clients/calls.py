@@ -15,6 +15,7 @@ import httpx
 from .connection import check_success
 from .errors import UnusableAnswer
 from .events import EventReader
+from .profile import PROFILE_PATH, ServerProfile
 from .request import Reference, Settings, request_body
 from .retrying import did_nothing, may_pass
 from .speech import Speech, SpeechChunk, json_of
@@ -117,6 +118,11 @@ def speech(text: str, voices: Voices | None, settings: SpeechSettings) -> Stream
     """See `MossClient.speech`."""
     body = _json(encoded(speech_body(text, voices or {}, settings)))
     return StreamCall(SPEECH_PATH, body, _speech_event, lambda chunk: chunk.finish_reason is not None)
+
+
+def profile() -> Call[ServerProfile]:
+    """See `MossClient.profile`."""
+    return Call("GET", PROFILE_PATH, {}, lambda body: ServerProfile.from_answer(json_of(body)))
 
 
 def voices() -> Call[list[Voice]]:

@@ -21,6 +21,7 @@ from . import calls
 from .calls import Answer, Call, Event, StreamCall, StreamReader
 from .calls import encoded as encoded  # the benchmarks take it from here
 from .connection import Connected, check_success
+from .profile import ServerProfile
 from .request import Reference, Settings
 from .retrying import retrying
 from .speech import Speech, SpeechChunk
@@ -83,6 +84,10 @@ class MossClient(Connected[httpx.Client]):
             OSError: at once; a clip's file cannot be read.
         """
         return self._stream(calls.speech(text, voices, settings))
+
+    def profile(self) -> ServerProfile:
+        """Which model of the family the server has, and what it takes."""
+        return self._ask(calls.profile())
 
     def voices(self) -> list[Voice]:
         """The voices that the server keeps, by name."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from sglang_moss.request.ordinary_text import transcript_of
+from sglang_moss.request.profile import TTS, TTSD
 from sglang_moss.request.script import read_script
-from sglang_moss.request.text import check_text, prefix_prompt_texts
+from sglang_moss.request.text import check_text, join_words, prefix_prompt_texts
 
 FRAME_SECONDS = 0.08  # of the published codec: 1,920 samples at 24 kHz
 
@@ -53,6 +54,14 @@ class Settings(TypedDict, total=False):
     text_top_k: int | None
     return_codes: bool  # fill `Speech.codes`
     chunk_frames: int | None  # of a stream: no chunk is longer; the first ones are short in any case
+    # Fields of the prompt, as far as the model that is served takes them (`MossClient.profile` says); `text` besides.
+    instruction: str | None
+    ambient_sound: str | None
+    language: str | None  # by its English name
+    duration_seconds: float | None  # a length that is wished for
+    quality: str | None
+    sound_event: str | None
+    speaker_tags: bool  # False: of MOSS-TTS, a transcript goes in front of a text without [S1] and is not tagged either
 
 
 def request_body(text: str, references: Sequence[Reference], settings: Settings) -> dict[str, Any]:
@@ -81,24 +90,26 @@ def request_body(text: str, references: Sequence[Reference], settings: Settings)
         if len(transcripts) < len(references):
             missing = min(set(range(1, len(references) + 1)) - transcripts.keys())
             raise ValueError(f"reference {missing} has no transcript: give one for every reference, or none at all")
-        text = _behind_directives(text, transcripts)
+        text = _behind_directives(text, transcripts, tagged=settings.get("speaker_tags", True))
     body: dict[str, Any] = {"text": text, "sampling_params": _sampling_params(settings, mode)}
     if references:
         body["audio_data"] = [audio_entry(reference.audio) for reference in references]
     return body
 
 
-def _behind_directives(text: str, transcripts: dict[int, str]) -> str:
+def _behind_directives(text: str, transcripts: dict[int, str], *, tagged: bool) -> str:
     """The transcripts and the text; directives count only at the very start, so they stay there."""
-    check_text(read_script(text).text, frozenset())  # alone: behind a transcript there are always words
+    profile = TTSD if tagged else TTS
+    check_text(read_script(text, profile).text, frozenset())  # alone: behind a transcript there are always words
     normalize = _NORMALIZE if text.startswith(_NORMALIZE) else ""  # left to the server: it works on all of the text
     text = text.removeprefix(normalize)
-    script = read_script(text).text
+    script = read_script(text, profile).text or ""
     words = {
         k: transcript_of(transcript, k, f"reference {k}", keep_numbers=not normalize)
         for k, transcript in transcripts.items()
     }
-    return normalize + text.removesuffix(script) + prefix_prompt_texts(script, words)
+    spoken = prefix_prompt_texts(script, words) if tagged else join_words(*words.values(), script)
+    return normalize + text.removesuffix(script) + spoken
 
 
 def _sampling_params(settings: Settings, mode: Mode | None) -> dict[str, Any]:
@@ -109,6 +120,12 @@ def _sampling_params(settings: Settings, mode: Mode | None) -> dict[str, Any]:
         "text_top_k": settings.get("text_top_k"),
         "return_codes": settings.get("return_codes") or None,
         "chunk_frames": settings.get("chunk_frames"),
+        "instruction": settings.get("instruction"),
+        "ambient_sound": settings.get("ambient_sound"),
+        "language": settings.get("language"),
+        "tokens": _tokens_in(settings.get("duration_seconds")),
+        "quality": settings.get("quality"),
+        "sound_event": settings.get("sound_event"),
     }
     params = {
         "max_new_tokens": _frames_in(settings.get("max_seconds")),
@@ -133,6 +150,15 @@ def _frames_in(seconds: float | None) -> int | None:
     if not math.isfinite(seconds) or seconds < FRAME_SECONDS:
         raise ValueError(f"max_seconds must be a number of at least {FRAME_SECONDS}, one frame, got {seconds}")
     return math.floor(seconds / FRAME_SECONDS + 1e-6)  # 0.56 / 0.08 is a little off 7
+
+
+def _tokens_in(seconds: float | None) -> int | None:
+    """Frames of a length that is wished for, as the models' makers count them."""
+    if seconds is None:
+        return None
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise ValueError(f"duration_seconds must be a number above 0, got {seconds}")
+    return max(1, math.floor(seconds / FRAME_SECONDS + 1e-6))
 
 
 def audio_entry(audio: bytes | str | Path) -> str:

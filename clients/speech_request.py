@@ -13,6 +13,8 @@ class SpeechSettings(TypedDict, total=False):
 
     instructions: str | None
     ambient_sound: str | None
+    language: str | None  # by its English name
+    duration_seconds: float | None  # a length that is wished for
     mode: Mode | None
     normalize: bool | None  # rewrite the script the way the model was trained to read it; by default done
     max_seconds: float | None

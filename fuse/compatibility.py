@@ -2,14 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sglang_moss.checkpoint import MODEL_TYPE
 
 from .errors import FuseError, listed
 from .json_file import JsonFile
+from .safetensors_file import StoredTensor
 
 LM_ARCHITECTURE = "MossTTSDelayModel"
 CODEC_ARCHITECTURE = "MossAudioTokenizerModel"
+TEXT_HEAD = "lm_heads.0.weight"
 LM_ENDS = ("language_model.embed_tokens.weight", "language_model.norm.weight")
 ROLES = {
     LM_ARCHITECTURE: "the language model, which --model-path takes",
@@ -55,6 +58,16 @@ def check_codec_fits(lm: JsonFile, codec: JsonFile) -> None:
                 f"{codec.path}: {codec_field} is {found}, but {lm_field} in {lm.path} is {expected}: "
                 "take the codec that this language model was trained with"
             )
+
+
+def with_text_head(lm: JsonFile, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors of a language model, and its text head where that is its embedding and was left out for it."""
+    language = lm.content.get("language_config")
+    ties = isinstance(language, dict) and language.get("tie_word_embeddings") is True
+    embedding = tensors.get(LM_ENDS[0])
+    if not ties or embedding is None or TEXT_HEAD in tensors:
+        return tensors
+    return tensors | {TEXT_HEAD: replace(embedding, name=TEXT_HEAD)}
 
 
 def check_weights_complete(lm: JsonFile, codec: JsonFile, lm_names: Iterable[str], codec_names: Iterable[str]) -> None:

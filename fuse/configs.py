@@ -8,7 +8,8 @@ import json
 import re
 from typing import Any
 
-from sglang_moss.checkpoint import ARCHITECTURE, MODEL_TYPE
+from sglang_moss.checkpoint import ARCHITECTURE, MODEL_TYPE, OWN_FIELD
+from sglang_moss.request.profile import TTSD, Profile
 
 from .errors import FuseError
 from .json_file import JsonFile, read_json, to_bytes
@@ -31,11 +32,12 @@ PROCESSOR_TOKENS = {
 OTHER_TOKENS = ("pad_token_id", "language_config.pad_token_id", "im_start_token_id", "im_end_token_id")
 
 
-def fused_files(lm: JsonFile, codec: JsonFile) -> dict[str, bytes]:
+def fused_files(lm: JsonFile, codec: JsonFile, profile: Profile) -> dict[str, bytes]:
     """Name and content of every file but weights and index, `config.json` last.
 
     Args:
         lm, codec: config.json of the language model, whose directory holds the tokenizer, and of the codec.
+        profile: of the model.
     Raises:
         FuseError: a field or a tokenizer file is missing, or a special token is not in the tokenizer.
     """
@@ -47,11 +49,11 @@ def fused_files(lm: JsonFile, codec: JsonFile) -> dict[str, bytes]:
     files = {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()}
     files["tokenizer_config.json"] = _with_processor_class(read_json(directory / "tokenizer_config.json"))
     files["processor_config.json"] = to_bytes(_processor_config(lm, codec, read_json(directory / "tokenizer.json")))
-    files[CONFIG_NAME] = to_bytes(_fused_config(lm, codec))
+    files[CONFIG_NAME] = to_bytes(_fused_config(lm, codec, profile))
     return files
 
 
-def _fused_config(lm: JsonFile, codec: JsonFile) -> dict[str, Any]:
+def _fused_config(lm: JsonFile, codec: JsonFile, profile: Profile) -> dict[str, Any]:
     if "dtype" not in lm.content and "torch_dtype" in lm.content:
         raise FuseError(f"{lm.path} has no field 'dtype', only the older 'torch_dtype': rename that field to 'dtype'")
     language = {"eos_token_id": lm.integer("audio_end_token_id"), "dtype": lm.text("dtype")}
@@ -63,8 +65,9 @@ def _fused_config(lm: JsonFile, codec: JsonFile) -> dict[str, Any]:
         "language_config": lm.mapping("language_config") | language,
         "codec_config": {key: value for key, value in codec.content.items() if key != "auto_map"},
     }
-    fused.pop("auto_map", None)
-    return fused
+    for name in ("auto_map", OWN_FIELD):
+        fused.pop(name, None)
+    return fused if profile is TTSD else fused | {OWN_FIELD: {"profile": profile.name}}
 
 
 def _processor_config(lm: JsonFile, codec: JsonFile, tokenizer: JsonFile) -> dict[str, Any]:

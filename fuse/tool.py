@@ -9,10 +9,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sglang_moss.request.profile import Profile
+
 from .checkpoint import read_weights
-from .compatibility import check_architectures, check_codec_fits, check_weights_complete
+from .compatibility import check_architectures, check_codec_fits, check_weights_complete, with_text_head
 from .configs import CONFIG_NAME, fused_files
 from .errors import FuseError
+from .evidence import find_evidence
 from .json_file import read_json
 from .plan import MAX_SHARD_BYTES, plan_fusion
 from .staging import Interruption, leftovers, nearest_existing, staged_directory
@@ -29,11 +32,13 @@ class FuseReport:
     n_tensors: int
     n_shards: int
     n_bytes: int  # of all shard files
+    profile: Profile
+    why: str  # the profile is this one
 
     def __str__(self) -> str:
         return (
             f"fused {self.n_tensors} tensors into {self.n_shards} shards ({self.n_bytes / 1e9:.2f} GB), "
-            f"read back and compared: {self.path}"
+            f"read back and compared, as {self.profile.model} ({self.profile.name}, {self.why}): {self.path}"
         )
 
 
@@ -42,11 +47,12 @@ def fuse(
     codec_model_path: str | PathLike[str],
     save_path: str | PathLike[str],
     *,
+    profile: str | None = None,
     overwrite: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     show_progress: bool | None = None,
 ) -> FuseReport:
-    """Fuse a MOSS-TTSD language model and its codec into one checkpoint directory.
+    """Fuse a language model of the family and its codec into one checkpoint directory.
 
     Never asks a question. `save_path` appears by one rename, when everything in it has been read back and compared;
     a refused, failed or interrupted run leaves nothing, and the old directory where there was one. Memory stays at
@@ -56,6 +62,7 @@ def fuse(
         model_path: directory of the published language model (`MossTTSDelayModel`) with its tokenizer.
         codec_model_path: directory of the published codec (`MossAudioTokenizerModel`).
         save_path: directory to make; its missing parents are made too.
+        profile: which model of the family it is, see `sglang_moss.request.profile`; None: by evidence, see `evidence`.
         overwrite: replace `save_path` where it exists.
         max_shard_bytes: most bytes of tensors in one shard; a larger tensor gets a shard of its own.
         show_progress: progress bars on stderr; None shows them where stderr is a terminal.
@@ -70,9 +77,10 @@ def fuse(
 
         lm, codec = read_json(lm_dir / CONFIG_NAME), read_json(codec_dir / CONFIG_NAME)
         check_architectures(lm, codec)
+        evidence = find_evidence(lm, profile, Path(model_path))
         check_codec_fits(lm, codec)
-        files = fused_files(lm, codec)
-        lm_tensors, codec_tensors = read_weights(lm_dir), read_weights(codec_dir)
+        files = fused_files(lm, codec, evidence.profile)
+        lm_tensors, codec_tensors = with_text_head(lm, read_weights(lm_dir)), read_weights(codec_dir)
         plan = plan_fusion(lm_tensors.values(), codec_tensors.values(), max_shard_bytes)
         check_weights_complete(lm, codec, lm_tensors, codec_tensors)
         _check_free_space(out, plan.n_bytes + len(plan.index_bytes()) + sum(map(len, files.values())))
@@ -86,7 +94,7 @@ def fuse(
                 write_file(staging / name, content)
     except OSError as error:
         raise FuseError(f"{error.strerror or error}: {error.filename or save_path}; nothing was kept") from error
-    return FuseReport(out, len(digests), len(plan.shards), plan.n_bytes)
+    return FuseReport(out, len(digests), len(plan.shards), plan.n_bytes, evidence.profile, evidence.why)
 
 
 def _input_directory(option: str, path: str | PathLike[str]) -> Path:

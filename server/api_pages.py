@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sglang_moss import __version__
 
-from .gate.paths import SPEECH, VOICES, Caller, path_of, routes_at
+from .gate.paths import PROFILE, SPEECH, VOICES, Caller, path_of, routes_at
 
 _PATHS = ("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
 _FILES = "/docs/files"
@@ -117,4 +117,4 @@ def _operations(paths: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _tag(path: str) -> str:
     if path.startswith(VOICES):
         return "Voices"
-    return {SPEECH: "Speech", "/generate": "Generate"}.get(path, "Server")
+    return {SPEECH: "Speech", PROFILE: "Speech", "/generate": "Generate"}.get(path, "Server")

@@ -29,7 +29,7 @@ from .gate.rate_limit import RateLimit
 from .gate.shutdown import GracefulShutdown
 from .generate import serve_generate
 from .page.page import Page
-from .speech.routes import speech_router, voice_router
+from .speech.routes import profile_router, speech_router, voice_router
 from .speech.sessions import Engine
 from .speech.voice_names import VoiceNames
 from .speech.voice_store import VoiceStore
@@ -62,6 +62,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     http_protocol.install()
     engine = Engine(tokenizer_manager, GenerateReqInput)
     app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
+    app.include_router(profile_router(engine))
     app.include_router(voice_router(engine, store))
     app.add_exception_handler(RequestValidationError, _invalid)
     _watch_over(app, server_args, tokenizer_manager, engine)

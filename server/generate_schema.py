@@ -5,8 +5,10 @@
 
 from typing import Any
 
+from sglang_moss.request.profile import PROFILES
 from sglang_moss.request.prompt import MODES
 from sglang_moss.request.settings import MAX_CHUNK_FRAMES, SEED_LIMIT
+from sglang_moss.request.template import FIELDS
 
 
 def _object(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -34,6 +36,15 @@ def _shown(schema: dict[str, Any], description: str, default: Any) -> dict[str, 
     return {**schema, "description": description} | ({} if default is None else {"default": default})
 
 
+def _prompt_fields() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in (name for name in FIELDS if name != "text"):
+        models = ", ".join(profile.model for profile in PROFILES.values() if name in profile.fields)
+        kind = "integer" if name == "tokens" else "string"
+        found[name] = {"type": kind, "description": f"Of the user turn; taken by {models or 'no model yet'}."}
+    return found
+
+
 CUSTOM_PARAMS = {
     "mode": {
         "enum": list(MODES),
@@ -45,6 +56,7 @@ CUSTOM_PARAMS = {
     "return_codes": _flag("Also `meta_info.audio_codes`, [frames][codebooks]; in a stream those of the event."),
     "strict": _flag("At most `max_new_tokens` frames in every mode, and no reference shorter than a frame."),
     "chunk_frames": _integer("Frames of a stream's events once they have grown.", 32, 1, MAX_CHUNK_FRAMES),
+    **_prompt_fields(),
 }
 SAMPLING_PARAMS = {
     "max_new_tokens": _integer("Frames of 80 ms at most; what the context holds unless given.", None, 1),
@@ -63,7 +75,7 @@ _TEXT = {"type": "string", "examples": ["[S1] Did you hear that? [S2] No. What w
 _CLIP = {"type": "string", "description": "Base64, a data URI or a URL of WAV, FLAC, OGG, MP3, M4A, MP4, AAC or WebM."}
 _CLIPS = {"anyOf": [_CLIP, {"type": "array", "items": _CLIP}]}
 _ID = {"type": "string"}
-FIELDS = {
+_BODY_FIELDS = {
     "text": _one_or_many(_TEXT, "The script, or several: speaker tags [S1] to [S5], and directives at the start."),
     "audio_data": {
         "description": "References: the clip of [S1], of [S2], and so on; of several texts, one such entry each.",
@@ -76,7 +88,7 @@ FIELDS = {
     "extra_key": {"type": "string", "description": "Requests share cached prompts under one key alone."},
 }
 _JSON: dict[str, Any] = {"content": {"application/json": {}}}
-BODY = {"required": True, "content": {"application/json": {"schema": _object(FIELDS, required=["text"])}}}
+BODY = {"required": True, "content": {"application/json": {"schema": _object(_BODY_FIELDS, required=["text"])}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`text` is a WAV in base64 (16 bit, mono, 24 kHz), `meta_info` says what it holds; "

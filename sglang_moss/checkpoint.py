@@ -7,14 +7,19 @@ import json
 from pathlib import Path
 
 ARCHITECTURE = "MossTTSDdelayWithCodec"
+TTS_ARCHITECTURE = "MossTTSDelayWithCodec"  # of MOSS-TTS, as the served fork's own tool fuses it
+ARCHITECTURES = (ARCHITECTURE, TTS_ARCHITECTURE)
 MODEL_TYPE = "moss_tts_delay_with_codec"
+OWN_FIELD = (
+    "sglang_moss"  # of config.json; absent from checkpoints of MOSS-TTSD, which are as the reference's tool fuses
+)
 
 
 def is_fused(model_path: str) -> bool:
     """Whether a directory holds a fused checkpoint; False for anything that is not a directory with a config."""
     try:
         config = json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
-        return ARCHITECTURE in (config.get("architectures") or ())
+        return not set(ARCHITECTURES).isdisjoint(config.get("architectures") or ())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from sglang_moss.checkpoint import MODEL_TYPE
+from sglang_moss.checkpoint import MODEL_TYPE, OWN_FIELD, TTS_ARCHITECTURE
+from sglang_moss.request.profile import PROFILES, Profile
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,26 @@ class SpecialTokens:
     delay_slot: int
     pad_code: int
     n_vq: int
+
+
+def profile_of(config: Any) -> Profile:
+    """Which model of the family a fused checkpoint is.
+
+    Args:
+        config: its configuration, or what else has these attributes.
+    Raises:
+        ValueError: one that this version does not know.
+    """
+    own = getattr(config, OWN_FIELD, None)
+    name = own.get("profile") if isinstance(own, dict) else None
+    if name is None:
+        name = "tts" if TTS_ARCHITECTURE in (getattr(config, "architectures", None) or ()) else "ttsd"
+    if name not in PROFILES:
+        raise ValueError(
+            f"the checkpoint's profile is {name!r:.32}, known are {', '.join(PROFILES)}: fuse it again, or take the "
+            "version that fused it"
+        )
+    return PROFILES[name]
 
 
 class MossTTSDConfig(PretrainedConfig):

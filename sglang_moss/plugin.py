@@ -61,7 +61,7 @@ def _register_with_sglang() -> None:
 
     from sglang_moss.checkpoint import MODEL_TYPE
     from sglang_moss.config import MossTTSDConfig
-    from sglang_moss.models.moss_ttsd import MossTTSDdelayWithCodec
+    from sglang_moss.models.moss_ttsd import EntryClass
     from sglang_moss.prefix_cache import build_cache
     from sglang_moss.processor import MossTTSDProcessor, TokenizerAsProcessor
     from sglang_moss.row_sampler import build_sampler
@@ -73,7 +73,7 @@ def _register_with_sglang() -> None:
     customized: Any = register_customized_processor  # annotated for SGLang's own classes; needs `from_pretrained` only
     customized(TokenizerAsProcessor)(MossTTSDConfig)
     ModelRegistry.register("sglang_moss.models", strict=True)
-    PROCESSOR_MAPPING[MossTTSDdelayWithCodec] = MossTTSDProcessor
+    PROCESSOR_MAPPING.update(dict.fromkeys(EntryClass, MossTTSDProcessor))
     register_radix_cache_backend(RADIX_CACHE_BACKEND, build_cache)
     # SGLang picks one of its own two names by platform; under both, ours steps aside for any other model.
     for backend in ("flashinfer", "pytorch"):

@@ -13,8 +13,9 @@ from sglang.srt.multimodal.processors.base_processor import BaseMultimodalProces
 from sglang.srt.utils.hf_transformers_utils import get_tokenizer
 
 from sglang_moss.codec.config import CodecConfig
-from sglang_moss.errors import BadRequest, PromptTooLong
-from sglang_moss.models.moss_ttsd import MossTTSDdelayWithCodec
+from sglang_moss.config import profile_of
+from sglang_moss.errors import BadRequest, BadSetting, PromptTooLong
+from sglang_moss.models.moss_ttsd import EntryClass
 from sglang_moss.multimodal_item import envelope
 from sglang_moss.request.codec_client import CodecClient
 from sglang_moss.request.prompt import Mode, build_prompt, choose_mode, special_strings
@@ -49,11 +50,12 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
 
     auto_mm_processor_worker_num = 1  # nothing is processed in SGLang's own workers, which would each load a tokenizer
     generates_input_ids_from_raw_prompt = True  # spares SGLang's own tokenization of the script
-    models = [MossTTSDdelayWithCodec]  # noqa: RUF012 (SGLang's way of registering)
+    models = EntryClass
 
     def __init__(self, hf_config: Any, server_args: MossServerArgs, _processor: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(hf_config, server_args, _processor, *args, **kwargs)
         self._tokens = hf_config.special_tokens()
+        self._profile = profile_of(hf_config)
         self._codec = CodecConfig.from_dict(hf_config.codec_config)
         self._special_strings = special_strings(self._tokenizer)
         self._references: ReferenceEncoder | None = None
@@ -79,18 +81,28 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             return None  # SGLang's own health check; everything else without text was refused on arrival
         if image_data or request_obj.video_data:
             raise BadRequest("this model takes text and audio_data only; leave image_data and video_data out")
-        options = RequestOptions.parse(request_obj.sampling_params or {})
+        options = RequestOptions.parse(request_obj.sampling_params or {}, self._profile)
         is_short = len(request_obj.text) <= _SHORT_CHARS
-        script = await self._run(is_short, self._script, request_obj.text)
-        mode = choose_mode(options.mode, len(audio_data or ()))
+        script = await self._run(is_short, self._script, request_obj.text, options)
+        mode = choose_mode(options.mode, len(audio_data or ()), self._profile)
+        if script.tokens is not None and mode.continues:
+            raise BadSetting(f"tokens: mode {mode.name} has no length of its own; leave it out, or take voice_clone")
         codes = await self._encoder().encode(audio_data or (), mode, options.strict)
         references = None if audio_data is None or not (mode.clones or audio_data == []) else codes.clips
 
         def pack() -> tuple[int | None, MultimodalProcessorOutput]:
             prompt = build_prompt(
-                script, references, codes.prompt_audio, self._tokenizer, self._tokens, mode, max_req_input_len
+                script,
+                references,
+                codes.prompt_audio,
+                self._tokenizer,
+                self._tokens,
+                mode,
+                max_req_input_len,
+                self._profile,
             )
-            n_new = self._row_limit(options, mode, len(prompt.rows), max_req_input_len)
+            max_frames = options.frames_for(script.tokens)
+            n_new = self._row_limit(options, max_frames, mode, len(prompt.rows), max_req_input_len)
             return n_new, envelope(SpeechRequest(prompt, options, codes.all_cached), self._tokens.pad_code)
 
         n_new, packed = await self._run(is_short and codes.n_frames <= _SHORT_FRAMES, pack)
@@ -114,9 +126,9 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             return work(*operands)
         return await asyncio.get_running_loop().run_in_executor(self._writers, work, *operands)
 
-    def _script(self, text: str) -> Script:
-        script = read_script(text)
-        check_script(script, self._special_strings)
+    def _script(self, text: str, options: RequestOptions) -> Script:
+        script = read_script(text, self._profile, options.fields)
+        check_script(script, self._special_strings, profile=self._profile)
         return script
 
     def _encoder(self) -> ReferenceEncoder:
@@ -133,7 +145,9 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             )
         return self._references
 
-    def _row_limit(self, options: RequestOptions, mode: Mode, n_prompt: int, max_prompt: int) -> int | None:
+    def _row_limit(
+        self, options: RequestOptions, max_frames: int | None, mode: Mode, n_prompt: int, max_prompt: int
+    ) -> int | None:
         """Rows that a request may generate: its frames and the rows that flush them; None: what the context holds.
 
         The reference adds as many for every mode, so that a turn that continues has room for two frames more. Strictly,
@@ -148,14 +162,14 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
                 f"text and references take {n_prompt} of {max_prompt} rows of context, which leaves no room for audio; "
                 "send less text or shorter references"
             )
-        if options.max_frames is None:
+        if max_frames is None:
             return None
-        if options.ignore_eos and options.max_frames + n_flush > n_left:
+        if options.ignore_eos and max_frames + n_flush > n_left:
             raise PromptTooLong(
-                f"max_new_tokens = {options.max_frames} with ignore_eos needs {options.max_frames + n_flush} rows, "
+                f"max_new_tokens = {max_frames} with ignore_eos needs {max_frames + n_flush} rows, "
                 f"but the context has {n_left} left; ask for {n_left - n_flush} at most"
             )
-        return min(options.max_frames + n_flush, n_left)
+        return min(max_frames + n_flush, n_left)
 
 
 def _scheduler_params(n_rows: int | None) -> dict[str, Any]:

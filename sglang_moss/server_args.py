@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass, record_fields
@@ -18,12 +19,13 @@ from sglang.srt.server_args import ServerArgs
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.checkpoint import is_fused, why_not_served
+from sglang_moss.config import profile_of
+from sglang_moss.request.profile import Profile
 from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 
 WARMUP = "sglang_moss"
 _DEFAULT_MAX_RUNNING_REQUESTS = 128
 _QUEUED_PER_RUNNING = 4
-_MODEL_NAME = "moss-ttsd"
 _SECRETS = ("api_key", "admin_api_key", "ssl_keyfile_password")
 
 _LEAST = {
@@ -184,8 +186,18 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
 
     def context_rows(self) -> int:
         """Rows that one request may have."""
-        config = json.loads((Path(self.model_path) / "config.json").read_text(encoding="utf-8"))
-        return self.context_length or config["language_config"]["max_position_embeddings"]
+        return self.context_length or _config(self.model_path)["language_config"]["max_position_embeddings"]
+
+    def profile(self) -> Profile:
+        """Which model of the family is served.
+
+        Raises:
+            SystemExit: one that this version does not know.
+        """
+        try:
+            return profile_of(SimpleNamespace(**_config(self.model_path)))
+        except ValueError as error:
+            raise SystemExit(f"sglang_moss: {self.model_path}: {error}") from None
 
     def _set_defaults(self) -> None:
         if self.max_running_requests is None:
@@ -193,7 +205,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         if self.max_queued_speech is None:
             self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests
         if self.served_model_name is None:
-            self.served_model_name = _MODEL_NAME  # else the path of a folder of this machine
+            self.served_model_name = self.profile().served_as  # else the path of a folder of this machine
         if self.log_level_http is None:
             # The access log is ours: uvicorn's has paths, and with them names of voices.
             self.log_level_http = "warning"
@@ -222,6 +234,10 @@ def bound_kv_cache(server_args: Any, previous: Callable[[Any], None]) -> None:
         n_rows = (server_args.max_running_requests + 1) * server_args.context_rows()
         declare_resolution(server_args, "sglang_moss", max_total_tokens=n_rows)
     previous(server_args)
+
+
+def _config(model_path: str) -> dict[str, Any]:
+    return json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
 
 
 def _names(record: type) -> list[str]:

@@ -13,11 +13,12 @@ from typing import Any
 from starlette.requests import Request
 
 from sglang_moss import hooking
+from sglang_moss.config import profile_of
 from sglang_moss.errors import MossError
 from sglang_moss.hooks import HOOKS
 from sglang_moss.request.codec_client import CodecClient
+from sglang_moss.request.profile import Profile
 
-_TEXT = "[S1] One, two, three."
 _FRAMES = 8
 _NOBODY = "sglang-moss-nobody"  # id of no request
 _ANSWER_SECONDS = 1800.0  # for all that is compiled on the slowest machine
@@ -37,7 +38,7 @@ async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
     await check_hooks(codec, [hook for hook in HOOKS if hook.at_start])  # without one of these no answer may ever come
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            await _speak()
+            await _speak(profile_of(tokenizer_manager.model_config.hf_config))
     except Exception as error:
         problem = f"no answer within {_ANSWER_SECONDS:g} s" if isinstance(error, TimeoutError) else str(error)
         with contextlib.suppress(TimeoutError, MossError):  # the cause may be a hook that has not run
@@ -50,8 +51,8 @@ async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
     await tokenizer_manager.freeze_gc()  # what is loaded by now is nothing for later collections
 
 
-async def _speak() -> None:
-    """Ask as `/generate` does.
+async def _speak(profile: Profile) -> None:
+    """Ask as `/generate` does, for something that a model of this profile can make.
 
     Raises:
         RuntimeError: the answer is no speech of the length that was asked for.
@@ -62,9 +63,9 @@ async def _speak() -> None:
     async def stays() -> Any:  # a client that does not leave
         await asyncio.Event().wait()
 
-    request = GenerateReqInput(
-        text=_TEXT, sampling_params={"max_new_tokens": _FRAMES, "ignore_eos": True, "sampling_seed": 0}
-    )
+    custom = {name: value for name, value in profile.example.items() if name != "text"}
+    settings = {"max_new_tokens": _FRAMES, "ignore_eos": True, "sampling_seed": 0, "custom_params": custom}
+    request = GenerateReqInput(text=str(profile.example.get("text", "")), sampling_params=settings)
     answer = await serve_generate_request(request, Request({"type": "http", "headers": []}, stays))
     body = json.loads(bytes(answer.body))
     if answer.status_code != HTTPStatus.OK:

@@ -15,7 +15,7 @@ from sglang.srt.arg_groups.arg_utils import field_names, record_fields
 from sglang.srt.server_args import ServerArgs
 
 from sglang_moss import plugin, serve_backend
-from sglang_moss.checkpoint import ARCHITECTURE, is_fused
+from sglang_moss.checkpoint import ARCHITECTURE, OWN_FIELD, TTS_ARCHITECTURE, is_fused
 from sglang_moss.server_args import WARMUP, MossServerArgs, bound_kv_cache, serves_speech
 from sglang_moss.supported_args import FREE, RADIX_CACHE_BACKEND, SUPPORTED, refuse_unsupported
 
@@ -273,6 +273,7 @@ def test_a_secret_is_not_shown(served, secret):
     ("config", "fused"),
     [
         ({"architectures": [ARCHITECTURE]}, True),
+        ({"architectures": [TTS_ARCHITECTURE]}, True),
         ({"architectures": ["Qwen3ForCausalLM", ARCHITECTURE]}, True),
         ({"architectures": ["Qwen3ForCausalLM"]}, False),
         ({"architectures": None}, False),
@@ -288,6 +289,19 @@ def test_a_fused_checkpoint_is_known_by_its_architecture(tmp_path, config, fused
     assert is_fused(str(tmp_path)) is fused
     (tmp_path / "config.json").write_bytes(b"\xff not json")
     assert not is_fused(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("profile", "name"), [(None, "moss-ttsd"), ("tts", "moss-tts"), ("sound", "moss-sound-effect")]
+)
+def test_a_model_of_the_family_is_served_by_its_own_name(tmp_path, fused_path, profile, name):
+    config = json.loads((fused_path / "config.json").read_text())
+    own = {} if profile is None else {OWN_FIELD: {"profile": profile}}
+    (tmp_path / "config.json").write_text(json.dumps(config | own))
+    assert MossServerArgs(model_path=str(tmp_path)).served_model_name == name
+    (tmp_path / "config.json").write_text(json.dumps(config | {OWN_FIELD: {"profile": "song"}}))
+    with pytest.raises(SystemExit, match="the checkpoint's profile is 'song', known are"):
+        MossServerArgs(model_path=str(tmp_path))
 
 
 def test_every_field_of_ours_but_the_address_is_a_flag_with_a_help_text():

@@ -21,6 +21,7 @@ class Manager:
     """In the place of SGLang's tokenizer manager."""
 
     server_args = SimpleNamespace(codec_address="ipc://nowhere")
+    model_config = SimpleNamespace(hf_config=SimpleNamespace())
 
     def __init__(self, n_frames: int, problem: Exception | None = None) -> None:
         self.n_frames = n_frames

@@ -18,6 +18,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from ..fuse.checkpoint import INDEX_NAME
+from ..fuse.errors import FuseError
+from ..fuse.evidence import TRAINING_REPORT, find_evidence
+from ..fuse.json_file import read_json
 from ..fuse.staging import Interruption, staged_directory
 from .config import LoraConfig, TrainConfig
 from .distributed import World
@@ -25,7 +28,7 @@ from .errors import TrainingError
 from .lora import Adapters, LoraChanges, changes_of, save_adapters
 from .weights import published_name
 
-REPORT_NAME = "training.json"
+REPORT_NAME = TRAINING_REPORT
 _METADATA = {"format": "pt"}
 
 Change = Callable[[str, Tensor], Tensor]  # published name and the base's tensor to the new one, float32
@@ -109,7 +112,16 @@ def write_checkpoint(base: Path, output: Path, changed: set[str], change: Change
         for path in base.iterdir():
             if path.is_file() and path.suffix != ".safetensors" and path.name != REPORT_NAME:
                 shutil.copyfile(path, staging / path.name)
-        (staging / REPORT_NAME).write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+        told = {"profile": profile_of(base), **report}
+        (staging / REPORT_NAME).write_text(json.dumps(told, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def profile_of(base: Path) -> str | None:
+    """Which model of the family a checkpoint is, for whoever fuses what comes of it; None: nobody has said."""
+    try:
+        return find_evidence(read_json(base / "config.json")).profile.name
+    except FuseError:
+        return None
 
 
 def _write_shard(source: Path, target: Path, names: list[str], changed: set[str], change: Change) -> None:

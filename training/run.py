@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 
+from sglang_moss.request.template import TTSD, Template
+
 from ..fuse import fuse
 from ..fuse.errors import FuseError
 from .building import build, compute_dtype, read_model_config
 from .config import TrainConfig
 from .distributed import World, processes
 from .errors import TrainingError
-from .export import export, export_adapters
+from .export import export, export_adapters, profile_of
 from .loading import Examples
 from .loop import Loop
 from .memory import estimate
@@ -59,7 +61,7 @@ def finetune(
             torch.use_deterministic_algorithms(True)
         plan = plan_run(config, examples, validation)
         if world.leads:
-            _check_outputs(config)
+            _check_outputs(config, plan.template)
             if examples is None:
                 check_codec(config)
         return _run(plan, world)
@@ -76,7 +78,7 @@ def describe(config: TrainConfig, n_ranks: int, examples: Examples | None = None
         TrainingError: as `finetune`, as far as that is known before.
     """
     plan = plan_run(config, examples)
-    _check_outputs(config)
+    _check_outputs(config, plan.template)
     if examples is None:
         check_codec(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -126,6 +128,8 @@ def _run(plan: RunPlan, world: World) -> Outcome | None:
             progress.close()
     step = loop.take_best()
     report = {"step": step, "config": config.to_dict(), "identity": plan.identity}
+    if plan.template is TTSD:
+        report["profile"] = TTSD.name
     export(Path(config.model), output / MODEL_NAME, config, trained.tensors, report, world)
     if not world.leads:
         return None
@@ -141,7 +145,7 @@ def _run(plan: RunPlan, world: World) -> Outcome | None:
     return Outcome(loop.step, step, output / MODEL_NAME, adapters, fused)
 
 
-def _check_outputs(config: TrainConfig) -> None:
+def _check_outputs(config: TrainConfig, template: Template) -> None:
     """Refuse before the work what would fail after it."""
     is_fused = "codec_config" in read_model_config(Path(config.model))
     if is_fused and config.codec is not None:
@@ -151,6 +155,11 @@ def _check_outputs(config: TrainConfig) -> None:
         raise TrainingError(f"{asked} needs the codec: say codec=DIRECTORY, or start from a fused checkpoint")
     if config.fuse and not is_fused and "dtype" not in read_model_config(Path(config.model)):
         raise FuseError(f"{config.model}/config.json has no field 'dtype', which fusing needs: add it")
+    if config.fuse and not is_fused and template is not TTSD and profile_of(Path(config.model)) is None:
+        raise FuseError(
+            f"{config.model}: nothing says which model of the family it is, as fusing must know; name its folder as it "
+            "was published, or say fuse=false"
+        )
 
 
 @contextmanager

@@ -19,6 +19,8 @@ moss-ttsd say "[S1] Did you hear that? [S2] No." -o out.wav --voice S1=alice --v
 moss-ttsd say --file script.txt --play -o out.mp3
 
 echo "Hello there." | moss-ttsd say - -o - | ffplay -
+
+moss-ttsd say "rain on a tin roof" --duration 8 -o rain.wav --url http://127.0.0.1:30002
 """
 
 
@@ -46,7 +48,24 @@ def say(
     normalize: Annotated[
         bool, typer.Option(help="Rewrite the script the way the model was trained to read it.")
     ] = True,
-    instruction: Annotated[str | None, typer.Option(help="How it is to be spoken.", show_default=False)] = None,
+    instruction: Annotated[
+        str | None,
+        typer.Option(
+            help="How it is to be spoken; for MOSS-VoiceGenerator the voice that is to speak.", show_default=False
+        ),
+    ] = None,
+    ambient_sound: Annotated[str | None, typer.Option(help="What is heard behind it.", show_default=False)] = None,
+    language: Annotated[
+        str | None, typer.Option(help="MOSS-TTS: the script's language, such as French.", show_default=False)
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="MOSS-TTS, MOSS-SoundEffect: a length that is wished for; it may be missed.",
+            show_default=False,
+        ),
+    ] = None,
     voice: VoiceNames = None,
     reference: Annotated[
         list[str] | None,
@@ -84,6 +103,9 @@ def say(
                 _script(text, file),
                 voices,
                 instructions=instruction,
+                ambient_sound=ambient_sound,
+                language=language,
+                duration_seconds=duration,
                 mode=mode,
                 normalize=None if normalize else False,
                 max_seconds=max_seconds,

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
+PROFILE = "/v1/audio/profile"
 _NAMED = f"{VOICES}/{{name}}"
 _ONE_SEGMENT, _ANY_REST = "{name}", "{path}"
 _READS = ("GET", "HEAD")
@@ -46,6 +47,7 @@ class Route:
 ROUTES = (
     Route("/generate", ("POST", "PUT"), work=Work.SPEECH),
     Route(SPEECH, ("POST",), work=Work.SPEECH),
+    Route(PROFILE, _READS),
     Route(VOICES, _READS),
     Route(VOICES, ("POST",), work=Work.VOICE),
     Route(_NAMED, _READS),

@@ -123,14 +123,19 @@ class SpeechFields(_Fields):
     """What is spoken, by whom, and how it is sent."""
 
     model: Short | None = Field(None, description="Taken as it comes: this server has one model.")
-    input: Words | None = Field(None, description="The script, with or without speaker tags [S1] to [S5].")
+    input: Words | None = Field(
+        None,
+        description="The script, with or without speaker tags [S1] to [S5]; for MOSS-SoundEffect what is to be heard.",
+    )
     dialogue: list[TurnFields] | None = Field(None, description="The script as a list of turns, instead of `input`.")
     voice: VoiceName = Field(DEFAULT_VOICE, description="The voice of [S1]; `default` has no reference.")
     voices: dict[str, VoiceName] | None = Field(None, description='Stored voices by speaker: {"S1": "alice"}.')
     references: list[ReferenceFields] | None = Field(None, description="Clips by speaker; may be mixed with `voices`.")
     ref_audio: str | None = Field(None, description="One clip, as `audio` of the first of `references`.")
     ref_text: Annotated[str | None, Field(max_length=10_000)] = Field(None, description="What is said in `ref_audio`.")
-    instructions: Words | None = Field(None, description="How it is to be spoken.")
+    instructions: Words | None = Field(
+        None, description="How it is to be spoken; for MOSS-VoiceGenerator the voice that is to speak."
+    )
     instruction: Words | None = Field(None, description="The same as `instructions`.")
     ambient_sound: Words | None = Field(None, description="What is heard behind the speech.")
     response_format: Format | None = None
@@ -151,6 +156,9 @@ class SpeechFields(_Fields):
     top_k: Integer | None = None
     repetition_penalty: Number | None = None
     seed: Integer | None = None
+    duration_seconds: Number | None = Field(
+        None, description="A length that is wished for, by MOSS-TTS and MOSS-SoundEffect; it may be missed."
+    )
     max_seconds: Number | None = Field(
         None, description="Of all audio; cut there. By default several times what the script suggests."
     )
@@ -160,8 +168,11 @@ class SpeechFields(_Fields):
     )
     split_seconds: Number | None = Field(None, description="Length of a part, about; implies `split`.")
 
-    language: Any = _passed_over("the model hears it from the script")
-    lang_code: Any = _passed_over("as language")
+    language: Any = Field(
+        None,
+        description="MOSS-TTS: the script's language by its English name. Passed over by MOSS-TTSD, which hears it.",
+    )
+    lang_code: Any = Field(None, description="The same as `language`.")
     user: Any = _passed_over("nobody is told of it")
     task_type: Any = _passed_over("the voices say what it would say")
 

@@ -13,24 +13,34 @@ from typing import Any
 
 from sglang_moss.errors import BadSetting, BadText
 from sglang_moss.request.ordinary_text import ordinary_script, ordinary_turn, ordinary_words, plain_lines, transcript_of
+from sglang_moss.request.profile import TTSD, Profile
 from sglang_moss.request.prompt import MODES, Mode, choose_mode
 from sglang_moss.request.script import check_script, read_script
-from sglang_moss.request.settings import SEED_LIMIT
-from sglang_moss.request.text import MAX_SPEAKERS, SPEAKER_TAG, check_characters, has_words, prefix_prompt_texts
+from sglang_moss.request.settings import SEED_LIMIT, frames_allowed
+from sglang_moss.request.template import FieldValue
+from sglang_moss.request.text import (
+    MAX_SPEAKERS,
+    SPEAKER_TAG,
+    check_characters,
+    has_words,
+    join_words,
+    prefix_prompt_texts,
+)
 
 from ..errors import BadField, NoSuchVoice
 from .fields import DEFAULT_VOICE, SpeechFields
 from .parts import PartLimit, Turn, plan_parts, speech_seconds, text_tokens, turns_of
 from .sessions import MAX_FRAMES, Engine, Session
 from .tempo import FASTEST, SLOWEST
+from .turn import check_no_voice, check_taken, directives_of, is_description, settings_of, turn_fields
 from .voice_store import VoiceStore
 
-_NORMALIZE = "${normalize_text}"
 _SPEAKER = re.compile(r"\[?\s*S?\s*([1-9]\d{0,8})\s*\]?", re.IGNORECASE)
 _PART_SECONDS = 45.0
 _LEAST_PART_SECONDS = 5.0
 _OPENING_SECONDS = 40.0  # well below the longest clip, since it is only an estimate
 _TEMPLATE_ROWS = 200  # of a prompt besides script and clips, roughly
+_SOUND_SECONDS = 10.0  # of a sound whose length nobody has asked for, for the guard against one without an end
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class SpeechPlan:
     max_frames: int  # of all parts together
     part_frames: list[int] | None = None  # of each part: a model that does not come to an end is cut there
     speed: float = 1.0  # by which what is spoken is stretched in time
+    has_tags: bool = True  # words are somebody's; else they are the one speaker's there is
 
     @property
     def can_carry(self) -> int:
@@ -70,10 +81,12 @@ class SpeechPlan:
             carried: earlier parts that it continues, the last one last; at most `can_carry`.
         """
         mode = choose_mode("continuation", 1) if carried else self.mode
-        text = "".join(clip.text or "" for clip in carried) + self.parts[i]
+        pieces = [*(clip.text or "" for clip in carried), self.parts[i]]
+        text = "".join(pieces) if self.has_tags else join_words(*pieces)
         if mode.continues:
             transcripts = {k: clip.text or "" for k, clip in enumerate(self.voices, start=1)}
-            text = prefix_prompt_texts(text, transcripts)
+            untagged = join_words(*transcripts.values(), text)
+            text = prefix_prompt_texts(text, transcripts) if self.has_tags else untagged
         params = {**self.settings, "custom_params": {**self.settings["custom_params"], "mode": mode.name}}
         if self.seed is not None:
             params["sampling_seed"] = (self.seed + i) % SEED_LIMIT
@@ -89,22 +102,33 @@ async def read_plan(fields: SpeechFields, store: VoiceStore, engine: Engine) -> 
     Raises:
         BadRequest: what cannot be meant, or cannot be spoken.
     """
+    profile = engine.profile
     _refuse_what_others_offer(fields)
-    script = await asyncio.to_thread(_script_of, fields)
+    check_taken(fields, profile)
+    turn = turn_fields(fields, profile, engine.frames_per_second)
+    script = "" if is_description(profile) else await asyncio.to_thread(_script_of, fields, profile)
+    check_no_voice(await _voice_name(fields.voice, store), profile)
     voices = await _voices_of(fields, store, engine)
-    mode = _mode_of(fields, voices)
-    parts = await asyncio.to_thread(_divide, script, fields, voices, engine)
-    seconds = [_estimated_seconds(part) for part in parts]
+    mode = _mode_of(fields, voices, profile)
+    parts = await asyncio.to_thread(_divide, script, turn, fields, voices, engine)
+    if "tokens" in turn and (mode.continues or len(parts) > 1):
+        why = f"mode {mode.name} has no length of its own" if mode.continues else "it takes more than one part"
+        raise BadField(f"duration_seconds: {why}; leave it out, or split and mode", "duration_seconds")
+    seconds = [_estimated_seconds(part) for part in parts] if script else [fields.duration_seconds or _SOUND_SECONDS]
+    part_frames = None if fields.max_seconds is not None else engine.speech_limits.frames_of(seconds, engine)
+    if part_frames is not None and isinstance(tokens := turn.get("tokens"), int):
+        part_frames = [frames_allowed(tokens)]
     return SpeechPlan(
         parts=parts,
         voices=voices,
         mode=mode,
-        directives=_directives_of(fields),
-        settings=_settings_of(fields),
+        directives=directives_of(fields, turn, profile),
+        settings=settings_of(fields, turn, profile),
         seed=fields.seed,
         max_frames=_max_frames(fields, sum(seconds), engine),
-        part_frames=None if fields.max_seconds is not None else engine.speech_limits.frames_of(seconds, engine),
+        part_frames=part_frames,
         speed=fields.speed or 1.0,
+        has_tags=profile.is_dialogue or len(voices) > 1 or SPEAKER_TAG.search(script) is not None,
     )
 
 
@@ -142,8 +166,8 @@ def _estimated_seconds(script: str) -> float:
     return sum(speech_seconds(turn.words) for turn in turns_of(script))
 
 
-def _script_of(fields: SpeechFields) -> str:
-    """The script with a speaker tag in front: words without one are the first speaker's.
+def _script_of(fields: SpeechFields, profile: Profile) -> str:
+    """The script; in a dialogue with a speaker tag in front: words without one are the first speaker's.
 
     Raises:
         BadText, BadField: the speakers cannot be told.
@@ -151,13 +175,15 @@ def _script_of(fields: SpeechFields) -> str:
     if (fields.input is None) == (fields.dialogue is None):
         raise BadField("send either input or dialogue", "input" if fields.dialogue is None else "dialogue")
     if fields.input is not None:
+        if not profile.is_dialogue:
+            return plain_lines(fields.input)
         script = ordinary_script(fields.input, "input") if fields.normalize else plain_lines(fields.input)
         return script if SPEAKER_TAG.match(script.lstrip()) else f"[S1] {script}"
     turns = []
     for i, turn in enumerate(fields.dialogue or ()):
         param = f"dialogue.{i}.text"
         with _about(param):
-            words = ordinary_turn(turn.text, param, verbatim=not fields.normalize)
+            words = ordinary_turn(turn.text, param, verbatim=not (fields.normalize and profile.is_dialogue))
         turns.append(str(Turn(_speaker(turn.speaker, f"dialogue.{i}.speaker"), words)))
     return "".join(turns)
 
@@ -185,8 +211,8 @@ def _transcript(text: str | None, speaker: int | None, param: str, fields: Speec
         return None
     with _about(param):
         check_characters(text, engine.special_strings, param)
-        words = transcript_of(text, speaker, param)
-    return ordinary_words(words) if fields.normalize else words
+        words = transcript_of(text, speaker, param, keep_numbers=not engine.profile.is_dialogue)
+    return ordinary_words(words) if fields.normalize and engine.profile.is_dialogue else words
 
 
 async def _voices_of(fields: SpeechFields, store: VoiceStore, engine: Engine) -> list[Clip]:
@@ -244,14 +270,14 @@ async def _clip(store: VoiceStore, param: str, source: Clip | str) -> Clip:
     return Clip(audio, voice.text)
 
 
-def _mode_of(fields: SpeechFields, voices: Sequence[Clip]) -> Mode:
+def _mode_of(fields: SpeechFields, voices: Sequence[Clip], profile: Profile) -> Mode:
     """As asked for, else by what is known of the voices: what is said in a clip must be known to continue it."""
     mute = [k for k, clip in enumerate(voices, start=1) if clip.text is None]
     name = fields.mode
     if name is None and voices:
-        name = "voice_clone" if mute else "voice_clone_and_continuation"
+        name = "voice_clone" if mute else profile.mode
     try:
-        mode = choose_mode(name, len(voices))
+        mode = choose_mode(name, len(voices), profile)
     except BadSetting:
         raise BadField(f"mode: one of {', '.join(MODES)}; voices go with all of them but generation", "mode") from None
     if mode.continues and mute:
@@ -263,31 +289,9 @@ def _mode_of(fields: SpeechFields, voices: Sequence[Clip]) -> Mode:
     return mode
 
 
-def _directives_of(fields: SpeechFields) -> str:
-    if fields.instruction is not None and fields.instructions is not None:
-        raise BadField("instruction and instructions mean the same; send one", "instruction")
-    named = {
-        "instruction": fields.instructions if fields.instruction is None else fields.instruction,
-        "ambient_sound": fields.ambient_sound,
-    }
-    directives = _NORMALIZE if fields.normalize else ""
-    for name, value in named.items():
-        if value is None or not value.strip():
-            continue
-        if "}" in value:
-            raise BadField(f"{name}: a brace would end it; leave }} out", name)
-        directives += f"${{{name}:{' '.join(value.split())}}}"  # a directive is one line
-    return directives
-
-
-def _settings_of(fields: SpeechFields) -> dict[str, Any]:
-    names = ("temperature", "top_p", "top_k", "repetition_penalty")
-    settings = {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
-    custom = {} if fields.chunk_frames is None else {"chunk_frames": fields.chunk_frames}
-    return settings | {"custom_params": custom}
-
-
-def _divide(script: str, fields: SpeechFields, voices: Sequence[Clip], engine: Engine) -> list[str]:
+def _divide(
+    script: str, turn: dict[str, FieldValue], fields: SpeechFields, voices: Sequence[Clip], engine: Engine
+) -> list[str]:
     """The script in one part, or where it is too long for that, or on request, in several."""
     seconds = fields.split_seconds
     if seconds is not None and (fields.split is False or not _LEAST_PART_SECONDS <= seconds < math.inf):
@@ -295,10 +299,12 @@ def _divide(script: str, fields: SpeechFields, voices: Sequence[Clip], engine: E
     field = "input" if fields.dialogue is None else "dialogue"
     with nullcontext() if field == "input" else _about(field):
         # Alone: behind a transcript there are always words, and all of it, before the first part is spoken.
-        check_script(read_script(_directives_of(fields) + script), engine.special_strings, field)
-    turns = turns_of(script)
-    if fields.split is False:
+        profile, directives = engine.profile, directives_of(fields, turn, engine.profile)
+        read = read_script(directives + script, profile, {} if profile is TTSD else turn)
+        check_script(read, engine.special_strings, field, profile)
+    if fields.split is False or not profile.max_references:
         return [script]
+    turns = turns_of(script)
     # Every clip may be as long as a clip can be, and stands in the prompt twice; a later part has two more.
     fps = engine.frames_per_second
     clip_rows = 2 * engine.limits.max_seconds * fps

@@ -19,7 +19,17 @@ from .fields import SpeechFields
 from .narration import Narration
 from .plan import read_plan
 from .responses import events_of, file_of, stream, whole
-from .schema import CLIP, ERRORS, SPEECH, VoiceAnswer, VoiceDeleted, VoiceList, VoiceName
+from .schema import (
+    CLIP,
+    ERRORS,
+    SPEECH,
+    ProfileAnswer,
+    SamplingAnswer,
+    VoiceAnswer,
+    VoiceDeleted,
+    VoiceList,
+    VoiceName,
+)
 from .sessions import Engine
 from .tempo import StretchingEncoder
 from .voice_store import Voice, VoiceStore, check_name
@@ -70,6 +80,29 @@ def speech_router(engine: Engine, store: VoiceStore, *, streams: bool = True) ->
         if not grows:
             return await whole(narration, encoder, request, media_type(audio_format), headers)
         return await stream(file_of(narration, encoder), request, media_type(audio_format), headers)
+
+    return router
+
+
+def profile_router(engine: Engine) -> APIRouter:
+    """`GET /v1/audio/profile`."""
+    router = APIRouter(route_class=SpeechRoute, responses=ERRORS)
+
+    @router.get("/v1/audio/profile")
+    async def show_profile() -> ProfileAnswer:
+        """Which model of the family is served, what its requests are made of, and how it is drawn from by default."""
+        profile = engine.profile
+        return ProfileAnswer(
+            name=profile.name,
+            model=profile.model,
+            fields=list(profile.fields),
+            required=list(profile.required),
+            max_references=profile.max_references,
+            frames_per_second=engine.frames_per_second,
+            audio=SamplingAnswer(**asdict(profile.audio)),
+            text=None if profile.text is None else SamplingAnswer(**asdict(profile.text)),
+            repetition_penalty=profile.repetition_penalty,
+        )
 
     return router
 

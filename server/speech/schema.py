@@ -58,6 +58,32 @@ class VoiceDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
+class SamplingAnswer(BaseModel):
+    """How text ids, or codes, are drawn where a request says nothing."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+class ProfileAnswer(BaseModel):
+    """Which model of the family this server has, and what it takes.
+
+    `fields` are those of the user turn, by their names in `custom_params` of `/generate`; so are `required` ones.
+    """
+
+    object: Literal["profile"] = "profile"
+    name: str
+    model: str
+    fields: list[str]
+    required: list[str]
+    max_references: int
+    frames_per_second: float
+    audio: SamplingAnswer
+    text: SamplingAnswer | None
+    repetition_penalty: float
+
+
 # In FastAPI's words. Naming 4XX also keeps it from promising its own shape of validation errors.
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorAnswer, "description": "The request cannot be served as it is."},

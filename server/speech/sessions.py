@@ -14,12 +14,13 @@ import pybase64
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.codec.config import CodecConfig
+from sglang_moss.config import profile_of
 from sglang_moss.errors import BadRequest, MossError
 from sglang_moss.request.prompt import special_strings
 
 from ..errors import SpeechFailed
 
-_OWN_WORDS = {"max_new_tokens": "max_seconds", "sampling_seed": "seed"}
+_OWN_WORDS = {"max_new_tokens": "max_seconds", "sampling_seed": "seed"}  # in a sentence about `/generate`
 MAX_FRAMES = 2**31
 _GRACE_SECONDS = 10.0  # a single word may be drawn out
 
@@ -71,6 +72,7 @@ class Engine:
 
     def __init__(self, manager: Any, request_type: Callable[..., Any]) -> None:
         codec = CodecConfig.from_dict(manager.model_config.hf_config.codec_config)
+        self.profile = profile_of(manager.model_config.hf_config)
         self._manager = manager
         self._request_type = request_type
         self.sample_rate = codec.sampling_rate  # Hz

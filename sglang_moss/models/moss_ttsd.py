@@ -228,4 +228,8 @@ class _PrefillChunk:
         return self.progress.all_rows(self.first, self.first + self.length)
 
 
-EntryClass = MossTTSDdelayWithCodec
+class MossTTSDelayWithCodec(MossTTSDdelayWithCodec):
+    """The same under the name that the served fork's tool gives to a fused MOSS-TTS."""
+
+
+EntryClass = [MossTTSDdelayWithCodec, MossTTSDelayWithCodec]

@@ -11,7 +11,8 @@ The reference implementation fills a template by successive replacement, so that
 too. Without references we do the same, for it only adds words. With references it would open audio slots a second
 time, and fail; ours leaves the text alone, like every other `{...}` in it.
 
-Source: served path of MOSS-TTSD, `/generate` (template, numbering, continuation); MOSS-TTS processor (packing).
+Source: served path of MOSS-TTSD, `/generate` (numbering, continuation); MOSS-TTS processor (packing); for the words of
+the user turn see `template`.
 """
 
 import re
@@ -24,8 +25,8 @@ import numpy as np
 from sglang_moss.config import SpecialTokens
 from sglang_moss.delay.layout import apply_delay
 from sglang_moss.errors import BadReference, BadSetting, BadText, PromptTooLong
+from sglang_moss.request.profile import TTSD, Profile
 from sglang_moss.request.script import Script
-from sglang_moss.request.template import TTSD
 from sglang_moss.request.text import AUDIO_PLACEHOLDER, MAX_SPEAKERS
 
 # A long text is encoded in pieces, so that one beyond the context costs no more than the context, and other threads
@@ -82,25 +83,32 @@ def special_strings(tokenizer: Tokenizer) -> frozenset[str]:
     return frozenset(tokenizer.get_added_vocab()) - legal_tags | {AUDIO_PLACEHOLDER}
 
 
-def choose_mode(name: str | None, n_references: int) -> Mode:
+def choose_mode(name: str | None, n_references: int, profile: Profile = TTSD) -> Mode:
     """The mode of a request.
 
     Args:
-        name: what the client asked for (`custom_params.mode`), or None: `voice_clone_and_continuation` with
-            references, `generation` without.
+        name: what the client asked for (`custom_params.mode`), or None: the profile's with references, `generation`
+            without.
         n_references: how many references the request has.
+        profile: of the model.
     Raises:
         BadSetting: no such mode, or one that does not fit the number of references.
-        BadReference: more references than speakers.
+        BadReference: more references than the model takes.
     """
-    if n_references > MAX_SPEAKERS:
-        raise BadReference(f"expected at most {MAX_SPEAKERS} references, one for each speaker, got {n_references}")
+    if n_references and not profile.max_references:
+        raise BadReference(profile.refusal("references", field="audio_data"))
+    if n_references > profile.max_references:
+        raise BadReference(
+            f"expected at most {profile.max_references} references, one for each speaker, got {n_references}"
+        )
     if name is None:
-        name = "voice_clone_and_continuation" if n_references else "generation"
+        name = profile.mode if n_references else "generation"
     if name not in MODES:
         raise BadSetting(f"mode: expected one of {', '.join(MODES)}")
     mode = _MODES[name]
     uses_references = mode.clones or mode.continues
+    if uses_references and not profile.max_references:
+        raise BadSetting(f"mode: {profile.model} has generation only, since it takes no references; leave it out")
     if uses_references and not n_references:
         raise BadSetting(f"mode: {name} needs references; send audio_data, or use generation")
     if n_references and not uses_references:
@@ -110,25 +118,27 @@ def choose_mode(name: str | None, n_references: int) -> Mode:
 
 def build_prompt(
     script: Script,
-    references: Sequence[np.ndarray] | None,
+    references: Sequence[np.ndarray | None] | None,
     prompt_audio: np.ndarray | None,
     tokenizer: Tokenizer,
     tokens: SpecialTokens,
     mode: Mode,
     max_rows: int | None = None,
+    profile: Profile = TTSD,
 ) -> SpeechPrompt:
     """Rows of a request's prompt.
 
     Args:
         script: checked text and directives.
         references: [T_i, n_vq] integer codes of each clip, speaker 1 first, T_i may be 0; only where the mode clones.
-            None: the request has no `audio_data`, so that the speakers of the text are listed without a voice. An
-            empty list: it has an empty one, and no speaker is listed.
+            None among them: that speaker has none. None: the request has no `audio_data`, so that the speakers of the
+            text are listed without a voice. An empty list: it has an empty one, and no speaker is listed.
         prompt_audio: [T, n_vq] integer codes of the concatenated clips, encoded as one; where the mode continues.
         tokenizer: of the checkpoint.
         tokens: of the checkpoint.
         mode: from `choose_mode`.
         max_rows: what the context holds.
+        profile: of the model.
     Raises:
         PromptTooLong: there are more than `max_rows`.
         BadText: a text without words for far longer than anybody speaks without one.
@@ -136,8 +146,9 @@ def build_prompt(
     assert bool(references) == mode.clones, (mode, references and len(references))
     assert (prompt_audio is not None) == mode.continues, mode
 
-    n_references = None if references is None else len(references)
-    blocks = [user_turn_rows(prompt_text(script, n_references), references or (), tokenizer, tokens, max_rows)]
+    there = None if references is None else [codes is not None for codes in references]
+    clips = [codes for codes in references or () if codes is not None]
+    blocks = [user_turn_rows(prompt_text(script, there, profile), clips, tokenizer, tokens, max_rows)]
 
     if prompt_audio is None:
         prompt_audio = np.empty((0, tokens.n_vq))
@@ -196,13 +207,16 @@ def user_turn_rows(
     return np.concatenate([*blocks, text_rows("assistant\n")])
 
 
-def prompt_text(script: Script, n_references: int | None) -> str:
+def prompt_text(script: Script, references: int | Sequence[bool] | None, profile: Profile = TTSD) -> str:
     """The user turn's words, with `AUDIO_PLACEHOLDER` for the codes of each reference.
 
     Placeholders of ours come before any word of the client's.
+
+    Args:
+        references: how many there are, or of each speaker whether one is there; None: the request has no such field.
     """
-    fields = {"text": script.text, "instruction": script.instruction, "ambient_sound": script.ambient_sound}
-    return TTSD.user_turn(fields, None if n_references is None else [True] * n_references)
+    there = [True] * references if isinstance(references, int) else references
+    return profile.template.user_turn(script.fields, there)
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -1,14 +1,18 @@
 """What a client may ask of one request: `sampling_params` and its `custom_params`, checked once, here.
 
-Source of the defaults: MOSS-TTSD's recommended sampling.
+Defaults are those of the model's profile.
 """
 
+import math
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sglang_moss.errors import BadSetting
+from sglang_moss.request.profile import TTSD, ChannelSampling, Profile
 from sglang_moss.request.prompt import MODES
+from sglang_moss.request.template import FIELDS, FieldValue
 
 SEED_LIMIT = 2**63
 MAX_CHUNK_FRAMES = 512
@@ -43,15 +47,9 @@ _OURS = (
     "custom_params",
 )
 _CUSTOM = ("mode", "return_codes", "strict", "chunk_frames", "text_temperature", "text_top_p", "text_top_k")
-
-
-@dataclass(frozen=True)
-class ChannelSampling:
-    """How text ids, or codes, are drawn."""
-
-    temperature: float = 1.1  # 0: greedy
-    top_p: float = 0.9  # (0, 1]
-    top_k: int = 50  # -1: off
+_PROMPT_FIELDS = tuple(name for name in FIELDS if name != "text")
+# A wish for a length is no end: a model that misses it is cut at so many times of it.
+_LENGTH_MARGIN = 1.5
 
 
 @dataclass(frozen=True)
@@ -69,27 +67,31 @@ class RequestOptions:
     # At most `max_frames` frames, and no clip without a whole one; else as the reference counts and takes them.
     strict: bool = False
     chunk_frames: int = 32  # of a stream's events, once they have grown to it
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)  # of the user turn, besides its text
 
     @classmethod
-    def parse(cls, sampling_params: dict[str, Any]) -> "RequestOptions":
+    def parse(cls, sampling_params: dict[str, Any], profile: Profile = TTSD) -> "RequestOptions":
         """Read a request's `sampling_params`.
 
+        Args:
+            profile: of the model.
         Raises:
             BadSetting: a name we do not know, a value of the wrong type or out of range, or a setting of SGLang's that
                 this model cannot honour.
         """
         params = {name: value for name, value in sampling_params.items() if value is not None}
         custom = _custom_params(params)
-        _refuse_unknown(params, custom)
+        _refuse_unknown(params, custom, profile)
         audio = ChannelSampling(
-            temperature=_temperature(params, "temperature", ChannelSampling.temperature),
-            top_p=_number(params, "top_p", ChannelSampling.top_p, low=0.0, high=1.0, low_open=True),
-            top_k=_top_k(params, "top_k", ChannelSampling.top_k),
+            temperature=_temperature(params, "temperature", profile.audio.temperature),
+            top_p=_number(params, "top_p", profile.audio.top_p, low=0.0, high=1.0, low_open=True),
+            top_k=_top_k(params, "top_k", profile.audio.top_k),
         )
+        text_default = profile.text or audio
         text = ChannelSampling(
-            temperature=_temperature(custom, "text_temperature", audio.temperature),
-            top_p=_number(custom, "text_top_p", audio.top_p, low=0.0, high=1.0, low_open=True),
-            top_k=_top_k(custom, "text_top_k", audio.top_k),
+            temperature=_temperature(custom, "text_temperature", text_default.temperature),
+            top_p=_number(custom, "text_top_p", text_default.top_p, low=0.0, high=1.0, low_open=True),
+            top_k=_top_k(custom, "text_top_k", text_default.top_k),
         )
         max_frames = _integer(params, "max_new_tokens", low=1)
         ignore_eos = _flag(params, "ignore_eos")
@@ -103,7 +105,7 @@ class RequestOptions:
         return cls(
             text=text,
             audio=audio,
-            repetition_penalty=_number(params, "repetition_penalty", 1.1, low=0.01, high=2.0),
+            repetition_penalty=_number(params, "repetition_penalty", profile.repetition_penalty, low=0.01, high=2.0),
             seed=secrets.randbelow(SEED_LIMIT) if seed is None else seed,
             max_frames=max_frames,
             ignore_eos=ignore_eos,
@@ -111,7 +113,19 @@ class RequestOptions:
             return_codes=_flag(custom, "return_codes"),
             strict=_flag(custom, "strict"),
             chunk_frames=cls.chunk_frames if chunk_frames is None else chunk_frames,
+            fields=_prompt_fields(custom),
         )
+
+    def frames_for(self, tokens: int | None) -> int | None:
+        """`max_frames`, or where there is none and a length is wished for, where a model that misses it is cut."""
+        if self.max_frames is not None or tokens is None:
+            return self.max_frames
+        return frames_allowed(tokens)
+
+
+def frames_allowed(tokens: int) -> int:
+    """Frames at which an answer is cut that is wished to have `tokens` of them."""
+    return math.ceil(_LENGTH_MARGIN * tokens) + 1
 
 
 def _custom_params(params: dict[str, Any]) -> dict[str, Any]:
@@ -121,16 +135,31 @@ def _custom_params(params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in custom.items() if value is not None}
 
 
-def _refuse_unknown(params: dict[str, Any], custom: dict[str, Any]) -> None:
+def _prompt_fields(custom: dict[str, Any]) -> dict[str, FieldValue]:
+    """Fields of the user turn among `custom_params`; whether the model takes them is asked where all are known."""
+    fields: dict[str, FieldValue] = {}
+    for name in _PROMPT_FIELDS:
+        value = custom.get(name)
+        if name == "tokens":
+            value = _integer(custom, name, low=1)
+        elif value is not None and not isinstance(value, str):
+            raise BadSetting(f"custom_params.{name} must be a string, got {_shown(value)}")
+        if value is not None:
+            fields[name] = value
+    return fields
+
+
+def _refuse_unknown(params: dict[str, Any], custom: dict[str, Any], profile: Profile) -> None:
     for name, value in params.items():
         if name in _NEUTRAL:
             if value not in _NEUTRAL[name]:
                 raise BadSetting(f"sampling_params.{name} is not supported by this model; leave it out")
         elif name not in _OURS and name not in _IGNORED:
             raise BadSetting(f"sampling_params has no {str(name)[:64]!r}; known are {', '.join(_OURS)}")
-    unknown = [str(name)[:64] for name in custom if name not in _CUSTOM]
+    unknown = [str(name)[:64] for name in custom if name not in (*_CUSTOM, *_PROMPT_FIELDS)]
     if unknown:
-        raise BadSetting(f"custom_params has no {unknown[0]!r}; known are {', '.join(_CUSTOM)}")
+        known = (*_CUSTOM, *(name for name in _PROMPT_FIELDS if profile.takes(name)))
+        raise BadSetting(f"custom_params has no {unknown[0]!r}; known are {', '.join(known)}")
 
 
 def _temperature(params: dict[str, Any], name: str, default: float) -> float:

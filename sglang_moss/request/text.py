@@ -19,6 +19,7 @@ _LEGAL_TAGS = frozenset(f"[S{k}]" for k in range(1, MAX_SPEAKERS + 1))
 _TAG_AND_WORDS = re.compile(r"(\[S\d+\])?\s*(.*)", re.DOTALL)
 _BARE_TAG = re.compile(r"\[(\d+)\]")
 
+_WITHOUT_BLANKS = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60]"  # Han, kana and their punctuation
 _CHINESE_LAUGHTER = re.compile(r"哈{2,}")
 _ENGLISH_LAUGHTER = re.compile(r"\bha(?:\s*ha)+\b", re.IGNORECASE)
 _PAUSE = re.compile(r"\.{3}|[⸺―—…]")
@@ -115,6 +116,15 @@ def prefix_prompt_texts(text: str, prompt_texts: Mapping[int, str]) -> str:
         tag, transcript = f"[S{speaker}]", prompt_texts[speaker]
         prefix += transcript if transcript.lstrip().startswith(tag) else tag + transcript
     return merge_speaker_tags(prefix + text)
+
+
+def join_words(*pieces: str) -> str:
+    """Pieces of one speaker's text as one, with a blank where words would run together."""
+    joined = ""
+    for piece in pieces:
+        touch = joined[-1:] + piece[:1]
+        joined += (" " if len(touch) == 2 and not re.search(rf"\s|{_WITHOUT_BLANKS}", touch) else "") + piece
+    return joined
 
 
 def _turns(text: str) -> Iterator[tuple[str, str]]:

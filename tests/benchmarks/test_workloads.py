@@ -13,7 +13,11 @@ from golden_data import GOLDEN
 from sglang_moss.benchmarks.prompt_rows import prompt_rows
 from sglang_moss.benchmarks.speech_reading import SpeechReader, clipped_share, silent
 from sglang_moss.benchmarks.synthetic_voice import synthetic_speech
-from sglang_moss.benchmarks.workloads import WORKLOADS, RequestMaker, Workload, script
+from sglang_moss.benchmarks.workloads import FAMILY_WORKLOADS, WORKLOADS, RequestMaker, Workload, script
+from sglang_moss.request.profile import PROFILES
+from sglang_moss.request.prompt import choose_mode
+from sglang_moss.request.script import check_script, read_script
+from sglang_moss.request.settings import RequestOptions
 from sglang_moss.request.text import check_text
 
 TINY = Workload("dialogue", seconds=0.4, n_speakers=2, reference_seconds=0.5)
@@ -27,6 +31,22 @@ def test_scripts_can_be_spoken_by_all_speakers_in_the_time(workload: Workload):
     assert all(f"[S{k + 1}]" in text for k in range(workload.n_speakers))
     n_words = len([word for word in text.split() if not word.startswith("[S")])
     assert n_words == round(workload.seconds * 2.5)
+
+
+@pytest.mark.parametrize("workload", FAMILY_WORKLOADS.values(), ids=FAMILY_WORKLOADS)
+def test_other_models_are_sent_what_they_take(workload: Workload):
+    maker = RequestMaker(replace(workload, reference_seconds=0.5), seed=3)
+    bodies = [json.loads(maker.body(i)) for i in range(3)]
+    profile = PROFILES[workload.profile]
+    prompts = set()
+    for body in bodies:
+        options = RequestOptions.parse(body["sampling_params"], profile)
+        fields = read_script(body["text"], profile, options.fields)
+        check_script(fields, frozenset(), profile=profile)
+        mode = choose_mode(options.mode, len(body.get("audio_data", ())), profile)
+        assert (mode.clones, mode.continues) == (workload.n_speakers > 0, False)
+        prompts.add(str(fields))
+    assert len(prompts) == len(bodies)
 
 
 def test_the_same_seed_makes_the_same_requests_and_every_request_differs():

@@ -26,6 +26,7 @@ from sglang_moss.clients import (
 )
 from sglang_moss.clients.local_server import free_port
 from sglang_moss.clients.request import request_body
+from sglang_moss.request.profile import TTS
 from sglang_moss.request.prompt import MODES
 from sglang_moss.request.script import read_script
 from sglang_moss.request.settings import RequestOptions
@@ -120,6 +121,32 @@ def test_the_server_normalises_transcripts_and_text_together():
     script = read_script(text)
     assert script.instruction == "Slowly"
     assert script.text == normalize_text(prefix_prompt_texts("[1] Haha - no...", {1: "We met.", 2: "[S2] 今天。"}))
+
+
+def test_fields_of_the_prompt_are_sent_apart_from_the_text():
+    fields: Settings = {
+        "instruction": "calm",
+        "ambient_sound": "rain",
+        "language": "French",
+        "duration_seconds": 2.0,
+        "quality": "q",
+        "sound_event": "e",
+    }
+    body = request_body("Bonjour.", [], fields)
+    options = RequestOptions.parse(body["sampling_params"], TTS)
+    assert body["text"] == "Bonjour."
+    expected = {name: value for name, value in fields.items() if name != "duration_seconds"}
+    assert options.fields == {**expected, "tokens": 25}
+    with pytest.raises(ValueError, match="duration_seconds must be a number above 0"):
+        request_body("Bonjour.", [], {"duration_seconds": 0.0})
+
+
+def test_a_transcript_of_a_text_without_tags_has_none_either():
+    settings: Settings = {"speaker_tags": False}
+    body = request_body("${token:25}${instruction:calm}Go on.", [Reference(b"a", "We met.")], settings)
+    assert body["text"] == "${token:25}${instruction:calm}We met. Go on."
+    body = request_body("${normalize_text}走吧。", [Reference(b"a", "我们见过。")], settings)
+    assert body["text"] == "${normalize_text}我们见过。走吧。"
 
 
 def test_references_without_transcripts_are_cloned_and_the_text_is_left_alone():

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from fuse_checkpoints import check_fused, digests, edit_shard, tensor_bytes, to_single_file
+from fuse_checkpoints import check_fused, digests, edit_config, edit_shard, tensor_bytes, to_single_file
 from golden_data import GOLDEN
 from safetensors.torch import save_file
 
-from sglang_moss.fuse import configs, fuse
+from sglang_moss.fuse import FuseError, configs, fuse
 from sglang_moss.fuse.checkpoint import INDEX_NAME, SINGLE_NAME, read_weights
 from sglang_moss.fuse.safetensors_file import DTYPE_BITS, build_header, file_order, read_header
 
 
 @pytest.fixture
 def lm(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "lm"))
+    return Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "ttsd_lm"))
 
 
 @pytest.fixture
@@ -97,6 +97,16 @@ class TestOutput:
         for name, stored in tensor_bytes(lm).items():
             assert stored[0] == "BF16"
             assert fused[name.replace("language_model.", "model.")] == stored
+
+    def test_a_text_head_that_is_the_embedding_may_be_left_out(self, lm: Path, codec: Path, out: Path):
+        to_single_file(lm)
+        edit_shard(lm / SINGLE_NAME, lambda tensors: tensors.pop("lm_heads.0.weight"))
+        with pytest.raises(FuseError, match=r"lack lm_heads\.0\.weight"):
+            fuse(lm, codec, out)
+        edit_config(lm, lambda config: config["language_config"].update(tie_word_embeddings=True))
+        fuse(lm, codec, out)
+        fused = tensor_bytes(out)
+        assert fused["lm_heads.0.weight"] == fused["model.embed_tokens.weight"]
 
     def test_layout_equals_the_safetensors_library(self, tmp_path: Path):
         dtypes = [

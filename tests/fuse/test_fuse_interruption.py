@@ -20,7 +20,7 @@ pytestmark = pytest.mark.wide
 
 @pytest.fixture
 def lm(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "lm"))
+    return Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "ttsd_lm"))
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ SPECIAL_TOKEN_FIELDS = [*configs.PROCESSOR_TOKENS.values(), "pad_token_id", "im_
 
 @pytest.fixture
 def lm(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "lm"))
+    return Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "ttsd_lm"))
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ class TestRefusals:
             fuse(GOLDEN / "ttsd" / "config.json", GOLDEN / "codec", out)
 
     @pytest.mark.parametrize("overwrite", [False, True])
-    @pytest.mark.parametrize("place", ["lm", "lm/fused", "codec", "codec/a/b", "."])
+    @pytest.mark.parametrize("place", ["ttsd_lm", "ttsd_lm/fused", "codec", "codec/a/b", "."])
     def test_output_in_or_around_an_input(self, lm: Path, codec: Path, tmp_path: Path, place: str, overwrite: bool):
         before = digests(lm) | digests(codec)
         with pytest.raises(FuseError, match="must not lie in each other"):

@@ -38,6 +38,7 @@ class FakeManager:
     voice_alias: list[str] | None = None
     default_voice: str | None = None
     whole_answers: bool = False
+    profile: str | None = None
     requests: list[Any] = field(default_factory=list)
     learned: list[bytes] = field(default_factory=list)  # clips that were to be encoded
     closed: list[str] = field(default_factory=list)  # ids of requests whose generator has ended, however it did
@@ -48,7 +49,8 @@ class FakeManager:
 
     def __post_init__(self) -> None:
         codec_config = json.loads((GOLDEN / "codec" / "config.json").read_text())
-        self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config))
+        own = {} if self.profile is None else {"sglang_moss": {"profile": self.profile}}
+        self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config, **own))
         self.tokenizer = _Tokenizer()
         self.mm_processor = self
         self.server_args = SimpleNamespace(

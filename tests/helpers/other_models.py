@@ -5,6 +5,7 @@ everything is our own: sizes, rates, precision of the weights, and the token ids
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from golden_data import GOLDEN
 from made_checkpoints import (
+    TOKENIZER_FILES,
     add_foreign_code,
     codec_config,
     codec_tensors,
@@ -74,6 +76,18 @@ ODD_LANGUAGE = {
     "max_window_layers": 4,
 }
 
+TIED_LANGUAGE = {  # heads as wide together as the model, half as many for keys, more layers than its cousins have
+    "hidden_size": 64,
+    "num_hidden_layers": 7,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 192,
+    "tie_word_embeddings": True,
+    "layer_types": ["full_attention"] * 7,
+    "max_window_layers": 7,
+}
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -115,9 +129,31 @@ def make_odd(folder: Path) -> OddModel:
     write_sharded(folder / "lm", config, tensors, n_shards=2)
     of_codec = codec_tensors(ODD_CODEC, seed=7)
     write_single(folder / "codec", ODD_CODEC, of_codec)
-    fuse(folder / "lm", folder / "codec", folder / "fused")
+    fuse(folder / "lm", folder / "codec", folder / "fused", profile="ttsd")
     add_foreign_code(folder / "fused", folder / "marker")
     return OddModel(folder / "fused", _codec_of(ODD_CODEC, of_codec), folder / "marker", config, tensors, moved)
+
+
+def make_tied(folder: Path) -> tuple[Path, dict[str, Any], dict[str, torch.Tensor]]:
+    """A small and deep language model whose text head is its embedding, in the proportions of the 1.7 B one.
+
+    Returns:
+        Its directory, in the published layout and without the head; its configuration; all of its tensors.
+    """
+    config = json.loads((GOLDEN / "ttsd" / "config.json").read_text())
+    config |= {"n_vq": 32, "hidden_size": TIED_LANGUAGE["hidden_size"]}
+    config["language_config"] |= TIED_LANGUAGE
+    tensors = language_model_tensors(config, seed=17)
+    head = 0.1 * tensors["language_model.embed_tokens.weight"]
+    head[:, 0] = 8
+    for name, pull in (("audio_start", 3.0), ("audio_assistant_gen_slot", 0.6), ("audio_assistant_delay_slot", 0.3)):
+        head[config[f"{name}_token_id"], 0] += pull
+    tensors["language_model.embed_tokens.weight"] = head
+    stored = {name: tensor for name, tensor in tensors.items() if name != "lm_heads.0.weight"}
+    write_sharded(folder, config, stored, n_shards=2)
+    for name in TOKENIZER_FILES:
+        shutil.copy(GOLDEN / "ttsd" / name, folder)
+    return folder, config, {**stored, "lm_heads.0.weight": head}
 
 
 def _codec_of(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Codec:

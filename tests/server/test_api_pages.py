@@ -116,7 +116,7 @@ def test_other_paths_go_on_and_unknown_files_are_none(get):
 
 def test_every_setting_is_described_and_every_described_one_is_taken():
     assert set(SAMPLING_PARAMS) == {*settings._OURS, "n"}
-    assert set(CUSTOM_PARAMS) == set(settings._CUSTOM)
+    assert set(CUSTOM_PARAMS) == {*settings._CUSTOM, *settings._PROMPT_FIELDS}
 
 
 @pytest.mark.parametrize("name", [name for name, schema in SAMPLING_PARAMS.items() if "minimum" in schema])

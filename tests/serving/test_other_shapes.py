@@ -22,7 +22,8 @@ from fresh_process import in_fresh_process
 from golden_data import GOLDEN, golden_arrays
 from made_checkpoints import codec_shapes
 from other_models import Fused, OddModel, make_nvq32, make_odd
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+from transformers import PreTrainedTokenizerFast
+from transformers_logits import logits_by_transformers
 from warm_engine import generated
 from warm_start import warm
 
@@ -147,21 +148,6 @@ def forced_logits(fused: Path, input_ids: np.ndarray, folder: Path) -> dict[str,
         return dict(arrays)
 
 
-@torch.no_grad()
-def logits_by_transformers(odd: OddModel, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """[S, V] text and [n_vq, S, audio_vocab_size + 1] audio logits after rows [S, 1 + n_vq], in float32."""
-    weights = {name: tensor.float() for name, tensor in odd.tensors.items()}
-    backbone = Qwen3Model(Qwen3Config(**{**odd.config["language_config"], "dtype": "float32"})).eval()
-    prefix = "language_model."
-    backbone.load_state_dict({n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)})
-    embeds = backbone.embed_tokens(rows[:, 0])
-    for k in range(odd.tokens.n_vq):
-        embeds = embeds + weights[f"emb_ext.{k}.weight"][rows[:, 1 + k]]
-    hidden = backbone(inputs_embeds=embeds[None]).last_hidden_state[0]
-    text, *audio = (hidden @ weights[f"lm_heads.{k}.weight"].T for k in range(1 + odd.tokens.n_vq))
-    return text, torch.stack(audio)
-
-
 def reference_codes(odd: OddModel) -> list[np.ndarray]:
     """[T, n_vq] codes of each clip, and of all of them as one."""
     rate = odd.codec.config.sampling_rate
@@ -222,7 +208,7 @@ def test_logits_equal_those_of_transformers(odd: OddModel, tmp_path: Path):
     rng = np.random.default_rng(0)
     text_ids = rng.integers(0, odd.config["language_config"]["vocab_size"], (60, 1))
     rows = np.hstack([text_ids, rng.integers(0, odd.tokens.pad_code + 1, (60, odd.tokens.n_vq))])
-    text, audio = logits_by_transformers(odd, torch.from_numpy(rows))
+    text, audio = logits_by_transformers(odd.config, odd.tensors, torch.from_numpy(rows))
     actual = forced_logits(odd.path, rows, tmp_path)
     np.testing.assert_allclose(actual["text_logits"], text, atol=TOLERANCE, rtol=0)
     np.testing.assert_allclose(actual["audio_logits"], audio[..., : odd.tokens.pad_code], atol=TOLERANCE, rtol=0)

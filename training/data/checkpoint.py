@@ -7,12 +7,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from sglang_moss.checkpoint import MODEL_TYPE
 from sglang_moss.config import SpecialTokens, special_tokens
 from sglang_moss.request.prompt import Tokenizer
 
 from ...fuse.checkpoint import read_weights
 from ...fuse.compatibility import check_architectures, check_codec_fits
-from ...fuse.configs import FUSED_MODEL_TYPE
 from ...fuse.json_file import read_json
 from .codec_files import CodecFiles
 from .errors import DataError
@@ -43,7 +43,7 @@ class Checkpoint:
         """
         model_path = Path(model_path)
         lm = read_json(model_path / "config.json")
-        if lm.content.get("model_type") == FUSED_MODEL_TYPE:
+        if lm.content.get("model_type") == MODEL_TYPE:
             if codec_path is not None:
                 raise DataError(f"{model_path} is fused and has its codec: leave --codec-path out")
             tensors = read_weights(model_path)

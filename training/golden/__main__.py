@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sglang_moss.request.golden_report import Case
+
 from ..attention import BACKENDS
 from ..rows import label_counts, n_input_rows
 from .model_check import check_model, golden_model
 from .records import GoldenRecords
-from .report import Case
 from .steps_check import check_steps
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sglang_moss.request.golden_report import Case
+
 from ..loss import channel_weights, loss_scales
 from ..model import ModelShape, SpeechModel, empty_model
 from ..pack import make_pack
 from ..rows import IGNORED
 from ..weights import load_weights
 from .records import GoldenRecords, GoldenRows
-from .report import Case
 
 TOLERANCE = 1e-5  # relative; float32 in another order of sums gives 1e-6, a leak between segments 1e-3
 _NOISE = 1e-9  # of the whole gradient: what is exactly 0 in one order of sums is this in another

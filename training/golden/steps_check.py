@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sglang_moss.request.golden_report import Case
+
 from ..loss import channel_weights, pack_scales
 from ..model import SpeechModel
 from ..optimizer import clip, make_optimizer, set_rate
@@ -14,7 +16,6 @@ from ..pack import make_pack
 from ..rows import IGNORED
 from ..schedule import rate_share
 from .records import GoldenRecords
-from .report import Case
 
 _LOSS = 2e-5  # relative: what a few steps make of 1e-6 in a gradient
 _NORM = 1e-4
