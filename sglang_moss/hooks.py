@@ -69,6 +69,10 @@ def _process_input_requests(_result: None, scheduler: Any, *_args: Any) -> None:
         _streamer_of(scheduler).tick()
 
 
+def _poll_timeout_aborts(result: list[Any], scheduler: Any) -> list[Any]:
+    return [*result, *_streamer_of(scheduler).aborts()] if serves_speech(scheduler.server_args) else result
+
+
 def _abort_request(_result: None, scheduler: Any, request: Any) -> None:
     if serves_speech(scheduler.server_args):
         _streamer_of(scheduler).abort(request.rid, request.abort_all)
@@ -178,6 +182,16 @@ HOOKS = (
         _process_input_requests,
         why="audio that has become whole leaves between steps, and while no step runs",
         remove_when="the scheduler's loop has a place for plugins",
+        process=SCHEDULER,
+        at_start=True,
+    ),
+    Hook(
+        f"{_SRT}.managers.scheduler.Scheduler._poll_timeout_aborts",
+        HookType.AFTER,
+        _poll_timeout_aborts,
+        why="a request whose audio cannot be decoded would end on the rank that has the codec, and the others would "
+        "wait for that rank for ever",
+        remove_when="plugins can hand the scheduler aborts that reach all ranks",
         process=SCHEDULER,
         at_start=True,
     ),

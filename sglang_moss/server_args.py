@@ -133,6 +133,13 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         ),
     ] = 3.0
     shutdown_seconds: A[float, Arg(help="Time that running requests have to finish after SIGTERM or Ctrl-C.")] = 30.0
+    check_ranks: A[
+        bool,
+        Arg(
+            help="Count the rows that ranks of --tp-size draw otherwise than the first one, as moss_ttsd:rows_apart; "
+            "the first one's rows are taken either way."
+        ),
+    ] = False
     codec_address: str | None = None  # where the codec listens; made up at start
 
     def __post_init__(self) -> None:
@@ -183,13 +190,32 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SystemExit(f"sglang_moss: --{name.replace('_', '-')} is at least {least}, got {value}")
+        self._check_tp_size()
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
 
+    def _check_tp_size(self) -> None:
+        """What SGLang would assert in each rank, after minutes of loading."""
+        sizes = self._config()["language_config"]
+        for name in ("num_attention_heads", "intermediate_size"):
+            if sizes[name] % self.tp_size:
+                raise SystemExit(
+                    f"sglang_moss: --tp-size {self.tp_size} does not divide this model's {name}, {sizes[name]}; "
+                    "take a smaller one"
+                )
+        n_kv = sizes["num_key_value_heads"]
+        if max(n_kv, self.tp_size) % min(n_kv, self.tp_size):
+            raise SystemExit(
+                f"sglang_moss: --tp-size {self.tp_size} cannot split or repeat this model's {n_kv} key/value heads; "
+                "take a divisor of them"
+            )
+
+    def _config(self) -> dict[str, Any]:
+        return json.loads((Path(self.model_path) / "config.json").read_text(encoding="utf-8"))
+
     def context_rows(self) -> int:
         """Rows that one request may have."""
-        config = json.loads((Path(self.model_path) / "config.json").read_text(encoding="utf-8"))
-        return self.context_length or config["language_config"]["max_position_embeddings"]
+        return self.context_length or self._config()["language_config"]["max_position_embeddings"]
 
     def _set_defaults(self) -> None:
         if self.max_running_requests is None:

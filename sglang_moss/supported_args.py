@@ -79,6 +79,9 @@ FREE = frozenset(
         "triton_attention_reduce_in_fp32",
         "enable_deterministic_inference",
         "disable_custom_all_reduce",
+        # Several GPUs
+        "tp_size",
+        "gpu_id_step",
         # Process and log
         "grammar_backend",  # speech has no grammar
         "base_gpu_id",

@@ -11,7 +11,7 @@ from sglang.srt.managers.io_struct import AbortReq
 from sglang_moss.decode.wire import chunks_of, whole_answer
 from sglang_moss.errors import BadRequest, MossError
 from sglang_moss.generate_body import shown_ids
-from sglang_moss.output_streamer import META
+from sglang_moss.output_sender import META
 from sglang_moss.request.record import BAD_REQUEST, current_record
 
 

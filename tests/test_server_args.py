@@ -23,7 +23,6 @@ pytestmark = pytest.mark.wide
 
 # Arguments that would pass by our layers, or break one token a row, and what people would want to know of them.
 UNSUPPORTED = {
-    "tp_size": (2, "--tp-size 2 .*runs on one GPU"),
     "pp_size": (2, "--pp-size 2 .*runs on one GPU"),
     "dp_size": (2, "--dp-size 2 .*runs on one GPU"),
     "attn_dp_size": (2, "--attn-dp-size 2"),
@@ -95,6 +94,17 @@ def test_a_fused_model_is_served_as_speech_without_the_flag(fused_path):
     args = MossServerArgs(model_path=str(fused_path))
     assert serves_speech(args)
     assert args.codec_address.startswith("ipc:///")
+
+
+@pytest.mark.parametrize(("tp_size", "said"), [(3, "num_attention_heads, 4"), (8, "num_attention_heads")])
+def test_a_model_that_ranks_cannot_share_is_refused_before_it_is_loaded(fused_path, tp_size, said):
+    with pytest.raises(SystemExit, match=f"--tp-size {tp_size} .*{said}"):
+        MossServerArgs(model_path=str(fused_path), tp_size=tp_size)
+
+
+@pytest.mark.parametrize("tp_size", [1, 2, 4])  # of two key/value heads
+def test_ranks_share_heads_or_repeat_them(fused_path, tp_size):
+    assert MossServerArgs(model_path=str(fused_path), tp_size=tp_size).tp_size == tp_size
 
 
 def test_another_model_keeps_the_stock_arguments():

@@ -14,7 +14,7 @@ from speech_requests import random_frames, special_tokens_of, speech_request
 from sglang_moss.audio.wav import wav_bytes
 from sglang_moss.decode.wire import ChunkDelivery, WholeDelivery
 from sglang_moss.errors import BadText, MossError
-from sglang_moss.output_streamer import META
+from sglang_moss.output_sender import META
 from sglang_moss.tokenizer_answers import speech_answers
 
 pytestmark = pytest.mark.wide
