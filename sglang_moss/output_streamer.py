@@ -21,7 +21,7 @@ import numpy as np
 from sglang.srt.managers.io_struct import AbortReq
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
-from sglang.srt.runtime_context import get_serving
+from sglang.srt.runtime_context import get_parallel, get_serving
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from sglang_moss.capture_stream import check_capture_stream
@@ -231,15 +231,18 @@ def _first_streamer(scheduler: Any) -> Callable[..., SpeechStreamer]:
     args = scheduler.server_args
     runner = scheduler.tp_worker.model_runner
     model = runner.model
-    metrics_model = get_serving().served_model_name if args.enable_metrics else None
+    rank = get_parallel().dp_rank or 0
+    labels = {"model_name": get_serving().served_model_name} if args.enable_metrics else None
+    if labels and args.dp_size > 1:
+        labels["dp_rank"] = str(rank)
     codec = CodecService(
         model.codec,
         model.reference_encoder,
         model.decoder_state,
         model.tokens,
-        args.codec_address,
+        args.codec_addresses[rank],
         args.codec_voices,
-        metrics_model,
+        labels,
     )
     sender = SpeechSender(scheduler.ipc_channels.send_to_tokenizer.socket)
 

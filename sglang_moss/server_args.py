@@ -84,7 +84,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         Arg(
             type_parser=int,
             help="Requests for speech that may wait beside those that run; more are told to come again (429). "
-            "Four times --max-running-requests by default.",
+            "Four times as many as run by default.",
         ),
     ] = None
     rate_limit: A[
@@ -140,7 +140,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             "the first one's rows are taken either way."
         ),
     ] = False
-    codec_address: str | None = None  # where the codec listens; made up at start
+    codec_address: str | None = None  # what the addresses of all codecs begin with; made up at start
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,6 +171,11 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         ServerArgs.add_cli_args(parser)
         ours = [name for name in _names(MossServerArgs) if name not in _names(ServerArgs)]
         add_cli_args_from_dataclass(parser, MossServerArgs, fields=ours)
+
+    @property
+    def codec_addresses(self) -> list[str]:
+        """Where the codecs listen, by data-parallel rank."""
+        return [f"{self.codec_address}-{rank}" for rank in range(self.dp_size)]
 
     @property
     def reference_limits(self) -> ReferenceLimits:
@@ -221,7 +226,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         if self.max_running_requests is None:
             self.max_running_requests = _DEFAULT_MAX_RUNNING_REQUESTS
         if self.max_queued_speech is None:
-            self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests
+            self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests * self.dp_size
         if self.served_model_name is None:
             self.served_model_name = _MODEL_NAME  # else the path of a folder of this machine
         if self.log_level_http is None:

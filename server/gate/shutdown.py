@@ -8,11 +8,12 @@ SIGKILL.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,14 @@ class GracefulShutdown(SignalHandler):
         manager: SGLang's `TokenizerManager`.
         admission: of the server's requests.
         seconds: for those that run to finish.
-        codec_address: whose file is removed.
+        codec_addresses: whose files are removed.
     """
 
-    def __init__(self, manager: Any, admission: Admission, seconds: float, codec_address: str) -> None:
+    def __init__(self, manager: Any, admission: Admission, seconds: float, codec_addresses: Sequence[str]) -> None:
         super().__init__(manager)
         self._admission = admission
         self._seconds = seconds
-        self._codec_address = codec_address
+        self._codec_addresses = codec_addresses
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.sigterm_handler)
@@ -64,10 +65,13 @@ class GracefulShutdown(SignalHandler):
         logger.info("shutting down: %d requests have %g s to finish", self._admission.n_requests, self._seconds)
         self._task = asyncio.create_task(self._shut_down())
 
-    def running_phase_sigquit_handler(self, signum: Any = None, frame: Any = None) -> None:
-        """A child died."""
-        self._remove_socket()
-        super().running_phase_sigquit_handler(signum, frame)
+    def running_phase_sigquit_handler(self, signum: Any = None, frame: Any = None) -> None:  # noqa: ARG002
+        """A child died: so does the server, at once. SGLang would dump for a minute, in which nobody is answered."""
+        logger.critical("a process of the server has died; the server ends")
+        self._remove_sockets()
+        with contextlib.suppress(RuntimeError):  # one that does not end in time
+            kill_process_tree(os.getpid(), include_parent=False, wait_timeout=_CHILDREN_SECONDS)
+        os._exit(1)
 
     async def _shut_down(self) -> None:
         status = 0
@@ -79,7 +83,7 @@ class GracefulShutdown(SignalHandler):
             logger.exception("shutting down failed")
             status = 1
         finally:
-            self._remove_socket()
+            self._remove_sockets()
             # Not by returning: connections whose clients read nothing more would be waited for.
             os._exit(status)
 
@@ -103,5 +107,6 @@ class GracefulShutdown(SignalHandler):
         await self._until(lambda: not collect_scheduler_processes(), _CHILDREN_SECONDS)
         kill_process_tree(os.getpid(), include_parent=False)
 
-    def _remove_socket(self) -> None:
-        Path(self._codec_address.removeprefix("ipc://")).unlink(missing_ok=True)
+    def _remove_sockets(self) -> None:
+        for address in self._codec_addresses:
+            Path(address.removeprefix("ipc://")).unlink(missing_ok=True)

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 from failing_codec import make_failing, own_code
 from generate_bodies import clip, fixed
 from golden_data import GOLDEN, golden_arrays
-from waiting import n_running, wait_for, wait_until_idle
+from server_processes import cpu_seconds, schedulers, status_of
+from waiting import n_running, wait_until_idle
 from warm_engine import asked
 from warm_start import warm_server
 
@@ -32,11 +32,11 @@ FAILING, FRAMES_BEFORE = 0, 24  # the request whose codec fails, and when
 
 
 def requests() -> list[dict[str, Any]]:
-    """One speaker, two and none; of fixed and of free length."""
+    """One speaker, two and none."""
     voices = [None, [clip("spk1_24k.wav")], [clip("spk1_24k.wav"), clip("spk2_24k.wav")]]
     found = []
     for i in range(9):
-        settings = fixed(40 + 5 * i, sampling_seed=i, ignore_eos=i % 4 != 3, repetition_penalty=1 + 0.05 * i)
+        settings = fixed(40 + 5 * i, sampling_seed=i, repetition_penalty=1 + 0.05 * i)
         voice = {"audio_data": voices[i % 3]} if voices[i % 3] else {}
         found.append({"text": "[S1] Hello there. [S2] How are you?", "sampling_params": settings, **voice})
     return found
@@ -137,38 +137,13 @@ def test_no_row_was_drawn_apart(two_ranks: TwoRanks):
 def test_ranks_without_work_sleep(two_ranks: TwoRanks):
     ranks = schedulers(two_ranks.server)
     assert len(ranks) == 2
-    before, started = [used(rank) for rank in ranks], time.monotonic()
+    before, started = [cpu_seconds(rank) for rank in ranks], time.monotonic()
     time.sleep(3)
-    share = (np.array([used(rank) for rank in ranks]) - before) / (time.monotonic() - started)
+    share = (np.array([cpu_seconds(rank) for rank in ranks]) - before) / (time.monotonic() - started)
     assert (share < 0.3).all(), share
 
 
 def test_a_rank_that_is_killed_ends_the_server_with_a_status(two_ranks: TwoRanks):
     """The last test of this server."""
-    process = two_ranks.server._process
-    assert process is not None
     schedulers(two_ranks.server)[1].kill()
-    wait_for(lambda: process.poll() is not None, seconds=30)
-    assert process.returncode != 0
-
-
-def schedulers(server: LocalServer) -> list[psutil.Process]:
-    """The server's scheduler processes, the first rank first."""
-    port = f"--port {server.port}"
-    [leader] = [p for p in psutil.process_iter() if "warm_python" not in " ".join(p.cmdline()) and serves(p, port)]
-    found = {" ".join(p.cmdline()): p for p in leader.children(recursive=True)}
-    return [found[name] for name in sorted(found) if name.startswith("sglang::scheduler")]
-
-
-def serves(process: psutil.Process, port: str) -> bool:
-    """Whether this process listens on the port."""
-    try:
-        number = int(port.split()[1])
-        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == number for c in process.net_connections())
-    except (psutil.AccessDenied, psutil.NoSuchProcess):
-        return False
-
-
-def used(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
+    assert status_of(two_ranks.server, seconds=30) != 0
