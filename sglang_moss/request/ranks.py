@@ -31,7 +31,9 @@ class Ranks:
             return None
         self.release(rid)
         share = math.ceil(_SHARE * (sum(self._loads) + 1) / len(self._loads))
-        rank = next(rank for rank in self._preferred(voice) if self._loads[rank] < share)
+        ranks = range(len(self._loads))
+        preferred = by_preference(voice, len(ranks)) if voice else sorted(ranks, key=lambda rank: self._loads[rank])
+        rank = next(rank for rank in preferred if self._loads[rank] < share)
         self._rank_of[rid] = rank
         self._loads[rank] += 1
         return rank
@@ -42,10 +44,8 @@ class Ranks:
         if rank is not None:
             self._loads[rank] -= 1
 
-    def _preferred(self, voice: bytes) -> list[int]:
-        """All ranks, the best first."""
-        ranks = range(len(self._loads))
-        if not voice:
-            return sorted(ranks, key=lambda rank: self._loads[rank])
-        digest = blake2b(voice, digest_size=16).digest()
-        return sorted(ranks, key=lambda rank: blake2b(digest + rank.to_bytes(4), digest_size=8).digest())
+
+def by_preference(voice: bytes, n_ranks: int) -> list[int]:
+    """All ranks, the one at which a voice is at home first."""
+    digest = blake2b(voice, digest_size=16).digest()
+    return sorted(range(n_ranks), key=lambda rank: blake2b(digest + rank.to_bytes(4), digest_size=8).digest())
