@@ -4,7 +4,8 @@
 
 A card runs up to 128 requests; a step gives each of them a frame, and takes as long as the measured closed loops say
 for so many: a line through the least and the most, so that the loads between them, and two cards, are predictions to be
-held against measurement (`--check`). A request's first audio comes as long after it is let in as the measured streams say.
+held against measurement (`--check`). A request's first audio comes as long after it is let in as the measured streams
+say.
 
 What nobody has measured is not in it: a prompt whose voice a card does not know costs no more than one it knows, so
 the policies differ by what they do to the load alone. Requests come at random times (Poisson), each with one of many
