@@ -7,7 +7,7 @@
 Phases, each of them servers that start, are loaded at every concurrency, and end: one card (bf16 on the first beside
 fp8 on the second, as two ranks are beside each other later), `--tp-size 2`, `--dp-size 2`, either precision. Two ranks
 of tensor parallelism are held against each other while they are timed, which costs a step a little; how many rows they
-drew apart is a line of its own. Golden cases on one rank and on two, and the broadcast alone, come first.
+drew apart is a line of its own. The broadcast alone, and golden cases on one rank and on two, come last.
 
 The time is bounded: what has no time left, and what failed, is done by the same command run again, which leaves out
 the phases whose lines are there. `--dry-run` proves the program on two processor cores and the tiny checkpoint.
@@ -28,10 +28,11 @@ from typing import Any
 import httpx
 
 from ..clients.local_server import SGLANG_SERVE, LocalServer, ServerFailed
+from ..clients.request import FRAME_SECONDS
 from .exiting import exit_on_sigterm
 from .part_process import Program, module_command, run_together
 from .record import read_lines, record
-from .release_tables import tables
+from .release_tables import table, tables
 from .serving import ADMIN_KEY_VARIABLE
 
 LINES = "several_gpus.jsonl"
@@ -79,11 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run.all()
     finally:
-        print(tables(run.lines()) if run.lines() else "no lines", flush=True)
+        lines = run.lines()
+        print(tables(lines) if lines else "no lines", flush=True)
+        if found := shares(lines):
+            print(f"\n{table(found, [(key, key) for key in found[0]])}", flush=True)
 
 
 class Run:
-    """Checks, then phases, up to one common deadline."""
+    """Phases, then checks, up to one common deadline."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
@@ -96,8 +100,6 @@ class Run:
 
     def all(self) -> int:
         all_well = True
-        if not self._args.dry_run:
-            all_well &= self._checks()
         for name in self._args.phases:
             setups = PHASES[name][:1] if self._args.dry_run else PHASES[name]
             if self._is_done(setups):
@@ -107,13 +109,21 @@ class Run:
                 return 2
             else:
                 all_well &= self._phase(setups)
+        if self._args.checks and not self._args.dry_run:
+            if self._seconds_left() < _LEAST_S:
+                print("== no time left for the checks; run the same command again", flush=True)
+                return 2
+            all_well &= self._checks()
         return 0 if all_well else 1
 
     def _checks(self) -> bool:
-        """What times nothing runs side by side; the broadcast, which does, after it."""
+        """The broadcast alone; then what times nothing, side by side."""
         done = {line["benchmark"] for line in self.lines()}
         args, all_well = self._args, True
         os.environ.setdefault(_BALANCE, "0")  # of the engine on two ranks, whose first card has another one's memory
+        if "tp_broadcast" not in done and "broadcast" in args.checks:
+            command = module_command("tp_broadcast", f"--out {self._lines}")
+            all_well &= run_together([self._program("tp_broadcast", command, _BROADCAST_S)])
         if "parity" not in done and "parity" in args.checks:
             common = f"{args.tiny_path} --golden {args.golden} --codec-dtype float32 --out {self._lines}"
             programs = []
@@ -121,9 +131,6 @@ class Run:
                 command = module_command("parity", f"{common} --tp-size {tp_size}")
                 programs.append(self._program(f"parity-tp{tp_size}", command, _PARITY_S))
             all_well &= run_together(programs)
-        if "tp_broadcast" not in done and "broadcast" in args.checks:
-            command = module_command("tp_broadcast", f"--out {self._lines}")
-            all_well &= run_together([self._program("tp_broadcast", command, _BROADCAST_S)])
         return all_well
 
     def _phase(self, setups: Sequence[Setup]) -> bool:
@@ -202,6 +209,20 @@ class Run:
 
     def _seconds_left(self) -> float:
         return self._deadline - time.monotonic()
+
+
+def shares(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the broadcast alone takes of a step, for each load of two ranks; a step gives every client a frame."""
+    alone = {line["running"]: line["broadcast_us"] for line in lines if line["benchmark"] == "tp_broadcast"}
+    found = []
+    for line in lines:
+        n = line.get("concurrency")
+        if line["benchmark"] == "serving" and line.get("tp_size") == 2 and isinstance(n, int) and n in alone:
+            rate = line["steady_audio_s_per_s"] or line["audio_s_per_s"]
+            step_us = n * FRAME_SECONDS / rate * 1e6
+            share = {"step_us": step_us, "broadcast_us": alone[n], "share": alone[n] / step_us}
+            found.append({"quantization": line.get("quantization"), "running": n, **share})
+    return found
 
 
 def _enter_all(stack: ExitStack, servers: Sequence[LocalServer]) -> None:

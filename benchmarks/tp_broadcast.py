@@ -109,7 +109,7 @@ def _captured(work: Callable[[], None]) -> Callable[[], None]:
         work()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # NCCL's own threads go on asking meanwhile
         for _ in range(_REPEATED):
             work()
     return graph.replay

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from sglang_moss.benchmarks.ranks import n_cards, over_one_card, ranks_of
-from sglang_moss.benchmarks.several_gpus import PHASES
+from sglang_moss.benchmarks.several_gpus import PHASES, shares
 
 CASE = {"benchmark": "serving", "workload": "dialogue", "concurrency": 16, "stream": False, "dtype": "bfloat16"}
 
@@ -63,3 +63,14 @@ def test_every_setup_of_two_cards_has_its_precision_on_one():
             found = line(1.0, tp_size=setup.tp_size, dp_size=setup.dp_size)
             assert setup.is_of(found | {"quantization": "fp8" if setup.precision == "fp8" else None})
             assert not setup.is_of(found | {"tp_size": 4})
+
+
+def test_the_broadcast_is_a_share_of_the_step_with_as_many_requests():
+    lines = [
+        {"benchmark": "tp_broadcast", "running": 16, "broadcast_us": 16.0},
+        line(160.0, tp_size=2, steady_audio_s_per_s=160.0),
+        line(80.0, tp_size=1, steady_audio_s_per_s=80.0),
+    ]
+    [found] = shares(lines)
+    assert (found["running"], found["step_us"]) == (16, pytest.approx(8000))
+    assert found["share"] == pytest.approx(0.002)
