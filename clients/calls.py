@@ -89,9 +89,11 @@ class StreamReader(Generic[Event]):
         """What `piece` completes; an event is read when it is asked for, so that those before a failure are had."""
         for data in self._events.feed(piece):
             event = self._read(data, self._headers)
-            self._has_last |= event is None or (self._is_last is not None and self._is_last(event))
-            if event is not None:
-                yield event
+            if event is None:
+                self._has_last = self._events.ended = True
+                continue
+            self._has_last |= self._is_last is not None and self._is_last(event)
+            yield event
 
     def check_ended(self) -> None:
         """To be asked when no more bytes come; raises ServerUnreachable where the answer broke off.
