@@ -9,11 +9,12 @@ SGLang's deterministic kernels: with the others a batch rounds differently from 
 """
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,27 +37,25 @@ def main() -> None:
     parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--codec-dtype", default="auto", help="of the codec's decoder (%(default)s)")
+    parser.add_argument("--tp-size", type=int, default=1, help="ranks of the engine (%(default)s)")
     parser.add_argument("--deterministic", action="store_true", help="SGLang's batch-invariant kernels; equality only")
     parser.add_argument("--out", type=Path, default=Path("parity.jsonl"))
     args = parser.parse_args()
     cases = GoldenCases(args.golden)
     if args.deterministic:
-        lines = equalities(args.model_path, cases, dtype=args.dtype, enable_deterministic_inference=True)
+        engine_args = {"dtype": args.dtype, "tp_size": args.tp_size, "enable_deterministic_inference": True}
+        lines = equalities(args.model_path, cases, **engine_args)
     else:
-        lines = parity(args.model_path, cases, args.golden, args.dtype, args.codec_dtype)
-    record(args.out, of_dtype(args.dtype, lines))
+        engine_args = {"dtype": args.dtype, "tp_size": args.tp_size, "codec_dtype": args.codec_dtype}
+        of_one_rank = forced(args.model_path, args.golden, args.dtype) if args.tp_size == 1 else ()
+        lines = itertools.chain(of_one_rank, parity(args.model_path, cases, **engine_args))
+    record(args.out, ({"dtype": args.dtype, "tp_size": args.tp_size, **line} for line in lines))
 
 
-def of_dtype(dtype: str, lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        yield {"dtype": dtype, **line}
-
-
-def parity(model_path: str, cases: GoldenCases, golden: Path, dtype: str, codec_dtype: str) -> Iterator[dict[str, Any]]:
+def parity(model_path: str, cases: GoldenCases, **engine_args: Any) -> Iterator[dict[str, Any]]:
     """One line a check, with captured graphs and the overlap schedule."""
-    yield from forced(model_path, golden, dtype)
     requests = sampled(cases)
-    with RowsEngine(model_path, dtype=dtype, codec_dtype=codec_dtype) as engine:
+    with RowsEngine(model_path, **engine_args) as engine:
         yield from greedy(engine, cases)
         yield from served(engine, cases)
         alone = [engine.ask([request])[0] for request in requests]

@@ -30,6 +30,7 @@ from .gpu_memory import GpuMemoryPeak
 from .host_memory import resident_mib, server_of
 from .load import Exchange, Load
 from .load_statistics import failure, summary
+from .ranks import over_one_card, ranks_of
 from .record import read_lines, record
 from .speech_reading import SpeechReader, SpeechReading
 from .workloads import FAMILY_WORKLOADS, WORKLOADS, RequestMaker, share
@@ -63,6 +64,9 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         ClientError: a request failed already while the server was warmed up.
     """
     ceiling = read_lines(args.ceiling) if args.ceiling else []
+    one_card = read_lines(args.one_card) if args.one_card and args.one_card.exists() else []
+    with _admin_client(args) as client:
+        ranks = ranks_of(client, args.n_servers)
     maker = _request_maker(args)
     server = server_of(args.url)
     # Not forked: this process has threads by then.
@@ -86,8 +90,9 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     **summary(exchanges, concurrency, args.stream),
                     "gpu_memory_mib": memory.peak_mib,
                     "host_memory_mib": resident_mib(server),
+                    **ranks,
                 }
-                yield {**line, **engine_ratios(line, ceiling)}
+                yield {**line, **engine_ratios(line, ceiling), **over_one_card(line, one_card)}
 
 
 class _Table:
@@ -186,9 +191,8 @@ def _request_maker(args: argparse.Namespace) -> RequestMaker:
 
 def _flush_cache(args: argparse.Namespace) -> None:
     """Drop prompts of earlier runs: the same seed makes the same scripts again."""
-    settings = connection(args.url, args.admin_api_key or args.api_key, DEFAULT_TIMEOUT_S)
     try:
-        with httpx.Client(**settings) as client:
+        with _admin_client(args) as client:
             flushed = client.post("/flush_cache").is_success
     except httpx.RequestError:
         return  # the warm-up will say why
@@ -197,6 +201,10 @@ def _flush_cache(args: argparse.Namespace) -> None:
             "the server did not flush its prefix cache, which takes its --admin-api-key; it may know earlier scripts",
             file=sys.stderr,
         )
+
+
+def _admin_client(args: argparse.Namespace) -> httpx.Client:
+    return httpx.Client(**connection(args.url, args.admin_api_key or args.api_key, DEFAULT_TIMEOUT_S))
 
 
 def parser(prog: str | None) -> argparse.ArgumentParser:
@@ -212,6 +220,8 @@ def parser(prog: str | None) -> argparse.ArgumentParser:
     found.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds to wait for an answer")
     found.add_argument("--out", type=Path, default=Path("serving.jsonl"), help="file to append to (%(default)s)")
     found.add_argument("--ceiling", type=Path, help="lines of `engine_ceiling`, for the ratio")
+    found.add_argument("--one-card", type=Path, help="lines of this program on one card, for the ratio")
+    found.add_argument("--n-servers", type=int, default=1, help="servers behind the address (%(default)s)")
 
     what = found.add_argument_group("requests")
     what.add_argument("--workload", choices=[*WORKLOADS, *FAMILY_WORKLOADS], default="dialogue")

@@ -13,10 +13,10 @@ from typing import Any, Generic, TypeVar
 import httpx
 
 from .connection import check_success
-from .errors import UnusableAnswer
-from .events import EventReader
+from .errors import ServerUnreachable, UnusableAnswer
+from .events import CUT_OFF, EventReader
 from .profile import PROFILE_PATH, ServerProfile
-from .request import Reference, Settings, request_body
+from .request import VOICE_HEADER, Reference, Settings, request_body, voice_of
 from .retrying import did_nothing, may_pass
 from .speech import Speech, SpeechChunk, json_of
 from .speech_request import SpeechSettings, Voices, speech_body
@@ -56,13 +56,15 @@ class StreamCall(Generic[Event]):
         content: what else `httpx` is told of the request.
         read: makes something of an event's data and the answer's headers; None: this event ends the answer. Raises
             ServerRefused or UnusableAnswer.
-        is_last: whether an event that is made something of ends the answer.
+        is_last: whether an event is the last one; where none is, the answer was cut off. None: any may be.
+        has_mark: whether `[DONE]` follows the last event.
     """
 
     path: str
     content: dict[str, Any]
     read: Callable[[bytes, httpx.Headers], Event | None]
-    is_last: Callable[[Event], bool] = lambda _event: False
+    is_last: Callable[[Event], bool] | None = None
+    has_mark: bool = True
 
 
 class StreamReader(Generic[Event]):
@@ -79,22 +81,30 @@ class StreamReader(Generic[Event]):
         check_success(response)
         self._read = call.read
         self._is_last = call.is_last
+        self._has_mark = call.has_mark
         self._headers = response.headers
         self._events = EventReader()
+        self._has_last = False
 
     def feed(self, piece: bytes) -> Iterator[Event]:
         """What `piece` completes; an event is read when it is asked for, so that those before a failure are had."""
         for data in self._events.feed(piece):
             event = self._read(data, self._headers)
             if event is None:
-                self._events.ended = True
-            else:
-                self._events.ended |= self._is_last(event)
-                yield event
+                self._has_last = self._events.ended = True
+                continue
+            self._has_last |= self._is_last is not None and self._is_last(event)
+            yield event
 
     def check_ended(self) -> None:
-        """To be asked when no more bytes come; raises ServerUnreachable where the answer broke off."""
-        self._events.check_ended()
+        """To be asked when no more bytes come; raises ServerUnreachable where the answer broke off.
+
+        A proxy whose server has died may end an answer as if it were whole.
+        """
+        if self._is_last is not None and not self._has_last:
+            raise ServerUnreachable(CUT_OFF)
+        if self._has_mark:
+            self._events.check_ended()
 
 
 def encoded(body: dict[str, Any], *, stream: bool = False) -> bytes:
@@ -104,20 +114,21 @@ def encoded(body: dict[str, Any], *, stream: bool = False) -> bytes:
 
 def generate(text: str, references: Sequence[Reference], settings: Settings) -> Call[Speech]:
     """See `MossClient.generate`."""
-    body = encoded(request_body(text, references, settings))
-    return Call("POST", GENERATE_PATH, _json(body), Speech.from_body)
+    body = request_body(text, references, settings)
+    return Call("POST", GENERATE_PATH, _json(encoded(body), voice_of(body)), Speech.from_body)
 
 
 def stream(text: str, references: Sequence[Reference], settings: Settings) -> StreamCall[SpeechChunk]:
     """See `MossClient.stream`."""
-    body = encoded(request_body(text, references, settings), stream=True)
-    return StreamCall(GENERATE_PATH, _json(body), lambda data, _headers: SpeechChunk.from_event(data))
+    body = request_body(text, references, settings)
+    content = _json(encoded(body, stream=True), voice_of(body))
+    return StreamCall(GENERATE_PATH, content, lambda data, _headers: SpeechChunk.from_event(data), _is_last)
 
 
 def speech(text: str, voices: Voices | None, settings: SpeechSettings) -> StreamCall[SpeechChunk]:
     """See `MossClient.speech`."""
-    body = _json(encoded(speech_body(text, voices or {}, settings)))
-    return StreamCall(SPEECH_PATH, body, _speech_event, lambda chunk: chunk.finish_reason is not None)
+    body = speech_body(text, voices or {}, settings)
+    return StreamCall(SPEECH_PATH, _json(encoded(body), voice_of(body)), _speech_event, _is_last, has_mark=False)
 
 
 def profile() -> Call[ServerProfile]:
@@ -169,8 +180,13 @@ def unread_stream(body: bytes) -> StreamCall[bytes]:
     return StreamCall(GENERATE_PATH, _json(body), lambda data, _headers: data)
 
 
-def _json(body: bytes) -> dict[str, Any]:
-    return {"content": body, "headers": {"Content-Type": "application/json"}}
+def _json(body: bytes, voice: str | None = None) -> dict[str, Any]:
+    of_voice = {} if voice is None else {VOICE_HEADER: voice}
+    return {"content": body, "headers": {"Content-Type": "application/json", **of_voice}}
+
+
+def _is_last(chunk: SpeechChunk) -> bool:
+    return chunk.finish_reason is not None
 
 
 def _speech_event(data: bytes, headers: httpx.Headers) -> SpeechChunk | None:

@@ -10,12 +10,10 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
 
 import argparse
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 import soundfile
@@ -23,7 +21,7 @@ import soundfile
 from ..fuse import FuseError, fuse
 from .client import MossClient
 from .errors import ClientError
-from .local_server import LocalServer, ServerFailed
+from .local_server import LocalServer, ServerFailed, exit_on_signals
 from .request import Reference
 from .start_log import StartProgress
 
@@ -54,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("outputs/demo.wav"), help="WAV file to write")
     parser.add_argument("--seconds", type=float, default=6.0, help="how much to speak")
     args = parser.parse_args(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit_on_signal)  # so that the server is stopped on the way out
+    exit_on_signals()  # so that the server is stopped on the way out
     try:
         run(args.output, args.seconds)
     except (ClientError, DemoFailed, FuseError, OSError, ServerFailed, ValueError) as error:
@@ -122,10 +119,6 @@ def _speak(url: str, output: Path, seconds: float) -> str:
 
 def _show_progress(progress: StartProgress) -> None:
     print(f"    {progress}", flush=True)
-
-
-def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

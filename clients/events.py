@@ -2,6 +2,7 @@
 
 from .errors import ServerUnreachable
 
+CUT_OFF = "the stream broke off before its last event"
 _END = b"[DONE]"
 _PREFIX = b"data:"
 
@@ -10,7 +11,7 @@ class EventReader:
     """Cuts a stream of bytes, in whatever pieces it comes, into the data of its events."""
 
     def __init__(self) -> None:
-        self.ended = False  # the event that ends the answer has come; may be set where that is another than `[DONE]`
+        self.ended = False  # `[DONE]` has come
         self._pieces: list[bytes] = []  # of an event that is not whole; joined once, since events may be large
 
     def feed(self, piece: bytes) -> list[bytes]:
@@ -35,4 +36,4 @@ class EventReader:
             ServerUnreachable: the answer broke off.
         """
         if not self.ended:
-            raise ServerUnreachable("the stream broke off before its last event")
+            raise ServerUnreachable(CUT_OFF)

@@ -16,7 +16,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 import httpx
@@ -148,6 +148,16 @@ class LocalServer:
 
     def _failed(self, problem: str) -> ServerFailed:
         return ServerFailed(f"{problem}; the end of {self.log}:\n{self.log_tail()}")
+
+
+def exit_on_signals() -> None:
+    """End this process by `SystemExit` on SIGTERM and SIGHUP, so that `with` blocks stop what they have started."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit_on_signal)
+
+
+def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def free_port() -> int:

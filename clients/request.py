@@ -8,6 +8,7 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -22,6 +23,7 @@ Mode = Literal["generation", "continuation", "voice_clone", "voice_clone_and_con
 _CONTINUING: tuple[Mode, ...] = ("continuation", "voice_clone_and_continuation")
 URL_SCHEMES = ("http://", "https://", "data:")
 _NORMALIZE = "${normalize_text}"
+VOICE_HEADER = "X-Moss-Voice"  # for a proxy that sends a voice to the server that knows it
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,21 @@ def _tokens_in(seconds: float | None) -> int | None:
     if not math.isfinite(seconds) or seconds <= 0:
         raise ValueError(f"duration_seconds must be a number above 0, got {seconds}")
     return max(1, math.floor(seconds / FRAME_SECONDS + 1e-6))
+
+
+def voice_of(body: dict[str, Any]) -> str | None:
+    """What stands for the first speaker's voice in `VOICE_HEADER`; None where a body of either API names none.
+
+    A digest: it holds no sound, and no name that a proxy's log would keep.
+    """
+    match body:
+        case {"audio_data": [str(voice), *_]} | {"references": [{"audio": str(voice)}, *_]}:
+            pass
+        case {"voices": {**names}} if names:
+            voice = str(min(names.items())[1])
+        case _:
+            return None
+    return blake2b(voice.encode(), digest_size=16).hexdigest()
 
 
 def audio_entry(audio: bytes | str | Path) -> str:

@@ -83,7 +83,7 @@ def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: 
     rate_limit = None if server_args.rate_limit is None else RateLimit(server_args.rate_limit)
     clip_bytes = engine.limits.max_bytes
     body_bytes = server_args.max_request_bytes or MAX_SPEAKERS * (clip_bytes * 4 // 3 + 4) + _BODY_MARGIN
-    n_places = server_args.max_running_requests + server_args.max_queued_speech
+    n_places = server_args.dp_size * server_args.max_running_requests + server_args.max_queued_speech
     admission = Admission(n_places, max_bytes=_LARGEST_BODIES * body_bytes)
     limits = Limits(
         body_bytes=body_bytes,
@@ -92,7 +92,7 @@ def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: 
     )
     app.user_middleware += [
         Middleware(Gate, admission, rate_limit, limits, server_args.admin_api_key),
-        Middleware(CodecHealth, server_args.codec_address, _HEALTH_TIMEOUT_SECONDS),
+        Middleware(CodecHealth, server_args.codec_addresses, _HEALTH_TIMEOUT_SECONDS),
     ]
     metrics = SpeechMetrics(server_args.served_model_name) if server_args.enable_metrics else None
     writes_log = server_args.access_log == "json"

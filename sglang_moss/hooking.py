@@ -15,7 +15,7 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sglang_moss import TESTED_SGLANG
 
-HTTP, SCHEDULER = "HTTP", "scheduler"  # the processes of a server
+HTTP, SCHEDULER, CONTROLLER = "HTTP", "scheduler", "data-parallel controller"  # the processes of a server
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from sglang.srt.plugins.hook_registry import HookType
 
 from sglang_moss import generate_body
-from sglang_moss.hooking import HTTP, SCHEDULER, Hook, PrivateFields, passed_by
+from sglang_moss.hooking import CONTROLLER, HTTP, SCHEDULER, Hook, PrivateFields, passed_by
 from sglang_moss.request.record import current_record
 from sglang_moss.server_args import serves_speech
 
@@ -67,6 +67,17 @@ def _get_output_streamer_class(result: type, scheduler: Any) -> Any:
 def _process_input_requests(_result: None, scheduler: Any, *_args: Any) -> None:
     if serves_speech(scheduler.server_args):
         _streamer_of(scheduler).tick()
+
+
+def _event_loop(controller: Any) -> None:
+    if serves_speech(controller.server_args):
+        from sglang_moss.dp_controller import settle
+
+        settle(controller)
+
+
+def _poll_timeout_aborts(result: list[Any], scheduler: Any) -> list[Any]:
+    return [*result, *_streamer_of(scheduler).aborts()] if serves_speech(scheduler.server_args) else result
 
 
 def _abort_request(_result: None, scheduler: Any, request: Any) -> None:
@@ -182,12 +193,31 @@ HOOKS = (
         at_start=True,
     ),
     Hook(
+        f"{_SRT}.managers.scheduler.Scheduler._poll_timeout_aborts",
+        HookType.AFTER,
+        _poll_timeout_aborts,
+        why="a request whose audio cannot be decoded would end on the rank that has the codec, and the others would "
+        "wait for that rank for ever",
+        remove_when="plugins can hand the scheduler aborts that reach all ranks",
+        process=SCHEDULER,
+        at_start=True,
+    ),
+    Hook(
         f"{_SRT}.managers.scheduler.Scheduler.abort_request",
         HookType.AFTER,
         _abort_request,
         why="SGLang no longer knows a request that waits for its audio",
         remove_when="held requests are the scheduler's own",
         process=SCHEDULER,
+    ),
+    Hook(
+        f"{_SRT}.managers.data_parallel_controller.DataParallelController.event_loop",
+        HookType.BEFORE,
+        _event_loop,
+        why="a rank that is killed leaves a server that answers nobody; the loop takes a core; Ctrl-C loses what runs",
+        remove_when="the controller watches its ranks, and waits for requests",
+        process=CONTROLLER,
+        at_start=True,
     ),
     Hook(
         f"{_SRT}.mem_cache.memory_pool.ReqToTokenPool.free",
@@ -236,8 +266,10 @@ PRIVATE_FIELDS = (
             "_dispatch_to_scheduler",
             "_handle_abort_req",
             "_subprocess_watchdog",
+            "mm_processor.ranks",
         ),
-        why="what a client has left is aborted at once; a server that ends tells its clients so",
+        why="what a client has left is aborted at once; a server that ends tells its clients so; a data-parallel rank "
+        "has one request less",
     ),
     PrivateFields(
         "ReqState",

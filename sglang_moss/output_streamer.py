@@ -3,6 +3,9 @@
 Parts of a request's audio leave as the codec's thread hands them over, on SGLang's own output message, straight to the
 HTTP process: there is nothing for a detokenizer to do. A request that has ended is held until its last part has come;
 its KV cache and its slot are free by then, so holding it blocks nobody.
+
+With tensor parallelism every rank keeps the rows, and the first alone has a codec, held requests and an HTTP process.
+So nothing that a codec does may end a request by itself: what must end reaches all ranks as an abort, with what came.
 """
 
 import dataclasses
@@ -15,11 +18,10 @@ from http import HTTPStatus
 from typing import Any
 
 import numpy as np
-from sglang.srt.managers.io_struct import AbortReq, BatchStrOutput, BatchTokenIDOutput, wrap_as_pickle
+from sglang.srt.managers.io_struct import AbortReq
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req
-from sglang.srt.managers.scheduler_components.output_sender import SenderWrapper
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
-from sglang.srt.runtime_context import get_serving
+from sglang.srt.runtime_context import get_parallel, get_serving
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from sglang_moss.capture_stream import check_capture_stream
@@ -27,64 +29,20 @@ from sglang_moss.decode.service import CodecService
 from sglang_moss.hooking import check_fields
 from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.multimodal_item import progress_of
+from sglang_moss.output_sender import AbortWatcher, SpeechSender
+from sglang_moss.parallel import is_first_rank, rows_apart
 from sglang_moss.request.speech import SpeechProgress
 from sglang_moss.step.eager import NOT_FINITE
 
 logger = logging.getLogger(__name__)
 
 _NOT_FINITE = "the model's output is not finite, so there is nothing to decode; the server's log says more"
-META = "speech"  # key of `customized_info` under which our part of `meta_info` travels
-_SHARED_FIELDS = tuple(set(BatchStrOutput.__struct_fields__) & set(BatchTokenIDOutput.__struct_fields__))
-
-
-class SpeechSender(SenderWrapper):
-    """Turns messages for SGLang's detokenizer into the detokenizer's answers; drops those that only it would read."""
-
-    def __init__(self, socket: Any) -> None:
-        super().__init__(socket)
-        self._texts: dict[str, str] = {}  # by request id, what its next message carries
-        self._meta: dict[str, dict[str, Any]] = {}
-
-    def attach(self, rid: str, text: str, meta: dict[str, Any] | None) -> None:
-        """Let the next message of a request carry more text, and `meta`."""
-        self._texts[rid] = self._texts.get(rid, "") + text
-        if meta:
-            self._meta[rid] = meta
-
-    def detach(self, rid: str) -> None:
-        """Forget what has not left."""
-        self._texts.pop(rid, None)
-        self._meta.pop(rid, None)
-
-    def send_output(self, output: Any, recv_obj: Any = None) -> None:
-        if not isinstance(output, BatchTokenIDOutput):
-            return
-        fields = {name: getattr(output, name) for name in _SHARED_FIELDS}
-        rids = output.rids or ()
-        fields["output_strs"] = [self._texts.pop(rid, "") for rid in rids]
-        metas = [[meta] if (meta := self._meta.pop(rid, None)) else [] for rid in rids]
-        if any(metas):
-            fields["customized_info"] = wrap_as_pickle({META: metas})
-        super().send_output(BatchStrOutput(**fields), recv_obj)
-
-
-class AbortWatcher(SenderWrapper):
-    """The scheduler's sender to the HTTP process; sees requests that are aborted while they wait for a slot."""
-
-    def __init__(self, socket: Any, on_abort: Callable[[str], None]) -> None:
-        super().__init__(socket)
-        self._on_abort = on_abort
-
-    def send_output(self, output: Any, recv_obj: Any = None) -> None:
-        if isinstance(output, AbortReq) and output.rid is not None:
-            self._on_abort(output.rid)
-        super().send_output(output, recv_obj)
 
 
 class SpeechStreamer(SchedulerOutputStreamer):
     """SGLang's output streamer, driven by audio where a request has speech: no message a token, and none too early."""
 
-    __slots__ = ("_codec", "_held", "_opened", "_sender")
+    __slots__ = ("_aborts", "_codec", "_failures", "_held", "_opened", "_sender")
 
     def __init__(self, sender: SpeechSender, codec: CodecService, **stock: Any) -> None:
         """
@@ -96,19 +54,14 @@ class SpeechStreamer(SchedulerOutputStreamer):
         self._codec = codec
         self._opened: dict[str, Req] = {}  # by request id, requests that the codec knows
         self._held: set[str] = set()  # ids of those that have ended and wait for their last part
+        self._failures: dict[str, FINISH_ABORT] = {}  # by request id, why the codec gave up one that still runs
+        self._aborts: list[AbortReq] = []  # of these, for every rank
 
     def row_accepted(self, req: Req, row: np.ndarray) -> None:
         """A row [1 + n_vq] became part of a request for good: called exactly once a row, also after a retraction."""
-        progress = progress_of(req)
-        if progress is None or isinstance(req.finished_reason, FINISH_ABORT):
-            return  # SGLang accepts one more row after an abort, when the slot is free and the codec has forgotten it
-        if row[1] == NOT_FINITE:
-            logger.error(
-                "request %s: the output of the language model is not finite; look at weights and dtype", req.rid
-            )
-            req.to_finish = FINISH_ABORT(_NOT_FINITE, HTTPStatus.INTERNAL_SERVER_ERROR)
+        progress = _accept(req, row)
+        if progress is None:
             return
-        progress.rows.append(row)
         if progress.on_slot_freed is None:
             self._open(req, progress)
         self._codec.row_accepted(progress)
@@ -116,7 +69,7 @@ class SpeechStreamer(SchedulerOutputStreamer):
     def slot_freed(self, req: Req) -> None:
         """A request leaves its slot: an aborted one will never ask for its audio."""
         if isinstance(req.finished_reason or req.to_finish, FINISH_ABORT):
-            self.forget(req.rid)
+            self._drop(req.rid)
 
     def tick(self) -> None:
         """Send what the codec has handed over."""
@@ -140,11 +93,17 @@ class SpeechStreamer(SchedulerOutputStreamer):
                 going_on.pop(rid, None)
                 req.finished_reason = failure or req.finished_reason
                 ended.append(req)
-            else:  # only a failure comes before the end: SGLang ends the request with its next step
-                req.to_finish = failure
+            elif failure is not None:  # nothing else comes before the end
+                self._failures[rid] = failure
+                self._aborts.append(AbortReq(rid=rid, abort_message=failure.message, finished_reason=failure.to_json()))
         self._send_more(list(going_on.values()))
         if ended:
             super()._stream_output_generation(ended, return_logprob=False)
+
+    def aborts(self) -> list[AbortReq]:
+        """What SGLang shall end on every rank, with the next requests that it hands out."""
+        aborts, self._aborts = self._aborts, []
+        return aborts
 
     def abort(self, rid: str | None, abort_all: bool) -> None:
         """End held requests as SGLang ends running ones: by id or by its beginning."""
@@ -155,6 +114,11 @@ class SpeechStreamer(SchedulerOutputStreamer):
             super()._stream_output_generation([req], return_logprob=False)
 
     def forget(self, rid: str) -> None:
+        """A request has ended that will not pass here; unknown ids are no error."""
+        self._failures.pop(rid, None)
+        self._drop(rid)
+
+    def _drop(self, rid: str) -> None:
         """Drop what the codec does for a request; unknown ids are no error."""
         self._held.discard(rid)
         if self._opened.pop(rid, None) is not None:
@@ -174,6 +138,9 @@ class SpeechStreamer(SchedulerOutputStreamer):
                 passed.append(req)
             elif req.finished_reason is None or req.finished_output:
                 continue
+            elif (failure := self._failures.pop(req.rid, None)) is not None:
+                req.finished_reason = failure  # SGLang's abort says less, or the request has come to its own end
+                passed.append(req)
             elif isinstance(req.finished_reason, FINISH_ABORT) or req.rid not in self._opened:
                 passed.append(req)
             elif req.rid not in self._held:
@@ -202,27 +169,80 @@ def _as_running_streams(reqs: Sequence[Req]) -> Iterator[None]:
             req.finished_reason, req.stream, req.sampling_params.stream_interval = finished_reason, stream, interval
 
 
-def streamer_class(scheduler: Any) -> Callable[..., SpeechStreamer]:
+class FollowingStreamer(SchedulerOutputStreamer):
+    """On ranks after the first: rows are kept, as a retracted request is prefilled with them, and nothing leaves."""
+
+    __slots__ = ()
+
+    def row_accepted(self, req: Req, row: np.ndarray) -> None:
+        """As `SpeechStreamer.row_accepted`: what a row ends, it ends on all ranks."""
+        _accept(req, row)
+
+    def tick(self) -> None:
+        """No codec hands anything over."""
+
+    def abort(self, rid: str | None, abort_all: bool) -> None:
+        """No request is held."""
+
+    def stream_output(self, *args: Any, **kwargs: Any) -> None:
+        """Nobody listens."""
+
+
+def _accept(req: Req, row: np.ndarray) -> SpeechProgress | None:
+    """Keep an accepted row [1 + n_vq] with its request; None where it became no part of any speech."""
+    progress = progress_of(req)
+    if progress is None or isinstance(req.finished_reason, FINISH_ABORT):
+        return None  # SGLang accepts one more row after an abort, when the slot is free and the codec has forgotten it
+    if row[1] == NOT_FINITE:
+        logger.error("request %s: the output of the language model is not finite; look at weights and dtype", req.rid)
+        req.to_finish = FINISH_ABORT(_NOT_FINITE, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return None
+    progress.rows.append(row)
+    return progress
+
+
+def streamer_class(scheduler: Any) -> Callable[..., SpeechStreamer | FollowingStreamer]:
     """What `scheduler`, which has just loaded our model, makes its output streamer of; starts the codec's thread.
 
     Raises:
         RuntimeError: SGLang has not what we rely on; the server does not start.
     """
+    check_capture_stream()
+    # Ctrl-C in a terminal reaches every process; the HTTP process finishes what runs, and then ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return _first_streamer(scheduler) if is_first_rank() else _following_streamer(scheduler)
+
+
+def _following_streamer(scheduler: Any) -> Callable[..., FollowingStreamer]:
+    runner = scheduler.tp_worker.model_runner
+
+    def build(**stock: Any) -> FollowingStreamer:
+        streamer = FollowingStreamer(**stock)
+        runner.sampler.on_row = streamer.row_accepted
+        runner.sampler.apart = rows_apart(runner.model.shared_rows, scheduler.server_args.enable_metrics)
+        return streamer
+
+    return build
+
+
+def _first_streamer(scheduler: Any) -> Callable[..., SpeechStreamer]:
     sample = Req("", "", array("q", [0]), SamplingParams())
     check_fields(PRIVATE_FIELDS, {"Scheduler": scheduler, "Req": sample})
-    check_capture_stream()
     args = scheduler.server_args
     runner = scheduler.tp_worker.model_runner
     model = runner.model
-    metrics_model = get_serving().served_model_name if args.enable_metrics else None
+    rank = get_parallel().dp_rank or 0
+    labels = {"model_name": get_serving().served_model_name} if args.enable_metrics else None
+    if labels and args.dp_size > 1:
+        labels["dp_rank"] = str(rank)
     codec = CodecService(
         model.codec,
         model.reference_encoder,
         model.decoder_state,
         model.tokens,
-        args.codec_address,
+        args.codec_addresses[rank],
         args.codec_voices,
-        metrics_model,
+        labels,
     )
     sender = SpeechSender(scheduler.ipc_channels.send_to_tokenizer.socket)
 
@@ -235,6 +255,4 @@ def streamer_class(scheduler: Any) -> Callable[..., SpeechStreamer]:
         return streamer
 
     scheduler.idle_sleeper.poller.register(codec.woken)
-    # Ctrl-C in a terminal reaches every process; the HTTP process finishes what runs, and then ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     return build

@@ -17,9 +17,10 @@ from sglang_moss.config import profile_of
 from sglang_moss.errors import BadRequest, BadSetting, PromptTooLong
 from sglang_moss.models.moss_ttsd import EntryClass
 from sglang_moss.multimodal_item import envelope
-from sglang_moss.request.codec_client import CodecClient
+from sglang_moss.request.codec_pool import CodecPool
 from sglang_moss.request.prompt import Mode, build_prompt, choose_mode, special_strings
-from sglang_moss.request.references import ReferenceEncoder
+from sglang_moss.request.ranks import Ranks
+from sglang_moss.request.references import ReferenceCodes, ReferenceEncoder
 from sglang_moss.request.script import Script, check_script, read_script
 from sglang_moss.request.settings import RequestOptions
 from sglang_moss.request.speech import SpeechRequest
@@ -59,6 +60,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         self._codec = CodecConfig.from_dict(hf_config.codec_config)
         self._special_strings = special_strings(self._tokenizer)
         self._references: ReferenceEncoder | None = None
+        self.ranks = Ranks(server_args.dp_size)
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="moss-prompt")
 
     async def process_mm_data_async(  # pyright: ignore[reportIncompatibleMethodOverride] (as SGLang's own call it)
@@ -108,6 +110,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         n_new, packed = await self._run(is_short and codes.n_frames <= _SHORT_FRAMES, pack)
         request_obj.sampling_params = _scheduler_params(n_new)
         request_obj.mm_hashes = None
+        request_obj.routed_dp_rank = self.ranks.choose(request_obj.rid, _voice(codes))
         return packed
 
     async def learn(self, clip: bytes) -> None:
@@ -136,7 +139,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         if self._references is None:
             args = self.server_args
             self._references = ReferenceEncoder(
-                CodecClient(args.codec_address, self._tokens.n_vq),
+                CodecPool(args.codec_addresses, self._tokens.n_vq),
                 self._codec.sampling_rate,
                 self._codec.frame_samples,
                 args.reference_limits,
@@ -170,6 +173,12 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
                 f"but the context has {n_left} left; ask for {n_left - n_flush} at most"
             )
         return min(max_frames + n_flush, n_left)
+
+
+def _voice(codes: ReferenceCodes) -> bytes:
+    """What the prompts of one voice open with; empty without references."""
+    first = codes.clips[0] if codes.clips else codes.prompt_audio
+    return b"" if first is None else first.tobytes()
 
 
 def _scheduler_params(n_rows: int | None) -> dict[str, Any]:

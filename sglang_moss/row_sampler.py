@@ -22,14 +22,24 @@ OnRow = Callable[[Any, np.ndarray], None]  # takes a request of SGLang's and its
 
 
 @dataclass(frozen=True)
+class RowsApart:
+    """A count on the device, [1] int64, and who hears of it whenever it has been copied to the host."""
+
+    count: Tensor
+    show: Callable[[int], None]
+
+
+@dataclass(frozen=True)
 class DrawnRows:
     """Rows of one step on the device, [B, 1 + n_vq] int64."""
 
     rows: Tensor
     on_row: OnRow
+    apart: RowsApart | None = None
 
     def copy_to_host(self, copy_tensor: Callable[[Tensor], Tensor]) -> "AcceptedRows":
-        return AcceptedRows(copy_tensor(self.rows), self.on_row)
+        apart = None if self.apart is None else RowsApart(copy_tensor(self.apart.count), self.apart.show)
+        return AcceptedRows(copy_tensor(self.rows), self.on_row, apart)
 
 
 @dataclass(frozen=True)
@@ -38,9 +48,12 @@ class AcceptedRows:
 
     rows: Tensor
     on_row: OnRow
+    apart: RowsApart | None = None
 
     def consume(self, batch: Any, commits: Sequence[CommittedTokens | None]) -> None:
         """Hand on each row whose token was committed: exactly once a row, also after a retraction."""
+        if self.apart is not None:
+            self.apart.show(int(self.apart.count))
         rows = self.rows.numpy()
         for i, (req, commit) in enumerate(zip(batch.reqs, commits, strict=True)):
             if commit is not None:
@@ -51,13 +64,15 @@ class RowSampler(Sampler):
     """Takes the drawn rows apart; no draw happens here."""
 
     on_row: OnRow | None = None  # whoever wants the accepted rows; set once the scheduler is made
+    apart: RowsApart | None = None  # where ranks are held against the first one; set likewise
 
     def forward(self, logits_output: LogitsProcessorOutput, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
         drawn = logits_output.next_token_logits
         assert drawn is not None
         # Clones: a captured graph's output is overwritten by the next replay, while the copy stream still reads.
         if self.on_row is not None:
-            logits_output.auxiliary_device_output = DrawnRows(drawn.clone(), self.on_row)
+            apart = None if self.apart is None else RowsApart(self.apart.count.clone(), self.apart.show)
+            logits_output.auxiliary_device_output = DrawnRows(drawn.clone(), self.on_row, apart)
         return drawn[:, 0].clone()
 
 

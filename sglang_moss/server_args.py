@@ -85,7 +85,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         Arg(
             type_parser=int,
             help="Requests for speech that may wait beside those that run; more are told to come again (429). "
-            "Four times --max-running-requests by default.",
+            "Four times as many as run by default.",
         ),
     ] = None
     rate_limit: A[
@@ -134,7 +134,14 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         ),
     ] = 3.0
     shutdown_seconds: A[float, Arg(help="Time that running requests have to finish after SIGTERM or Ctrl-C.")] = 30.0
-    codec_address: str | None = None  # where the codec listens; made up at start
+    check_ranks: A[
+        bool,
+        Arg(
+            help="Count the rows that ranks of --tp-size draw otherwise than the first one, as moss_ttsd:rows_apart; "
+            "the first one's rows are taken either way."
+        ),
+    ] = False
+    codec_address: str | None = None  # what the addresses of all codecs begin with; made up at start
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,6 +171,11 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         add_cli_args_from_dataclass(parser, MossServerArgs, fields=ours)
 
     @property
+    def codec_addresses(self) -> list[str]:
+        """Where the codecs listen, by data-parallel rank."""
+        return [f"{self.codec_address}-{rank}" for rank in range(self.dp_size)]
+
+    @property
     def reference_limits(self) -> ReferenceLimits:
         return ReferenceLimits(max_bytes=self.reference_max_bytes, max_seconds=self.reference_max_seconds)
 
@@ -181,8 +193,25 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SystemExit(f"sglang_moss: --{name.replace('_', '-')} is at least {least}, got {value}")
+        self._check_tp_size()
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
+
+    def _check_tp_size(self) -> None:
+        """What SGLang would assert in each rank, after minutes of loading."""
+        sizes = _config(self.model_path)["language_config"]
+        for name in ("num_attention_heads", "intermediate_size"):
+            if sizes[name] % self.tp_size:
+                raise SystemExit(
+                    f"sglang_moss: --tp-size {self.tp_size} does not divide this model's {name}, {sizes[name]}; "
+                    "take a smaller one"
+                )
+        n_kv = sizes["num_key_value_heads"]
+        if max(n_kv, self.tp_size) % min(n_kv, self.tp_size):
+            raise SystemExit(
+                f"sglang_moss: --tp-size {self.tp_size} cannot split or repeat this model's {n_kv} key/value heads; "
+                "take a divisor of them"
+            )
 
     def context_rows(self) -> int:
         """Rows that one request may have."""
@@ -203,7 +232,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         if self.max_running_requests is None:
             self.max_running_requests = _DEFAULT_MAX_RUNNING_REQUESTS
         if self.max_queued_speech is None:
-            self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests
+            self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests * self.dp_size
         if self.served_model_name is None:
             self.served_model_name = self.profile().served_as  # else the path of a folder of this machine
         if self.log_level_http is None:

@@ -79,6 +79,10 @@ FREE = frozenset(
         "triton_attention_reduce_in_fp32",
         "enable_deterministic_inference",
         "disable_custom_all_reduce",
+        # Several GPUs
+        "tp_size",
+        "dp_size",
+        "gpu_id_step",
         # Process and log
         "grammar_backend",  # speech has no grammar
         "base_gpu_id",
@@ -123,14 +127,20 @@ SUPPORTED: dict[str, Callable[[Any], bool]] = {
 }
 
 # Why, and what to do instead, for what people ask for.
-_ONE_GPU = "a server of speech runs on one GPU; start one a GPU, behind a proxy"
+_REPLICAS = "use --dp-size for more requests, --tp-size for a faster one"
+_NO_DP_ATTENTION = (
+    f"it spares what models with latent attention or experts repeat, and this one has neither; {_REPLICAS}"
+)
 _REASONS = {
-    "tp_size": _ONE_GPU,
-    "pp_size": _ONE_GPU,
-    "dp_size": _ONE_GPU,
-    "nnodes": _ONE_GPU,
-    "speculative_algorithm": "a row is drawn from its own slot's state, which cannot be rolled back",
-    "disaggregation_mode": "a slot's state is filled where the prompt is prefilled",
+    "pp_size": f"the first stage would wait for the codes that the last one draws, row by row; {_REPLICAS}",
+    "attn_dp_size": _NO_DP_ATTENTION,
+    "enable_dp_attention": _NO_DP_ATTENTION,
+    "load_balance_method": "a request goes to the rank that knows its voice, unless that has more than its share",
+    "nnodes": "a server of speech stands on one machine; start one on each, behind a proxy as docs/scaling.md has it",
+    "speculative_algorithm": "a row is drawn from its own slot's state, which cannot be rolled back; "
+    "--tp-size or --quantization fp8 make a request faster",
+    "disaggregation_mode": "a slot's state is filled where the prompt is prefilled, and nothing carries it to another "
+    "server; use --dp-size, or several servers behind a proxy",
     "enable_mixed_chunk": "a step either prefills or decodes",
     "enable_lora": "adapters of the audio heads are not supported; merge the adapter into the checkpoint",
     "lora_paths": "adapters of the audio heads are not supported; merge the adapter into the checkpoint",

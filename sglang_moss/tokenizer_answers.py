@@ -11,7 +11,7 @@ from sglang.srt.managers.io_struct import AbortReq
 from sglang_moss.decode.wire import chunks_of, whole_answer
 from sglang_moss.errors import BadRequest, MossError
 from sglang_moss.generate_body import shown_ids
-from sglang_moss.output_streamer import META
+from sglang_moss.output_sender import META
 from sglang_moss.request.record import BAD_REQUEST, current_record
 
 
@@ -30,13 +30,16 @@ async def speech_answers(
     """
     streams = _Streams(manager) if getattr(request, "stream", False) else None
     ended: set[str] = set()
+    ranks = manager.mm_processor.ranks
     record = current_record()
     record.is_streamed |= streams is not None
     try:
         async with aclosing(generate(manager, request, *args, **kwargs)) as answers:
             async for answer in answers:
                 each = answer if isinstance(answer, list) else [answer]
-                ended.update(one["meta_info"]["id"] for one in each if _finish_reason(one))
+                for rid in [one["meta_info"]["id"] for one in each if _finish_reason(one)]:
+                    ended.add(rid)
+                    ranks.release(rid)
                 if streams is None:
                     whole = [_whole(one) for one in each]
                     for one in whole:
@@ -61,6 +64,9 @@ async def speech_answers(
             record.take(event)
             _show_id(request, event)
             yield event
+    finally:
+        for rid in _ids(request):
+            ranks.release(rid)
 
 
 class _Streams:

@@ -12,11 +12,11 @@ from typing import Any
 
 from starlette.requests import Request
 
-from sglang_moss import hooking
+from sglang_moss import dp_controller, hooking
 from sglang_moss.config import profile_of
 from sglang_moss.errors import MossError
 from sglang_moss.hooks import HOOKS
-from sglang_moss.request.codec_client import CodecClient
+from sglang_moss.request.codec_pool import CodecPool
 from sglang_moss.request.profile import Profile
 
 _FRAMES = 8
@@ -27,27 +27,31 @@ _POLL_SECONDS = 0.05
 
 
 async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
-    """Let the server speak a few frames.
+    """Let every rank of the server speak a few frames.
 
     Raises:
         RuntimeError: the answer holds no audio, or a hook has not run; the server must not start.
     """
     from sglang.srt.managers.io_struct import AbortReq
 
-    codec = CodecClient(tokenizer_manager.server_args.codec_address, n_vq=1)  # no codes are asked for
-    await check_hooks(codec, [hook for hook in HOOKS if hook.at_start])  # without one of these no answer may ever come
+    server_args = tokenizer_manager.server_args
+    codec = CodecPool(server_args.codec_addresses, n_vq=1)  # no codes are asked for
+    hooks = [hook for hook in HOOKS if hook.process != hooking.CONTROLLER or server_args.dp_size > 1]
+    await check_hooks(codec, [hook for hook in hooks if hook.at_start])  # without one of these no answer may ever come
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            await _speak(profile_of(tokenizer_manager.model_config.hf_config))
+            profile = profile_of(tokenizer_manager.model_config.hf_config)
+            # At once, so that each goes to a rank of its own.
+            await asyncio.gather(*(_speak(profile) for _ in range(server_args.dp_size)))
     except Exception as error:
         problem = f"no answer within {_ANSWER_SECONDS:g} s" if isinstance(error, TimeoutError) else str(error)
         with contextlib.suppress(TimeoutError, MossError):  # the cause may be a hook that has not run
             async with asyncio.timeout(_HOOKS_SECONDS):
-                if unused := await _unused(codec, HOOKS):
+                if unused := await _unused(codec, hooks):
                     problem += f"; {hooking.passed_by(*unused)}"
         raise RuntimeError(f"the warm-up request failed: {problem}") from error
     tokenizer_manager._dispatch_to_scheduler(AbortReq(rid=_NOBODY))
-    await check_hooks(codec, HOOKS)
+    await check_hooks(codec, hooks)
     await tokenizer_manager.freeze_gc()  # what is loaded by now is nothing for later collections
 
 
@@ -75,7 +79,7 @@ async def _speak(profile: Profile) -> None:
         raise RuntimeError(f"it gave {n_frames} frames of audio, expected {_FRAMES}")
 
 
-async def check_hooks(codec: CodecClient, hooks: Sequence[hooking.Hook]) -> None:
+async def check_hooks(codec: CodecPool, hooks: Sequence[hooking.Hook]) -> None:
     """Wait until every one of these hooks has run.
 
     Raises:
@@ -92,6 +96,12 @@ async def check_hooks(codec: CodecClient, hooks: Sequence[hooking.Hook]) -> None
         raise RuntimeError(hooking.passed_by(*unused)) from error
 
 
-async def _unused(codec: CodecClient, hooks: Sequence[hooking.Hook]) -> list[str]:
+async def _unused(codec: CodecPool, hooks: Sequence[hooking.Hook]) -> list[str]:
     """Targets of hooks that have not run."""
-    return hooking.unused(hooks, {hooking.HTTP: hooking.runs(), hooking.SCHEDULER: await codec.hook_runs()})
+    in_controller = {hook.target: 1 for hook in hooks if hook.process == hooking.CONTROLLER}
+    runs = {
+        hooking.HTTP: hooking.runs(),
+        hooking.SCHEDULER: await codec.hook_runs(),
+        hooking.CONTROLLER: in_controller if in_controller and dp_controller.is_settled() else {},
+    }
+    return hooking.unused(hooks, runs)

@@ -15,7 +15,7 @@ from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from sglang_moss import TESTED_SGLANG, hooks, plugin
-from sglang_moss.hooking import HTTP, SCHEDULER, Hook, PrivateFields, check_fields, install, runs, unused
+from sglang_moss.hooking import CONTROLLER, HTTP, SCHEDULER, Hook, PrivateFields, check_fields, install, runs, unused
 from sglang_moss.hooks import HOOKS, PRIVATE_FIELDS
 from sglang_moss.request.record import RequestRecord, open_record
 from sglang_moss.server_args import MossServerArgs
@@ -47,7 +47,9 @@ PARAMETERS = {
     "Req.extend_image_inputs": ["self", "image_inputs"],
     "Scheduler.get_output_streamer_class": ["self"],
     "Scheduler.process_input_requests": ["self", "recv_reqs"],
+    "Scheduler._poll_timeout_aborts": ["self"],
     "Scheduler.abort_request": ["self", "recv_req"],
+    "DataParallelController.event_loop": ["self"],
     "ReqToTokenPool.free": ["self", "req"],
 }
 
@@ -79,7 +81,7 @@ def test_every_hook_says_why_it_exists_and_when_it_may_go():
         assert len(hook.why.split()) > 3, hook.target
         assert len(hook.remove_when.split()) > 3, hook.target
         assert hook.kind in (HookType.BEFORE, HookType.AFTER, HookType.AROUND)
-        assert hook.process in (HTTP, SCHEDULER)
+        assert hook.process in (HTTP, SCHEDULER, CONTROLLER)
     assert len({fields.owner for fields in PRIVATE_FIELDS}) == len(PRIVATE_FIELDS)
     assert all(fields.names and len(fields.why.split()) > 3 for fields in PRIVATE_FIELDS)
 

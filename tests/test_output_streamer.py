@@ -19,7 +19,8 @@ from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 from speech_requests import special_tokens_of, speech_request
 
 from sglang_moss.decode.stream import SpeechPart
-from sglang_moss.output_streamer import META, AbortWatcher, SpeechSender, SpeechStreamer
+from sglang_moss.output_sender import META, AbortWatcher, SpeechSender
+from sglang_moss.output_streamer import FollowingStreamer, SpeechStreamer
 from sglang_moss.request.speech import SpeechProgress
 from sglang_moss.row_sampler import DrawnRows
 from sglang_moss.step.eager import NOT_FINITE
@@ -175,18 +176,68 @@ def test_what_comes_together_leaves_in_one_message(scheduler):
     assert scheduler.messages() == [([a.rid, b.rid], ["13", "2"], [None, None])]
 
 
-def test_a_failure_before_the_end_ends_the_request_and_says_why(scheduler):
+def test_a_failure_before_the_end_ends_the_request_on_every_rank_and_says_why(scheduler):
     req = scheduler.request(stream=True)
     scheduler.accept(req)
     scheduler.hand_over(req, "one")
     scheduler.hand_over(req, is_last=True, error="broken", status=500)
-    assert (req.to_finish.message, req.to_finish.status_code) == ("broken", 500)
+    assert req.to_finish is None, "the other ranks would not hear of it"
+    [abort] = scheduler.streamer.aborts()
+    assert scheduler.streamer.aborts() == []
+    assert abort.rid == req.rid
+    assert (abort.finished_reason["message"], abort.finished_reason["status_code"]) == ("broken", 500)
+    scheduler.accept(req)  # a step that was on its way
+    req.to_finish = FINISH_ABORT(abort.abort_message, 503)  # as SGLang does on every rank
     req.update_finish_state()  # SGLang's next step
     scheduler.streamer.slot_freed(req)
     scheduler.accept(req)
     _, _, [end] = scheduler.messages()[-1]
+    assert (end["type"], end["message"], end["status_code"]) == ("abort", "broken", 500)
+    assert len(req.speech.rows) == 2
+
+
+def test_a_request_that_ends_by_itself_after_its_audio_failed_is_no_success(scheduler):
+    req = scheduler.request()
+    scheduler.accept(req)
+    scheduler.hand_over(req, is_last=True, error="broken", status=500)
+    scheduler.finish(req)  # before the abort has come round
+    [(_, _, [end])] = scheduler.messages()
     assert (end["type"], end["message"]) == ("abort", "broken")
-    assert len(req.speech.rows) == 1
+
+
+def test_a_failure_of_a_request_that_waits_for_a_slot_again_is_told_by_the_abort(scheduler):
+    req = scheduler.request()
+    scheduler.accept(req)
+    scheduler.hand_over(req, is_last=True, error="broken", status=500)
+    [abort] = scheduler.streamer.aborts()
+    scheduler.to_tokenizer.send_output(AbortReq(rid=req.rid, finished_reason=abort.finished_reason), req)
+    [echo] = scheduler.socket.sent
+    assert echo.finished_reason["message"] == "broken"
+    assert scheduler.streamer._failures == {}
+
+
+def test_another_rank_keeps_the_same_rows_ends_the_same_requests_and_says_nothing(scheduler):
+    sender: Any = scheduler.socket
+    following = FollowingStreamer(
+        send_to_detokenizer=sender,
+        tree_cache=Any,
+        server_args=Any,
+        is_generation=True,
+        spec_algorithm=SpeculativeAlgorithm.NONE,
+        disaggregation_mode=DisaggregationMode.NULL,
+        enable_hicache_storage=lambda: False,
+    )
+    first, second = scheduler.request("a" * 16), scheduler.request("a" * 16)
+    for row in ([7, 1, 2, 3], [7, 4, 5, 6], [7, NOT_FINITE, 6, 7]):
+        scheduler.streamer.row_accepted(first, np.array(row))
+        following.row_accepted(second, np.array(row))
+    np.testing.assert_array_equal(first.speech.rows[:], second.speech.rows[:])
+    assert first.to_finish.to_json() == second.to_finish.to_json()
+    second.finished_reason = second.to_finish
+    following.stream_output([second], False)
+    following.tick()
+    following.abort(None, True)
+    assert scheduler.socket.sent == []
 
 
 def test_a_failure_after_the_end_is_the_answer(scheduler):

@@ -23,12 +23,12 @@ pytestmark = pytest.mark.wide
 
 # Arguments that would pass by our layers, or break one token a row, and what people would want to know of them.
 UNSUPPORTED = {
-    "tp_size": (2, "--tp-size 2 .*runs on one GPU"),
-    "pp_size": (2, "--pp-size 2 .*runs on one GPU"),
-    "dp_size": (2, "--dp-size 2 .*runs on one GPU"),
-    "attn_dp_size": (2, "--attn-dp-size 2"),
+    "pp_size": (2, "--pp-size 2 .*use --dp-size"),
+    "attn_dp_size": (2, "--attn-dp-size 2 .*use --dp-size"),
+    "enable_dp_attention": (True, "--enable-dp-attention .*use --dp-size"),
+    "load_balance_method": ("total_tokens", "--load-balance-method total_tokens .*knows its voice"),
     "dcp_size": (2, "--dcp-size 2"),
-    "nnodes": (2, "--nnodes 2"),
+    "nnodes": (2, "--nnodes 2 .*start one on each, behind a proxy"),
     "tokenizer_worker_num": (2, "--tokenizer-worker-num 2"),
     "detokenizer_worker_num": (2, "--detokenizer-worker-num 2"),
     "grpc_port": (50051, "--grpc-port 50051"),
@@ -36,9 +36,9 @@ UNSUPPORTED = {
     "smg_grpc_mode": (True, "--smg-grpc-mode"),
     "enable_http2": (True, "--enable-http2"),
     "use_ray": (True, "--use-ray"),
-    "speculative_algorithm": ("EAGLE", "--speculative-algorithm EAGLE .*cannot be rolled back"),
+    "speculative_algorithm": ("EAGLE", "--speculative-algorithm EAGLE .*cannot be rolled back; --tp-size"),
     "decoupled_spec_role": ("verifier", "--decoupled-spec-role verifier"),
-    "disaggregation_mode": ("prefill", "--disaggregation-mode prefill"),
+    "disaggregation_mode": ("prefill", "--disaggregation-mode prefill .*use --dp-size"),
     "enable_pdmux": (True, "--enable-pdmux"),
     "encoder_only": (True, "--encoder-only"),
     "language_only": (True, "--language-only"),
@@ -95,6 +95,17 @@ def test_a_fused_model_is_served_as_speech_without_the_flag(fused_path):
     args = MossServerArgs(model_path=str(fused_path))
     assert serves_speech(args)
     assert args.codec_address.startswith("ipc:///")
+
+
+@pytest.mark.parametrize(("tp_size", "said"), [(3, "num_attention_heads, 4"), (8, "num_attention_heads")])
+def test_a_model_that_ranks_cannot_share_is_refused_before_it_is_loaded(fused_path, tp_size, said):
+    with pytest.raises(SystemExit, match=f"--tp-size {tp_size} .*{said}"):
+        MossServerArgs(model_path=str(fused_path), tp_size=tp_size)
+
+
+@pytest.mark.parametrize("tp_size", [1, 2, 4])  # of two key/value heads
+def test_ranks_share_heads_or_repeat_them(fused_path, tp_size):
+    assert MossServerArgs(model_path=str(fused_path), tp_size=tp_size).tp_size == tp_size
 
 
 def test_another_model_keeps_the_stock_arguments():

@@ -14,7 +14,8 @@ from speech_requests import random_frames, special_tokens_of, speech_request
 from sglang_moss.audio.wav import wav_bytes
 from sglang_moss.decode.wire import ChunkDelivery, WholeDelivery
 from sglang_moss.errors import BadText, MossError
-from sglang_moss.output_streamer import META
+from sglang_moss.output_sender import META
+from sglang_moss.request.ranks import Ranks
 from sglang_moss.tokenizer_answers import speech_answers
 
 pytestmark = pytest.mark.wide
@@ -34,6 +35,7 @@ class Manager:
         if unsent is not None:
             self.rid_to_state[unsent] = self._state(0.0)
         self.aborted: list[str] = []
+        self.mm_processor = SimpleNamespace(ranks=Ranks(1))
 
     @staticmethod
     def _state(dispatched_at: float) -> Any:

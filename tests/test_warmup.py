@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 from sglang.srt.entrypoints import http_server
 
-from sglang_moss import TESTED_SGLANG, hooking, warmup
+from sglang_moss import TESTED_SGLANG, dp_controller, hooking, warmup
 from sglang_moss.hooks import HOOKS
 
 pytestmark = pytest.mark.wide
@@ -20,10 +20,11 @@ ALL_RUN = {hook.target: 1 for hook in HOOKS}
 class Manager:
     """In the place of SGLang's tokenizer manager."""
 
-    server_args = SimpleNamespace(codec_address="ipc://nowhere")
     model_config = SimpleNamespace(hf_config=SimpleNamespace())
 
-    def __init__(self, n_frames: int, problem: Exception | None = None) -> None:
+    def __init__(self, n_frames: int, problem: Exception | None = None, dp_size: int = 1) -> None:
+        self.server_args = SimpleNamespace(codec_addresses=["ipc://nowhere"] * dp_size, dp_size=dp_size)
+        self.n_spoken = 0
         self.n_frames = n_frames
         self.problem = problem
         self.dispatched: list[Any] = []
@@ -33,6 +34,7 @@ class Manager:
         assert request.sampling_params["max_new_tokens"] == 8
         if self.problem is not None:
             raise self.problem
+        self.n_spoken += 1
         yield {"meta_info": {"audio_frames": self.n_frames}}
 
     def _dispatch_to_scheduler(self, message: Any) -> None:
@@ -56,7 +58,7 @@ def scheduler_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
                 await asyncio.Event().wait()
             return answers.pop(0) if len(answers) > 1 else answers[0]
 
-    monkeypatch.setattr(warmup, "CodecClient", Codec)
+    monkeypatch.setattr(warmup, "CodecPool", Codec)
     monkeypatch.setattr(hooking, "runs", lambda: ALL_RUN)
     monkeypatch.setattr(warmup, "_HOOKS_SECONDS", 0.2)
     return answers
@@ -92,6 +94,7 @@ def passed_by(request: pytest.FixtureRequest, scheduler_runs, monkeypatch) -> ho
     """The one hook that does not run."""
     hook = request.param
     runs = {target: n for target, n in ALL_RUN.items() if target != hook.target}
+    monkeypatch.setattr(dp_controller, "is_settled", lambda: hook.process != hooking.CONTROLLER)
     if hook.process == hooking.SCHEDULER:
         scheduler_runs[:] = [runs]
     else:
@@ -101,12 +104,20 @@ def passed_by(request: pytest.FixtureRequest, scheduler_runs, monkeypatch) -> ho
 
 def test_a_hook_that_sglang_passes_by_stops_the_start_and_is_named(passed_by: hooking.Hook):
     with pytest.raises(RuntimeError, match=rf"has not called {passed_by.target}; tested with {TESTED_SGLANG}"):
-        speak(Manager(8))
+        speak(Manager(8, dp_size=2))
 
 
 def test_what_a_hook_breaks_that_has_not_run_is_told_by_the_hook(passed_by: hooking.Hook):
     with pytest.raises(RuntimeError, match=rf"has not called {passed_by.target}"):
-        speak(Manager(None))
+        speak(Manager(None, dp_size=2))
+
+
+@pytest.mark.usefixtures("scheduler_runs")
+def test_every_rank_speaks(monkeypatch):
+    monkeypatch.setattr(dp_controller, "is_settled", lambda: True)
+    manager = Manager(8, dp_size=3)
+    speak(manager)
+    assert manager.n_spoken == 3
 
 
 def test_a_codec_that_does_not_answer_stops_the_start(scheduler_runs):

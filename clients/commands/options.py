@@ -13,6 +13,7 @@ import typer
 from ..client import MossClient
 from ..connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from ..errors import ClientError, ServerRefused, ServerUnreachable
+from ..local_server import ServerFailed
 from ..request import Mode, Reference
 
 _SERVER = "Server"
@@ -119,7 +120,7 @@ def failures_in_one_line() -> Iterator[None]:
         # Whoever read standard output has enough; what is still buffered has nowhere to go when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(_BROKEN_PIPE) from None
-    except (ClientError, OSError, ValueError) as error:  # a FuseError is a ValueError
+    except (ClientError, OSError, ServerFailed, ValueError) as error:  # a FuseError is a ValueError
         typer.echo(f"error: {_sentence(error)}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

@@ -1,14 +1,15 @@
-"""`/health` and `/health_generate`, made true to the codec: SGLang's own answer speaks for its scheduler alone."""
+"""`/health` and `/health_generate`, made true to the codecs: SGLang's own answer speaks for a scheduler alone."""
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from fastapi import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sglang_moss.errors import MossError
-from sglang_moss.request.codec_client import CodecClient
+from sglang_moss.request.codec_pool import CodecPool
 
 from .paths import path_of
 
@@ -16,18 +17,18 @@ logger = logging.getLogger(__name__)
 
 
 class CodecHealth:
-    """ASGI middleware: health is asked of the codec's thread first, and then of SGLang.
+    """ASGI middleware: health is asked of every codec's thread first, and then of SGLang.
 
     Args:
-        address: where the codec listens.
-        timeout_seconds: how long the codec may take.
+        addresses: where the codecs listen, by rank.
+        timeout_seconds: how long they may take.
     """
 
-    def __init__(self, app: ASGIApp, address: str, timeout_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, addresses: Sequence[str], timeout_seconds: float) -> None:
         self._app = app
-        self._address = address
+        self._addresses = addresses
         self._timeout_seconds = timeout_seconds
-        self._client: CodecClient | None = None
+        self._client: CodecPool | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and path_of(scope) in ("/health", "/health_generate") and not await self._answers():
@@ -36,13 +37,13 @@ class CodecHealth:
         await self._app(scope, receive, send)
 
     async def _answers(self) -> bool:
-        """Whether the codec's thread is at work."""
+        """Whether the codecs' threads are at work."""
         if self._client is None:  # made here, since it belongs to the event loop
-            self._client = CodecClient(self._address, n_vq=1)  # what the codes are does not matter
+            self._client = CodecPool(self._addresses, n_vq=1)  # what the codes are does not matter
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._client.hook_runs()  # whatever the answer, it is one
         except (TimeoutError, MossError):
-            logger.exception("health check failed: the codec does not answer")
+            logger.exception("health check failed: a codec does not answer")
             return False
         return True

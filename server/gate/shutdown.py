@@ -8,6 +8,7 @@ SIGKILL.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -64,10 +65,13 @@ class GracefulShutdown(SignalHandler):
         logger.info("shutting down: %d requests have %g s to finish", self._admission.n_requests, self._seconds)
         self._task = asyncio.create_task(self._shut_down())
 
-    def running_phase_sigquit_handler(self, signum: Any = None, frame: Any = None) -> None:
-        """A child died."""
+    def running_phase_sigquit_handler(self, signum: Any = None, frame: Any = None) -> None:  # noqa: ARG002
+        """A child died: so does the server, at once. SGLang would dump for a minute, in which nobody is answered."""
+        logger.critical("a process of the server has died; the server ends")
         socket_folder.remove()
-        super().running_phase_sigquit_handler(signum, frame)
+        with contextlib.suppress(RuntimeError):  # one that does not end in time
+            kill_process_tree(os.getpid(), include_parent=False, wait_timeout=_CHILDREN_SECONDS)
+        os._exit(1)
 
     async def _shut_down(self) -> None:
         status = 0

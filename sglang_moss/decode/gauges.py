@@ -17,16 +17,16 @@ class CodecGauges:
     """The gauges. SGLang collects them from all processes of the server; made only where it does.
 
     Args:
-        model_name: label of all of them, as SGLang's own have.
+        labels: of all of them, as SGLang's own have them: `model_name`, and `dp_rank` where there are several.
         n_slots: of streams.
     """
 
-    def __init__(self, model_name: str, n_slots: int) -> None:
+    def __init__(self, labels: dict[str, str], n_slots: int) -> None:
         from prometheus_client import Gauge  # reads where SGLang collects when it is imported, which is set by now
 
         def gauge(name: str, documentation: str) -> Any:
-            made = Gauge(f"moss_ttsd:{name}", documentation, ["model_name"], multiprocess_mode="mostrecent")
-            return made.labels(model_name)
+            made = Gauge(f"moss_ttsd:{name}", documentation, list(labels), multiprocess_mode="mostrecent")
+            return made.labels(**labels)
 
         gauge("codec_slots", "Streams that the codec can decode at a time").set(n_slots)
         self._gauges = (

@@ -52,7 +52,7 @@ class CodecService:
     Args:
         encoder: of references.
         state: of slots for streams and, the last `n_voices` of them, for states of known voices.
-        metrics_model: name of the model in the gauges; None: there are none.
+        metrics_labels: of the gauges; None: there are none.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class CodecService:
         tokens: SpecialTokens,
         address: str,
         n_voices: int = 0,
-        metrics_model: str | None = None,
+        metrics_labels: dict[str, str] | None = None,
     ) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         n_slots = state.n_slots - n_voices
@@ -80,7 +80,7 @@ class CodecService:
         self._commands: deque[tuple] = deque()
         self._parts: deque[tuple[str, SpeechPart]] = deque()
         wakeups = (self._to_worker, self._to_scheduler)
-        gauges = None if metrics_model is None else CodecGauges(metrics_model, n_slots)
+        gauges = None if metrics_labels is None else CodecGauges(metrics_labels, n_slots)
         worker = _Worker(
             context, codec.device, ClipEncoder(encoder), decoder, address, wakeups, self._commands, self._parts, gauges
         )

@@ -8,6 +8,7 @@ of decoding happens in `forward` on tensors of fixed shape, so that it can be ca
 Source: MOSS-TTS `MossTTSDelayModel`; weight names of the MOSS-TTSD fuse script.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from sglang.srt.layers.logits_processor import LogitsProcessorOutput
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 from sglang.srt.models.qwen3 import Qwen3ForCausalLM
-from sglang.srt.runtime_context import get_server_args
+from sglang.srt.runtime_context import get_parallel, get_server_args
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,6 +29,7 @@ from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.codec.state import codec_dtype, stream_slots
 from sglang_moss.config import MossTTSDConfig
 from sglang_moss.multimodal_item import progress_of
+from sglang_moss.parallel import is_first_rank, replicate_text_tables, shared_rows
 from sglang_moss.request.speech import SpeechProgress
 from sglang_moss.server_args import serves_speech
 from sglang_moss.step import eager
@@ -49,6 +51,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         language_config = config.language_config
         language_config.tie_word_embeddings = False  # the text head is always a tensor of its own, `lm_heads.0`
         super().__init__(language_config, quant_config, prefix)
+        if get_parallel().tp_size > 1:
+            replicate_text_tables(self)
         self.tokens = config.special_tokens()
         self.n_codes = config.audio_vocab_size + 1
         shape = (self.tokens.n_vq * self.n_codes, language_config.hidden_size)
@@ -56,18 +60,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             torch.empty(shape), requires_grad=False
         )  # codebook k's rows from k * n_codes
         self.audio_heads = nn.Parameter(torch.empty(shape), requires_grad=False)
-        self.codec = Codec(CodecConfig.from_dict(config.codec_config))
-        self._codec_dtype = codec_dtype(server_args.codec_dtype, self.codec.device)
-        self.codec.to_serving_dtype(self._codec_dtype)  # before weights come: loading needs no memory for float32 ones
-        slots = stream_slots(
-            server_args.codec_slots,
-            server_args.max_running_requests,
-            self.codec.slot_bytes(self._codec_dtype),
-            self.codec.device,
-        )
-        # Allocated here, before SGLang gives what is left of the memory to its KV cache.
-        self.decoder_state = self.codec.new_state(slots + server_args.codec_voices, self._codec_dtype)
-        self.reference_encoder = EncoderRunner(self.codec, self.tokens.n_vq)
+        # Allocated here, before SGLang gives what is left of the memory to its KV cache. Other ranks have no audio.
+        self.codec = self._build_codec(config) if is_first_rank() else None
         self.slot_state = SlotState(
             n_slots=server_args.max_running_requests + 1,
             audio_vocab_size=config.audio_vocab_size,
@@ -75,7 +69,24 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             device=self.code_embedding.device,
         )
         self._step = _step_functions(self.code_embedding.device)
+        self.shared_rows = shared_rows(server_args.check_ranks, self.code_embedding.device)
         set_capture_stream()
+
+    def _build_codec(self, config: MossTTSDConfig) -> Codec:
+        """The codec, its decoder's states and the encoder of references."""
+        server_args: Any = get_server_args()
+        codec = Codec(CodecConfig.from_dict(config.codec_config))
+        self._codec_dtype = codec_dtype(server_args.codec_dtype, codec.device)
+        codec.to_serving_dtype(self._codec_dtype)  # before weights come: loading needs no memory for float32 ones
+        slots = stream_slots(
+            server_args.codec_slots,
+            server_args.max_running_requests,
+            codec.slot_bytes(self._codec_dtype),
+            codec.device,
+        )
+        self.decoder_state = codec.new_state(slots + server_args.codec_voices, self._codec_dtype)
+        self.reference_encoder = EncoderRunner(codec, self.tokens.n_vq)
+        return codec
 
     @torch.no_grad()
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (SGLang calls it by the first three)
@@ -122,7 +133,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         """Rows after the hidden states [B, D] of the last rows; remembered in the slots."""
         audio_logits = self._audio_logits(hidden)
         rows = self._step.finish_step(self.slot_state, slots, seq_lens, hidden, self._text_head(), audio_logits)
-        return eager.mark_not_finite(rows, audio_logits)
+        rows = eager.mark_not_finite(rows, audio_logits)
+        return rows if self.shared_rows is None else self.shared_rows.share(rows, slots, self.slot_state)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Embeddings of text ids [V, D] and of codes [n_vq * n_codes, D]."""
@@ -146,7 +158,11 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         Raises:
             ValueError: a tensor is missing, unexpected or of another shape.
         """
-        self.codec.load_weights(self._load_language_model(weights))
+        of_codec = self._load_language_model(weights)
+        if self.codec is None:
+            deque(of_codec, maxlen=0)  # read, and dropped
+            return
+        self.codec.load_weights(of_codec)
         self.codec.to_serving_dtype(self._codec_dtype)  # refuses weights that the dtype could not hold
 
     def _load_language_model(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -188,7 +204,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
 
     def post_load_weights(self) -> None:
         """Build what derives from weights; SGLang calls this for dummy weights, which skip `load_weights`."""
-        self.codec.post_load()
+        if self.codec is not None:
+            self.codec.post_load()
 
 
 def _step_functions(device: torch.device) -> ModuleType:

@@ -19,7 +19,8 @@ from sglang_moss.audio.preparation import concatenate_references, prepare_refere
 from sglang_moss.audio.sources import SourcePolicy, read_source
 from sglang_moss.errors import BadReference, ServerBusy
 from sglang_moss.request.backlog import Backlog
-from sglang_moss.request.codec_client import Cached, CodeCache, CodecClient
+from sglang_moss.request.codec_client import Cached, CodeCache
+from sglang_moss.request.codec_pool import CodecPool
 from sglang_moss.request.prompt import Mode
 from sglang_moss.request.record import current_record
 
@@ -47,7 +48,7 @@ class ReferenceEncoder:
 
     def __init__(
         self,
-        codec: CodecClient,
+        codec: CodecPool,
         sample_rate: int,
         frame_samples: int,
         limits: ReferenceLimits,

@@ -125,6 +125,26 @@ def test_a_stream_without_its_end_is_unreachable(server: FakeServer, streamed: S
 
 
 @both
+def test_a_stream_without_a_finish_reason_is_cut_off_though_a_proxy_ends_it_well(server: FakeServer, streamed: Stream):
+    server.events = [*server.events[:-2], END]
+    with pytest.raises(ServerUnreachable, match="broke off"):
+        streamed(server.url)
+
+
+@both
+def test_the_voice_is_told_to_proxies_and_is_the_same_for_the_same_clip(server: FakeServer, streamed: Stream):
+    streamed(server.url)
+    with MossClient(server.url) as client:
+        client.generate("[S1] Another text.", [Reference(b"clip", "So."), Reference(b"other", "Oh.")])
+        client.generate("[S1] Hi.", [Reference(b"other")])
+        client.generate("[S1] Hi.")
+    first, again, other, none = (headers.get("x-moss-voice") for headers in server.headers)
+    assert first == again
+    assert other not in (None, first)
+    assert none is None
+
+
+@both
 @pytest.mark.parametrize(
     "event", [b"not JSON", b'{"text": "hello"}', b'{"text": "@@", "meta_info": {"audio_seconds": 1}}']
 )

@@ -15,6 +15,7 @@ from golden_data import GOLDEN
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.wav import wav_bytes
 from sglang_moss.errors import MossError
+from sglang_moss.request.ranks import Ranks
 
 SAMPLE_RATE = 24_000
 FRAME_SAMPLES = 1_920
@@ -53,11 +54,13 @@ class FakeManager:
         self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config, **own))
         self.tokenizer = _Tokenizer()
         self.mm_processor = self
+        self.ranks = Ranks(1)
         self.server_args = SimpleNamespace(
             reference_limits=ReferenceLimits(),
             voices_dir=str(self.voices_dir),
             max_voices=self.max_voices,
-            codec_address="ipc:///nowhere",
+            codec_addresses=["ipc:///nowhere"],
+            dp_size=1,
             max_running_requests=2,
             max_queued_speech=100,
             rate_limit=None,

@@ -185,7 +185,7 @@ def run(request: dict[str, Any], files: list[int]) -> Any:
     take_environment(request["environment"])
     sys.modules["__main__"] = types.ModuleType("__main__")  # a process that is spawned would import ours again
     answers = files[3:]
-    spare_process.keep_one(take_environment, not_for_it=answers)
+    spare_process.keep_some(take_environment, not_for_them=answers)
     if answers:
         sys.path[:] = request["path"]
         return answer(request["call"], answers[0])

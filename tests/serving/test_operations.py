@@ -74,7 +74,7 @@ def health_of(address: str) -> list[int]:
     app = FastAPI()
     app.add_api_route("/health", lambda: "SGLang's")
     app.add_api_route("/health_generate", lambda: "SGLang's")
-    app.user_middleware.append(Middleware(CodecHealth, address, 0.5))
+    app.user_middleware.append(Middleware(CodecHealth, [address], 0.5))
 
     async def ask() -> list[int]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:

@@ -212,7 +212,7 @@ def test_a_record_follows_its_request_into_tasks():
 
 OTHER_PROCESS = """
 from sglang_moss.decode.gauges import CodecGauges, CodecLoad
-gauges = CodecGauges("a", 16)
+gauges = CodecGauges({"model_name": "a"}, 16)
 for used in (3, 3, 2):
     gauges.show(CodecLoad(used, 5, 1))
 """
