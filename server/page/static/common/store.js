@@ -1,8 +1,8 @@
-/** What survives a reload. It stays in this browser. */
+/** What survives a reload beside the takes: the project, and how its user likes the page. It stays in this browser. */
 
 const NAME = "moss-ttsd";
 
-/** @returns {Record<string, unknown>} what was saved; anything may be missing or of another shape. */
+/** @returns {Record<string, any>} what was saved; anything may be missing or of another shape. */
 export function load() {
   try {
     const saved = JSON.parse(localStorage.getItem(NAME) ?? "{}");

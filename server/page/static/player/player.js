@@ -6,6 +6,8 @@
  * waits until some are in hand, longer each time. Works on plain HTTP too, where there are no audio worklets.
  */
 
+import { Stretcher } from "./stretch.js";
+
 const LEAD_SECONDS = 0.06; // from now to the first piece
 const AHEAD_SECONDS = 8; // scheduled at most
 const PIECE_SECONDS = 1;
@@ -14,6 +16,10 @@ const FIRST_WAIT_SECONDS = 0.5; // in hand before playback goes on after it ran 
 
 export class Player extends EventTarget {
   #context = null;
+  #gain = null;
+  #volume = 1;
+  #speed = 1;
+  #stretcher = null; // where the speed is not 1, of the run that is scheduled
   #recording = null;
   #isWhole = false;
   #sources = new Set();
@@ -34,19 +40,32 @@ export class Player extends EventTarget {
     if (this.#context?.sampleRate !== sampleRate) {
       this.#context?.close();
       this.#context = new AudioContext({ sampleRate });
+      this.#gain = new GainNode(this.#context, { gain: this.#volume });
+      this.#gain.connect(this.#context.destination);
     }
     this.#context.resume();
   }
 
-  /** Play `recording` from its start, and what is added to it later. */
-  load(recording) {
-    this.#silence();
-    this.open(recording.sampleRate);
-    this.#recording = recording;
-    this.#isWhole = false;
-    this.#wait = 0;
-    this.#next = this.#start = 0;
+  /** Play a recording that grows, from a sample on. */
+  load(recording, from = 0) {
+    this.#show(recording, from, false);
     this.#setPlaying(true);
+  }
+
+  /** Have a recording in hand that is whole, at a sample; it plays on where the last one did. */
+  put(recording, from) {
+    const isPlaying = this.#isPlaying;
+    this.#show(recording, from, true);
+    this.#setPlaying(isPlaying);
+    this.#pump();
+  }
+
+  /** Have nothing in hand. */
+  clear() {
+    this.#silence();
+    this.#recording = null;
+    this.#next = this.#start = 0;
+    this.#setPlaying(false);
   }
 
   /** Samples were added to the recording. */
@@ -64,17 +83,30 @@ export class Player extends EventTarget {
     return this.#isPlaying;
   }
 
+  /** Of 1; the pitch stays. */
+  set speed(speed) {
+    const { position } = this;
+    this.#speed = speed;
+    if (this.#recording) this.seek(position);
+  }
+
+  /** 0 to 1. */
+  set volume(volume) {
+    this.#volume = volume;
+    if (this.#gain) this.#gain.gain.value = volume;
+  }
+
   /** Sample that is heard now. */
   get position() {
     if (!this.#isRunning) return this.#next;
-    const left = Math.max(0, this.#until - this.#context.currentTime);
+    const left = Math.max(0, this.#until - this.#context.currentTime) * this.#speed;
     return Math.max(this.#start, this.#next - Math.round(left * this.#recording.sampleRate));
   }
 
   play() {
     if (!this.#recording) return;
+    this.open(this.#recording.sampleRate);
     if (this.#isWhole && this.position >= this.#recording.length) this.seek(0);
-    this.#context.resume();
     this.#setPlaying(true);
     this.#pump();
   }
@@ -93,6 +125,15 @@ export class Player extends EventTarget {
     this.#silence();
     this.#next = this.#start = Math.max(0, Math.min(Math.round(sample), this.#recording.length));
     this.#pump();
+  }
+
+  #show(recording, from, isWhole) {
+    this.#silence();
+    if (this.#isPlaying || !isWhole) this.open(recording.sampleRate);
+    this.#recording = recording;
+    this.#isWhole = isWhole;
+    this.#wait = 0;
+    this.#next = this.#start = Math.max(0, Math.min(Math.round(from), recording.length));
   }
 
   #setPlaying(isPlaying) {
@@ -123,22 +164,30 @@ export class Player extends EventTarget {
       this.#isRunning = true;
       this.#start = this.#next;
       this.#until = now + LEAD_SECONDS;
+      this.#stretcher = this.#speed === 1 ? null : new Stretcher(this.#recording, this.#next, this.#speed);
     }
-    while (this.#next < this.#recording.length && this.#until < now + AHEAD_SECONDS) this.#schedule();
+    while (this.#next < this.#recording.length && this.#until < now + AHEAD_SECONDS) if (!this.#schedule()) break;
   }
 
+  /** Schedule the next piece. @returns {boolean} whether there was one */
   #schedule() {
     const { sampleRate } = this.#recording;
-    const pcm = this.#recording.slice(this.#next, this.#next + PIECE_SECONDS * sampleRate);
-    const buffer = this.#context.createBuffer(1, pcm.length, sampleRate);
-    const samples = buffer.getChannelData(0);
-    for (let i = 0; i < pcm.length; i++) samples[i] = pcm[i] / 32768;
+    const { samples, next } = this.#stretcher?.read(PIECE_SECONDS * sampleRate, this.#isWhole) ?? this.#piece();
+    this.#next = next;
+    if (!samples.length) return false;
+    const buffer = this.#context.createBuffer(1, samples.length, sampleRate);
+    buffer.copyToChannel(samples, 0);
     const source = new AudioBufferSourceNode(this.#context, { buffer });
-    source.connect(this.#context.destination);
+    source.connect(this.#gain);
     source.onended = () => this.#sources.delete(source);
     source.start(this.#until);
     this.#sources.add(source);
-    this.#next += pcm.length;
-    this.#until += pcm.length / sampleRate;
+    this.#until += samples.length / sampleRate;
+    return true;
+  }
+
+  #piece() {
+    const pcm = this.#recording.slice(this.#next, this.#next + PIECE_SECONDS * this.#recording.sampleRate);
+    return { samples: Float32Array.from(pcm, (sample) => sample / 32768), next: this.#next + pcm.length };
   }
 }
