@@ -60,7 +60,8 @@ export function numbered(said, known = {}) {
   const taken = new Set(order.map((name) => numbers.get(keyOf(name))));
   for (const name of order) {
     if (numbers.has(keyOf(name))) continue;
-    const free = [1, 2, 3, 4, 5].find((speaker) => !taken.has(speaker));
+    const left = [1, 2, 3, 4, 5].filter((speaker) => !taken.has(speaker));
+    const free = left.find((speaker) => !names[speaker]) ?? left[0];
     if (!free) throw new TooManySpeakers(order);
     numbers.set(keyOf(name), free);
     taken.add(free);
@@ -90,8 +91,10 @@ function labelled(lines) {
     else if (!BRACKETED.test(line)) return null;
   }
   const names = new Set(said.map(({ name }) => name));
-  const isDialogue = nLabels > 1 && (names.size < nLabels || nLabels === lines.filter(Boolean).length);
-  return isDialogue ? said : null;
+  const firsts = lines.filter((line, i) => line && !lines[i - 1]); // of paragraphs
+  const isLabelled = (all) => all.length > 1 && all.every((line) => LABEL.test(line));
+  const isDialogue = names.size < nLabels || isLabelled(lines.filter(Boolean)) || isLabelled(firsts);
+  return nLabels > 1 && isDialogue ? said : null;
 }
 
 /** Names in capitals, each above what it says; other paragraphs describe, and are not spoken. */

@@ -6,7 +6,7 @@ const TIMES = /(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})\s*-->\s*(?:(\d+):)?(\d{
 const VOICE = /^<v(?:\.[^ >]*)?\s+([^>]+)>/;
 const LABEL = /^([\p{Lu}\p{Lo}][\p{L}\p{N}\p{M}.'’ -]{0,29}?)\s*[:：]\s+(?=\S)/u;
 const SENTENCE_END = /[.!?…。！？]["'”’)\]]*$/;
-const SPEAKERS = ["S1", "S2"]; // who says what nobody's name stands at
+const NAMELESS = ["-", "--"]; // who says what nobody's name stands at
 const LEAST_PAUSE = 1; // seconds between two cues that are kept as a pause
 const JOINED = 1; // seconds between two cues of one sentence, at most
 
@@ -26,7 +26,7 @@ export function readSubtitles(text) {
   for (const { start, end, lines } of cues) {
     for (const line of lines) {
       const last = said.at(-1);
-      const name = line.name ?? last?.name ?? SPEAKERS[0];
+      const name = line.name ?? last?.name ?? NAMELESS[0];
       if (last) last.pause = start - last.end >= LEAST_PAUSE ? Math.round((start - last.end) * 10) / 10 : 0;
       const goesOn = last?.name === name && start - last.end < JOINED && !SENTENCE_END.test(last.words);
       if (goesOn) last.words += ` ${line.words}`;
@@ -34,7 +34,8 @@ export function readSubtitles(text) {
       said.at(-1).end = end;
     }
   }
-  return numbered(said);
+  const { turns, names } = numbered(said);
+  return { turns, names: Object.fromEntries(Object.entries(names).filter(([, name]) => !NAMELESS.includes(name))) };
 }
 
 /** A cue's times and who says what in it; a dash begins what another one says. */
@@ -48,12 +49,12 @@ function cueOf(block) {
   const texts = lines.slice(at + 1).map((line) => line.trim());
   const isDialogue = texts.filter((line) => /^[-–—]\s*\S/.test(line)).length > 1;
   for (const line of texts) {
-    const name = VOICE.exec(line)?.[1].trim() ?? LABEL.exec(line)?.[1] ?? null;
     const plain = line.replace(/<[^>]*>|\{\\[^}]*\}/g, "");
+    const name = VOICE.exec(line)?.[1].trim() ?? LABEL.exec(plain)?.[1] ?? null;
     const words = plain.replace(LABEL, "").replace(isDialogue ? /^[-–—]\s*/ : /^$/, "").trim();
     if (!words) continue;
     const begins = name !== null || (isDialogue && /^[-–—]/.test(plain)) || !said.length;
-    if (begins) said.push({ name: name ?? (isDialogue ? SPEAKERS[said.length % 2] : null), words });
+    if (begins) said.push({ name: name ?? (isDialogue ? NAMELESS[said.length % 2] : null), words });
     else said.at(-1).words += ` ${words}`;
   }
   return said.length ? [{ start, end, lines: said }] : [];
