@@ -103,7 +103,7 @@ async function putPauses(before, now) {
   const changed = new Map(now.filter(({ id, pause }) => was.has(id) && was.get(id) !== pause).map((turn) => [turn.id, turn.pause]));
   if (!take.turns.some(({ id }) => changed.has(id))) return;
   const turns = take.turns.map((turn) => (changed.has(turn.id) ? { ...turn, pause: changed.get(turn.id) } : turn));
-  deck.refresh(await takes.update(take.id, { turns }));
+  await takes.update(take.id, { turns });
 }
 
 find("title").addEventListener("input", ({ target }) => project.change({ title: target.value }, "title"));
@@ -146,6 +146,11 @@ const upload = new UploadForm(
 );
 
 // --- takes ---
+
+takes.addEventListener("change", () => {
+  const now = takes.find(deck.take?.id);
+  if (now && now !== deck.take) deck.refresh(now);
+});
 
 async function openTake(id, place = 0) {
   const take = takes.find(id);

@@ -27,6 +27,7 @@ async function ask({ question, yes, value = null, rows = 0, isDangerous = false 
   agree.textContent = yes;
   agree.className = isDangerous ? "danger" : "primary";
   find("dialog-no").textContent = t("dialog.no");
+  find("dialog-no").onclick = () => dialog.close("no"); // no submit button, or Enter would press it
   field.replaceChildren();
   let written = null;
   if (value !== null) {

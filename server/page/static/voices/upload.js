@@ -70,8 +70,7 @@ export class UploadForm {
     this.#say(null);
     this.#take(clip);
     const { name } = this.#form.elements;
-    const fromFile = clip?.name?.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}\p{M} _.-]+/gu, " ").trim().slice(0, 64);
-    if (fromFile && !name.value.trim()) name.value = fromFile;
+    if (clip?.name && !name.value.trim()) name.value = nameIn(clip.name);
   }
 
   async #take(clip) {
@@ -148,4 +147,14 @@ export class UploadForm {
     field?.setAttribute("aria-invalid", "true");
     field?.focus();
   }
+}
+
+/** What a file is called, as a name that a voice can have. */
+function nameIn(file) {
+  return file
+    .replace(/\.[^.]*$/, "")
+    .replace(/[^\p{L}\p{N}\p{M}_.-]+/gu, " ")
+    .replace(/^[^\p{L}\p{N}]+/u, "")
+    .slice(0, 64)
+    .trim();
 }
