@@ -51,7 +51,7 @@ const deck = new Deck(player);
 const speech = new Speech(player);
 const takes = new Takes();
 const studio = new Studio({ project, settings, casting, takes, deck, speech });
-const editor = new Editor(project, (id) => turnEntries(id, { project, editor, studio, deck, speech }));
+const editor = new Editor(project, (id) => turnEntries(id, { project, editor, studio, deck }));
 const controls = new Controls(player, deck, new Waveform(find("waveform"), deck), (id) => editor.light(id));
 const compare = new Compare(takes, deck, openTake);
 const list = new TakeList(takes, deck, player, compare);
@@ -81,6 +81,7 @@ project.addEventListener("change", ({ detail: { before, state } }) => {
   if (before.cast !== state.cast) resolve("voices");
   if (before.turns !== state.turns) putPauses(before.turns, state.turns);
   showProject();
+  dock.show();
 });
 
 function showProject() {
@@ -117,7 +118,7 @@ find("as-text").addEventListener("click", () => {
 });
 editor.addEventListener("unreadable", ({ detail }) => files.explain(detail));
 editor.addEventListener("hear", ({ detail: id }) => deck.playMark(deck.markOf(id)));
-editor.addEventListener("again", ({ detail: id }) => !speech.isComing && studio.again(id));
+editor.addEventListener("again", ({ detail: id }) => !studio.isBusy && studio.again(id));
 
 // --- voices ---
 
@@ -185,7 +186,7 @@ list.addEventListener("restore", async ({ detail: take }) => {
 });
 list.addEventListener("seed", ({ detail: take }) => keepSeed(take.seed));
 list.addEventListener("save", ({ detail: { take, format } }) => saveTake(take, format));
-deck.addEventListener("change", () => (editor.heard = (turn) => studio.heard(turn)));
+deck.addEventListener("change", () => (editor.heard = () => studio.heard));
 
 // --- the server ---
 
@@ -211,7 +212,7 @@ setUpShortcuts(
     redo: () => project.redo(),
     swap: () => compare.swap(),
   },
-  () => speech.isComing,
+  () => studio.isBusy,
 );
 find("language").value = language();
 find("language").addEventListener("change", ({ target }) => setLanguage(target.value));

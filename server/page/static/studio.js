@@ -1,23 +1,29 @@
-/** Has scripts spoken: all of one, one turn of a take again, or the rest of a take from a turn on. */
+/** Has scripts spoken: all of one, one turn of a take again, the rest of a take, or only what was changed since. */
 
 import { t } from "./common/i18n.js";
 import { say, showProblem } from "./common/notices.js";
 import { estimatedSeconds, isSpoken, scriptOf } from "./script/turns.js";
 import { continuing } from "./speech/continuation.js";
 import { generate, speak } from "./speech/events.js";
-import { cutBefore, estimatedTimes, timesOf } from "./speech/turn_times.js";
+import { estimatedTimes, timesOf } from "./speech/turn_times.js";
+import { baseOf, changesOf, rearranged, sampleBefore, spliced } from "./takes/splice.js";
 
-/** Events: "error" with what the server said, "settings": one of them is out of range, "changed": it has begun or ended. */
+/** Events: "error" with what the server said; "change": something has begun, arrived or ended. */
 export class Studio extends EventTarget {
   #parts;
-  #marks = () => []; // of the speech that is coming
+  #marks = () => []; // of the speech that is coming, `[turn, time]` each
   #seconds = 0; // that it will take, about, with what stands before it
+  #isUpdating = false;
 
   /** @param {{project, settings, casting, takes, deck, speech}} parts of the page */
   constructor(parts) {
     super();
     this.#parts = parts;
     parts.speech.addEventListener("change", () => this.#onSpeech());
+  }
+
+  get isBusy() {
+    return this.#parts.speech.isComing || this.#isUpdating;
   }
 
   /** Speak the whole script. */
@@ -27,90 +33,114 @@ export class Studio extends EventTarget {
     const fields = this.#fields(turns);
     if (!fields) return;
     const seconds = Math.min(estimatedSeconds(turns), fields.max_seconds ?? Infinity);
-    const body = { input: scriptOf(project.turns), ...fields, ...this.#voices(casting) };
-    this.#marks = ({ seconds: there }) => estimatedTimes(turns, Math.max(seconds, there)).map((time, i) => [turns[i], time]);
-    const result = await this.#run((signal) => speak(body, signal), seconds);
+    const { wanted } = casting;
+    const voices = Object.keys(wanted).length ? { voices: wanted } : {};
+    const body = { input: scriptOf(project.turns), ...fields, ...voices };
+    this.#seconds = seconds;
+    this.#marks = (there) => estimatedTimes(turns, Math.max(seconds, there.seconds)).map((time, i) => [turns[i], time]);
+    const result = await this.#run((signal) => speak(body, signal));
     if (!result.recording) return;
     const { times, isEstimate } = timesOf(turns, result.recording, result.turns);
-    await this.#keep(result, { project: project.state, turns, times, isEstimate, seed: fields.seed });
+    await this.#keep({ turns, times, isEstimate, recording: result.recording }, result, fields.seed);
   }
 
-  /** Speak a turn of the script anew, and put it into the loaded take in the place of what it was. */
-  again(id) {
-    const turn = this.#parts.project.turns.find((each) => each.id === id);
-    return this.#resume(id, [turn], this.#isIn(id) ? 1 : 0);
+  /** Speak a turn of the script, and put it into the loaded take in the place of what it was there, if it was. */
+  async again(id) {
+    const { project, deck } = this.#parts;
+    const turn = project.turns.find((each) => each.id === id);
+    const isThere = deck.take?.turns.some((each) => each.id === id);
+    await this.#resume(id, [turn], isThere ? 1 : 0);
   }
 
-  /** Speak the script anew from a turn on, behind what the loaded take has up to there. */
-  continueFrom(id) {
+  /** Speak the script from a turn on, behind what the loaded take has up to there. */
+  async continueFrom(id) {
     const { turns } = this.#parts.project;
-    return this.#resume(id, turns.slice(turns.findIndex((each) => each.id === id)), Infinity);
+    await this.#resume(id, turns.slice(turns.findIndex((each) => each.id === id)), Infinity);
   }
 
-  stop() {
-    this.#parts.speech.stop();
+  /** How many turns of the script the loaded take lacks; null: none, or there is nothing of the script in it. */
+  get nChanged() {
+    const { project, deck } = this.#parts;
+    if (!deck.take) return null;
+    const { kept, nNew, isCut } = changesOf(deck.take, project.turns.filter(isSpoken));
+    return kept.length && (nNew || isCut) ? nNew : null;
   }
 
-  /** Whether the loaded take has a turn: "same", "edited" since, or null. */
-  heard(turn) {
-    const spoken = this.#parts.deck.take?.turns.find(({ id }) => id === turn.id);
-    if (!spoken) return null;
-    return spoken.words.trim() === turn.words.trim() && spoken.speaker === turn.speaker ? "same" : "edited";
-  }
-
-  #isIn(id) {
-    return this.#parts.deck.take?.turns.some((turn) => turn.id === id) ?? false;
-  }
-
-  /**
-   * Speak turns behind the first ones of the loaded take.
-   *
-   * @param {string} id turn of the script that is the first to be spoken
-   * @param {object[]} wanted turns of the script
-   * @param {number} nReplaced turns of the take that they stand in the place of; Infinity: of all that follow
-   */
-  async #resume(id, wanted, nReplaced) {
-    const { deck, casting, project } = this.#parts;
-    const { take, raw } = deck;
-    const turns = wanted.filter(isSpoken);
-    const fields = take && this.#fields(turns);
+  /** Make the loaded take one of the script as it is now, and speak only what it lacks. */
+  async update() {
+    const { project, deck } = this.#parts;
+    const turns = project.turns.filter(isSpoken);
+    const fields = deck.take && this.#fields(turns);
     if (!fields) return;
+    const { take, raw } = deck;
+    const { kept, isSame, nNew } = changesOf(take, turns);
+    let base = rearranged(baseOf(take, raw), kept);
+    let result = { finishReason: "stop", firstSoundMs: 0, workSeconds: 0, start: 0, end: base.recording.length };
+    this.#isUpdating = true;
+    for (let i = 0, n = 0; i < turns.length; i++) {
+      if (isSame(turns[i])) continue;
+      let end = i + 1;
+      while (end < turns.length && !isSame(turns[end])) end += 1;
+      say(t("status.updating", { n: n + 1, all: nNew }));
+      const spoken = await this.#speakInto(base, i, i, turns.slice(i, end), fields, true);
+      result = spoken.result;
+      base = spoken.base;
+      if (!base) break;
+      n += end - i;
+      i = end - 1;
+    }
+    this.#isUpdating = false;
+    if (base) await this.#keep(base, result, fields.seed, turns.findIndex((turn) => !isSame(turn)));
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Tells of a turn whether the loaded take has it: "same", "edited" since, "new"; null: it is of another script. */
+  get heard() {
+    const { deck, project } = this.#parts;
+    const spoken = new Map((deck.take?.turns ?? []).map((turn) => [turn.id, turn]));
+    const isOfTake = project.turns.some(({ id }) => spoken.has(id));
+    return (turn) => {
+      const known = spoken.get(turn.id);
+      if (!known) return isOfTake ? "new" : null;
+      return known.words.trim() === turn.words.trim() && known.speaker === turn.speaker ? "same" : "edited";
+    };
+  }
+
+  /** Speak turns of the script in the loaded take, in the place of so many of its own. */
+  async #resume(id, wanted, nReplaced) {
+    const { deck } = this.#parts;
+    const turns = wanted.filter(isSpoken);
+    const fields = deck.take && this.#fields(turns);
+    if (!fields) return;
+    const { take, raw } = deck;
     const k = this.#placeOf(id, take);
     const rest = Math.min(take.turns.length, k + nReplaced);
-    const [from, to] = [k, rest].map((i) => Math.round(cutBefore(take.times, i, raw) * raw.sampleRate));
-    const isLast = rest === take.turns.length;
+    const { base, result } = await this.#speakInto(baseOf(take, raw), k, rest, turns, fields);
+    if (base) await this.#keep(base, result, fields.seed);
+    else if (result.recording) deck.load(take, raw, sampleBefore(baseOf(take, raw), k) / raw.sampleRate);
+  }
+
+  /** Speak turns into a base. @returns {Promise<{base: object?, result: object}>} null: half a turn is of no use there */
+  async #speakInto(base, k, rest, turns, fields, isQuiet = false) {
+    const { casting } = this.#parts;
+    const [from, to] = [k, rest].map((i) => sampleBefore(base, i));
+    const isLast = rest === base.turns.length;
+    const start = from / base.recording.sampleRate;
     const seconds = Math.min(estimatedSeconds(turns), fields.max_seconds ?? Infinity);
-    const earlier = { turns: take.turns, times: take.times, recording: raw };
-    const ask = async function* (signal) {
-      const body = await continuing(earlier, k, turns, fields, casting.voices, seconds);
-      yield* body ? generate(body, signal) : speak({ input: scriptOf(turns), ...fields, voices: casting.wanted }, signal);
-    };
-    const start = from / raw.sampleRate;
-    const before = take.turns.slice(0, k).map((turn, i) => [turn, take.times[i]]);
+    const before = base.turns.slice(0, k).map((turn, i) => [turn, base.times[i]]);
     const expected = (there) => estimatedTimes(turns, Math.max(seconds, there.seconds - start), null, start);
+    this.#seconds = start + seconds;
     this.#marks = (there) => [...before, ...expected(there).map((time, i) => [turns[i], time])];
-    const place = { before: raw, from, after: isLast ? null : raw.slice(to) };
-    const result = await this.#run(ask, start + seconds, place);
-    if (!result.recording) return;
-    if (!isLast && ["stopped", "broken"].includes(result.finishReason)) {
-      this.#parts.deck.load(take, raw, start); // half a turn in the middle is of no use
-      return;
-    }
-    const [begun, ended] = [result.start, result.end].map((sample) => sample / raw.sampleRate);
-    const spoken = estimatedTimes(turns, ended - begun, result.recording, begun);
-    const shift = ended - to / raw.sampleRate;
-    const behind = take.times.slice(rest).map((time) => ({ start: time.start + shift, end: time.end + shift }));
-    const all = [...take.turns.slice(0, k), ...turns, ...take.turns.slice(rest)];
-    await this.#keep(
-      result,
-      {
-        project: { ...project.state, turns: all },
-        turns: all,
-        times: [...take.times.slice(0, k), ...spoken, ...behind],
-        isEstimate: take.isEstimate || turns.length > 1,
-        seed: fields.seed,
-      },
-    );
+    const ask = async function* (signal) {
+      const body = await continuing(base, k, turns, fields, casting.voices, seconds);
+      const fresh = { input: scriptOf(turns), ...fields, voices: casting.wanted };
+      yield* body ? generate(body, signal) : speak(fresh, signal);
+    };
+    const place = { before: base.recording, from, after: isLast ? null : base.recording.slice(to), isQuiet };
+    const result = await this.#run(ask, place);
+    const isCut = ["stopped", "broken"].includes(result.finishReason);
+    const isOfUse = result.recording && !(isCut && (isQuiet || !isLast));
+    return { base: isOfUse ? spliced(base, k, rest, turns, result) : null, result };
   }
 
   /** Where a turn of the script stands in a take, or would stand: behind the nearest turn before it that the take has. */
@@ -137,14 +167,9 @@ export class Studio extends EventTarget {
     return { seed: crypto.getRandomValues(new Uint32Array(1))[0], ...this.#parts.settings.request };
   }
 
-  #voices({ wanted }) {
-    return Object.keys(wanted).length ? { voices: wanted } : {};
-  }
-
-  async #run(ask, seconds, place) {
+  async #run(ask, place) {
     const { speech } = this.#parts;
-    this.#seconds = seconds;
-    say(t("status.waiting"));
+    if (!place?.isQuiet) say(t("status.waiting"), true);
     const result = await speech.begin(ask, place);
     if (result.error) this.dispatchEvent(new CustomEvent("error", { detail: result.error }));
     if (!speech.isComing) say(ending(result), !result.error);
@@ -158,22 +183,24 @@ export class Studio extends EventTarget {
       const marks = this.#marks(speech.recording).map(([{ id, speaker, words }, time]) => ({ id, speaker, words, ...time }));
       deck.showLive(speech.recording, marks, this.#seconds);
     }
-    this.dispatchEvent(new Event("changed"));
+    this.dispatchEvent(new Event("change"));
   }
 
-  /** Make a take of what came, and put it into the player where it is now. */
-  async #keep(result, made) {
-    const { takes, deck, speech } = this.#parts;
-    const { recording, finishReason, firstSoundMs, workSeconds } = result;
-    const newSeconds = (result.end - result.start) / recording.sampleRate;
-    const figures = { firstSoundMs, realTimeFactor: workSeconds / newSeconds };
-    const { seconds: now } = deck;
-    const isOurs = deck.recording === recording && !speech.isHeard;
+  /** Make a take of a base, and put it into the player: where that is now, or at a turn, to be played from there. */
+  async #keep(base, result, seed, mark = null) {
+    const { takes, deck, speech, project } = this.#parts;
+    const { recording, turns, times, isEstimate } = base;
+    const { finishReason, firstSoundMs, workSeconds } = result;
     const { sampleRate, seconds } = recording;
-    const { take, isKept } = await takes.keep({ ...made, sampleRate, seconds, finishReason, figures }, recording);
+    const figures = { firstSoundMs, realTimeFactor: (workSeconds * sampleRate) / (result.end - result.start) };
+    const about = { project: { ...project.state, turns }, turns, times, isEstimate, seed, finishReason, figures };
+    const now = deck.seconds;
+    const isOurs = mark !== null || (deck.recording === recording && !speech.isHeard);
+    const { take, isKept } = await takes.keep({ ...about, sampleRate, seconds }, recording);
     if (!isKept) showProblem(t("problem.full"), "takes");
     else if (finishReason === "length") showProblem(t("ended.lengthWhy"), "settings");
-    if (isOurs) deck.load(take, recording, placeIn(take, now));
+    if (isOurs) deck.load(take, recording, mark === null ? placeIn(take, now) : { mark: Math.max(0, mark), offset: 0 });
+    if (mark !== null) deck.playMark(Math.max(0, mark));
   }
 }
 

@@ -357,3 +357,56 @@ def test_a_file_is_named_after_project_and_take(page: Page):
         page.get_by_role("menuitem", name="MP3").click()
     assert download.value.suggested_filename == "广播剧-末班车-Take-1.mp3"
     assert Path(download.value.path()).stat().st_size > 1000
+
+
+def test_only_what_was_changed_is_spoken_for_an_updated_take(page: Page, manager: FakeManager):
+    write(page, "[S1] One. [S2] Two. [S1] Three. [S2] Four.")
+    manager.script = lambda _: [event(np.concatenate([frames_of(1000 * k, 20) for k in (2, 4, 6, 8)]), STOP)]
+    speak(page)
+    update = page.locator("#update")
+    expect(update).to_be_hidden()
+    generate = Generate(page, level=-5000, n_frames=10)
+    page.get_by_label("Words of turn 2").fill("Zwei.")
+    expect(update).to_contain_text("1")
+    page.get_by_role("button", name="Remove turn 3").click()
+    page.get_by_label("Words of turn 3").press("Enter")
+    page.get_by_label("Words of turn 4").fill("Five.")
+    page.get_by_label("Words of turn 3").press("Alt+ArrowUp")
+    page.get_by_label("Words of turn 2").press("Alt+ArrowUp")  # Four, One, Zwei, Five
+    update.click()
+    expect(page.locator("#heard")).to_have_text("Take 2")
+    expect(update).to_be_hidden()
+    (body,) = generate.bodies  # Zwei and Five, one after the other
+    assert spoken_by(body)[2] == "[S2]Four.[S1]One.[S2]Zwei.[S1]Five."
+    pcm = heard_samples(page)
+    levels = [level for level in (2000, 4000, 6000, 8000, -5000) if np.sum(pcm == level) > 5 * FRAME_SAMPLES]
+    assert levels == [2000, 8000, -5000]
+    assert np.flatnonzero(pcm == 8000)[-1] < np.flatnonzero(pcm == 2000)[0] + 3 * FRAME_SAMPLES
+    assert np.sum(pcm == -5000) == pytest.approx(10 * FRAME_SAMPLES, abs=0.02 * SAMPLE_RATE)
+    assert np.abs(np.diff(pcm.astype(int))).max() <= 8_000 / (0.01 * SAMPLE_RATE) * 2 + 2000
+    saved = json.loads(downloaded(page, "JSON").read_text())
+    assert [turn["text"] for turn in saved["turns"]] == ["Four.", "One.", "Zwei.", "Five."]
+
+
+def test_an_update_that_only_cuts_asks_nobody(page: Page, manager: FakeManager):
+    write(page, SCRIPT)
+    manager.script = three_turns
+    speak(page)
+    page.get_by_role("button", name="Remove turn 2").click()
+    page.locator("#update").click()
+    expect(page.locator("#heard")).to_have_text("Take 2")
+    pcm = heard_samples(page)
+    assert [int(np.sum(pcm == level)) > 19 * FRAME_SAMPLES for level in (3000, 6000, 9000)] == [True, False, True]
+    assert len(manager.requests) == 1
+
+
+def test_another_take_is_heard_while_one_is_made(page: Page, manager: FakeManager):
+    speak(page)
+    manager.pause_seconds = 0.2
+    page.get_by_role("button", name="Speak", exact=True).click()
+    expect(page.locator("#status")).to_have_text("Speaking…")
+    open_panel(page, "Takes")
+    page.get_by_role("button", name="Play Take 1").click()
+    expect(page.locator("#heard")).to_have_text("Take 1")
+    expect(page.get_by_role("tabpanel", name="Takes").get_by_role("listitem")).to_have_count(2)
+    expect(page.locator("#heard")).to_have_text("Take 1")

@@ -200,6 +200,13 @@ export const STRINGS = {
   "player.unmute": ["Unmute", "取消静音"],
   "player.estimate": ["≈ turns", "≈ 分句"],
   "player.estimateWhy": ["Where turns begin is an estimate, by their words and the pauses between them.", "分句位置按字数和停顿估算。"],
+  update: ["Update take", "更新此版"],
+  "update.why": [
+    "Speaks only what was changed, {n} {n|turn|turns}, into a new take",
+    "只合成改动的 {n} 句，存为新的一版",
+  ],
+  "update.whyNone": ["Moves and cuts turns as in the script, into a new take", "按台词移动或删去句子，存为新的一版"],
+  "status.updating": ["Speaking what was changed: {n} of {all}…", "正在合成改动的部分：{n}/{all}…"],
   "status.waiting": ["Waiting for the first sound…", "正在等待第一段声音…"],
   "status.speaking": ["Speaking…", "正在合成…"],
   "status.done": ["Everything is here.", "合成完成。"],

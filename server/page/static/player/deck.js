@@ -11,6 +11,7 @@ export class Deck extends EventTarget {
   isEstimate = false; // whether the marks are
   expectedSeconds = 0; // of a speech that is coming
   #player;
+  #live = null; // the last speech that came
 
   /** @param {import("./player.js").Player} player */
   constructor(player) {
@@ -34,7 +35,9 @@ export class Deck extends EventTarget {
    * @param {object[]} marks that are expected
    */
   showLive(recording, marks, expectedSeconds) {
-    const isNew = this.recording !== recording || this.take !== null;
+    const isNew = this.#live !== recording;
+    if (!isNew && this.recording !== recording) return; // somebody wanted to hear something else meanwhile
+    this.#live = recording;
     Object.assign(this, { take: null, raw: null, recording, marks, isEstimate: true, expectedSeconds });
     if (isNew) this.#changed();
   }

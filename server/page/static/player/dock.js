@@ -18,6 +18,7 @@ export class Dock {
   constructor({ studio, speech, deck }, saveTake, keepSeed) {
     [this.#studio, this.#speech, this.#deck] = [studio, speech, deck];
     find("speak").addEventListener("click", () => this.speakOrStop());
+    find("update").addEventListener("click", () => studio.update());
     opensMenu(find("download"), () => formats((format) => saveTake(deck.take, format)));
     find("seed").addEventListener("click", () => keepSeed(deck.take.seed));
     find("show-figures").checked = load().figures === true;
@@ -31,19 +32,30 @@ export class Dock {
   }
 
   speakOrStop() {
-    if (this.#speech.isComing) this.#speech.stop();
+    if (this.#studio.isBusy) this.#speech.stop();
     else this.#studio.speak();
   }
 
   show() {
-    const { isComing } = this.#speech;
+    const isComing = this.#studio.isBusy;
     const speak = find("speak");
     showIcon(speak, isComing ? "stop" : "speak", t(isComing ? "stop" : "speak"));
     speak.querySelector("span").textContent = t(isComing ? "stop" : "speak");
     speak.className = isComing ? "danger" : "primary";
     document.body.classList.toggle("speaking", isComing);
+    this.#showChanges(isComing);
     find("download").disabled = !this.#deck.take;
     this.#showFigures();
+  }
+
+  /** Offer to speak only what was changed in the script. */
+  #showChanges(isBusy) {
+    const n = this.#studio.nChanged;
+    const update = find("update");
+    update.hidden = n === null || isBusy;
+    if (n === null) return;
+    update.querySelector(".count").textContent = n ? String(n) : "";
+    update.title = n ? t("update.why", { n }) : t("update.whyNone");
   }
 
   #showFigures() {

@@ -13,7 +13,7 @@ export class Editor extends EventTarget {
   #project;
   #list = find("turns");
   #text = find("text");
-  #heard = () => null; // by turn, see `fillRow`
+  #heard = () => () => null; // gives what tells it by turn, see `fillRow`
   #entries;
 
   /** @param {(id: string) => object[]} entries of a turn's menu */
@@ -48,7 +48,7 @@ export class Editor extends EventTarget {
     this.show();
   }
 
-  /** Say which turns the loaded take has. */
+  /** Say how to tell which turns the loaded take has. */
   set heard(heard) {
     this.#heard = heard;
     this.show();
@@ -106,11 +106,12 @@ export class Editor extends EventTarget {
     }
     const rows = new Map([...this.#list.children].map((row) => [row.dataset.id, row]));
     const { activeElement } = document;
+    const heard = this.#heard();
     turns.forEach((turn, i) => {
       const row = rows.get(turn.id) ?? makeRow(turn.id, () => this.#entries(turn.id));
       rows.delete(turn.id);
       if (this.#list.children[i] !== row) this.#list.insertBefore(row, this.#list.children[i] ?? null);
-      fillRow(row, turn, { i, n: turns.length, names, heard: this.#heard(turn) });
+      fillRow(row, turn, { i, n: turns.length, names, heard: heard(turn) });
     });
     for (const row of rows.values()) row.remove();
     if (activeElement !== document.activeElement && this.#list.contains(activeElement)) activeElement.focus();

@@ -37,15 +37,15 @@ export function makeRow(id, entries) {
  *
  * @param {HTMLLIElement} row
  * @param {object} turn
- * @param {{i: number, n: number, names: Record<number, string>, heard: "same" | "edited" | null}} place `heard`: whether
- *   the take that is loaded has this turn, with these words or others; null: it has not
+ * @param {{i: number, n: number, names: Record<number, string>, heard: "same" | "edited" | "new" | null}} place `heard`:
+ *   whether the take that is loaded has this turn, with these words or others, or not; null: it is of another script
  */
 export function fillRow(row, turn, { i, n, names, heard }) {
   const who = nameOf(turn.speaker, names);
   const values = { i: i + 1, who };
   const [speaker, words] = [row.querySelector(".speaker"), wordsOf(row)];
   row.dataset.speaker = String(turn.speaker);
-  row.classList.toggle("edited", heard === "edited");
+  row.classList.toggle("edited", heard === "edited" || (heard === "new" && Boolean(turn.words.trim())));
   [...speaker.options].forEach((option, k) => (option.textContent = nameOf(k + 1, names)));
   speaker.value = String(turn.speaker);
   speaker.setAttribute("aria-label", t("turn.speaker", values));
@@ -53,8 +53,8 @@ export function fillRow(row, turn, { i, n, names, heard }) {
   words.setAttribute("aria-label", t("turn.words", values));
   words.placeholder = n === 1 ? t("turn.hint") : "";
   grow(words);
-  label(row, ".hear", t("turn.hear", values), heard === null);
-  label(row, ".again", t("turn.again", values), heard === null);
+  label(row, ".hear", t("turn.hear", values), heard !== "same" && heard !== "edited");
+  label(row, ".again", t("turn.again", values), heard === null || !turn.words.trim());
   label(row, ".more", t("turn.more", values), false);
   label(row, ".remove", t("turn.remove", values), n === 1);
   const pause = row.querySelector(".pause");

@@ -5,10 +5,10 @@ import { t } from "../common/i18n.js";
 const PAUSES = [0, 0.3, 0.5, 1, 2, 4]; // seconds
 
 /** Entries of a turn's menu. */
-export function turnEntries(id, { project, editor, studio, deck, speech }) {
+export function turnEntries(id, { project, editor, studio, deck }) {
   const { turns } = project;
   const i = turns.findIndex((turn) => turn.id === id);
-  const isOff = !deck.take || speech.isComing;
+  const isOff = !deck.take || studio.isBusy;
   return [
     { label: t("turn.againShort"), icon: "again", isDisabled: isOff, act: () => studio.again(id) },
     { label: t("turn.continue"), icon: "forward", isDisabled: isOff, act: () => studio.continueFrom(id) },

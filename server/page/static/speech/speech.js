@@ -11,6 +11,7 @@ export class Speech extends EventTarget {
   #abort = null; // AbortController of what is asked for
   #heard = null; // of what is heard
   #elapsedMs = 0; // up to the last audio
+  #isQuiet = false;
 
   /** @param {import("../player/player.js").Player} player */
   constructor(player) {
@@ -23,9 +24,9 @@ export class Speech extends EventTarget {
     return this.#abort !== null;
   }
 
-  /** Whether some of it is here already. */
+  /** Whether some of it is here already, and played. */
   get isHeard() {
-    return this.isComing && this.#heard === this.#abort;
+    return this.isComing && this.#heard === this.#abort && !this.#isQuiet;
   }
 
   /** End it, here and on the server. */
@@ -38,18 +39,19 @@ export class Speech extends EventTarget {
    * to a click or key.
    *
    * @param {(signal: AbortSignal) => AsyncIterable<object>} ask pieces, see `events.js`
-   * @param {{before?: Recording, from?: number, after?: Int16Array}} place samples that stay in front of it and behind
-   *   it; `before` is cut at sample `from`
+   * @param {{before?: Recording, from?: number, after?: Int16Array, isQuiet?: boolean}} place samples that stay in front
+   *   of it and behind it; `before` is cut at sample `from`; a quiet one is not played
    * @returns {Promise<{recording: Recording?, start: number, end: number, finishReason: string, turns: object[]?,
    *   error: Error?, firstSoundMs: number, workSeconds: number}>} `recording` is null where nothing came; the new part
    *   lies from sample `start` to `end`; `finishReason` is the server's, or "stopped", or "broken" with an error
    */
-  async begin(ask, { before = null, from = 0, after = null } = {}) {
+  async begin(ask, { before = null, from = 0, after = null, isQuiet = false } = {}) {
     this.stop();
     const abort = new AbortController();
     this.#abort = abort;
     this.#player.pause();
     this.#player.finish(); // of what was heard nothing more will come
+    this.#isQuiet = isQuiet;
     this.#player.open(before?.sampleRate ?? USUAL_RATE);
     const started = performance.now();
     this.#changed();
@@ -69,7 +71,7 @@ export class Speech extends EventTarget {
         } else result.recording.add(piece.pcm);
         result.end = result.recording.length;
         result.workSeconds = this.#elapsedMs / 1000;
-        this.#player.more();
+        if (!isQuiet) this.#player.more();
         this.#changed();
       }
       if (after && result.recording && result.finishReason !== "stopped") result.recording.join(after);
@@ -79,7 +81,7 @@ export class Speech extends EventTarget {
     } finally {
       if (this.#abort === abort) {
         this.#abort = null;
-        if (this.#heard === abort) this.#player.finish();
+        if (this.#heard === abort && !isQuiet) this.#player.finish();
         this.#changed();
       }
     }
@@ -89,7 +91,7 @@ export class Speech extends EventTarget {
   #open(abort, { sampleRate, pcm }, before, from) {
     this.#heard = abort;
     this.recording = before ? Recording.of(before.slice(0, from), sampleRate) : new Recording(sampleRate);
-    this.#player.load(this.recording, from);
+    if (!this.#isQuiet) this.#player.load(this.recording, from);
     this.recording.join(pcm);
     return this.recording;
   }
