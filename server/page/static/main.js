@@ -101,7 +101,9 @@ async function putPauses(before, now) {
   const { take } = deck;
   if (!take) return;
   const was = new Map(before.map(({ id, pause }) => [id, pause]));
-  const changed = new Map(now.filter(({ id, pause }) => was.has(id) && was.get(id) !== pause).map((turn) => [turn.id, turn.pause]));
+  const changed = new Map(
+    now.filter(({ id, pause }) => was.has(id) && was.get(id) !== pause).map((turn) => [turn.id, turn.pause]),
+  );
   if (!take.turns.some(({ id }) => changed.has(id))) return;
   const turns = take.turns.map((turn) => (changed.has(turn.id) ? { ...turn, pause: changed.get(turn.id) } : turn));
   await takes.update(take.id, { turns });

@@ -90,7 +90,13 @@ export class Studio extends EventTarget {
       i = end - 1;
     }
     this.#isUpdating = false;
-    if (base) await this.#keep(base, result, fields.seed, turns.findIndex((turn) => !isSame(turn)));
+    if (base)
+      await this.#keep(
+        base,
+        result,
+        fields.seed,
+        turns.findIndex((turn) => !isSame(turn)),
+      );
     this.dispatchEvent(new Event("change"));
   }
 
@@ -120,7 +126,7 @@ export class Studio extends EventTarget {
     else if (result.recording) deck.load(take, raw, sampleBefore(baseOf(take, raw), k) / raw.sampleRate);
   }
 
-  /** Speak turns into a base. @returns {Promise<{base: object?, result: object}>} null: half a turn is of no use there */
+  /** Speak turns into a base. @returns {Promise<{base: object?, result: object}>} null: half a turn is of no use */
   async #speakInto(base, k, rest, turns, fields, isQuiet = false) {
     const { casting } = this.#parts;
     const [from, to] = [k, rest].map((i) => sampleBefore(base, i));
@@ -143,7 +149,7 @@ export class Studio extends EventTarget {
     return { base: isOfUse ? spliced(base, k, rest, turns, result) : null, result };
   }
 
-  /** Where a turn of the script stands in a take, or would stand: behind the nearest turn before it that the take has. */
+  /** Where a turn of the script stands in a take, or would: behind the nearest turn before it that the take has. */
   #placeOf(id, take) {
     const { turns } = this.#parts.project;
     for (let i = turns.findIndex((turn) => turn.id === id); i >= 0; i--) {
@@ -180,7 +186,12 @@ export class Studio extends EventTarget {
     const { speech, deck } = this.#parts;
     if (speech.isHeard) {
       say(t("status.speaking"), true);
-      const marks = this.#marks(speech.recording).map(([{ id, speaker, words }, time]) => ({ id, speaker, words, ...time }));
+      const marks = this.#marks(speech.recording).map(([{ id, speaker, words }, time]) => ({
+        id,
+        speaker,
+        words,
+        ...time,
+      }));
       deck.showLive(speech.recording, marks, this.#seconds);
     }
     this.dispatchEvent(new Event("change"));

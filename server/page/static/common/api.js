@@ -75,7 +75,10 @@ export function post(path, body, signal) {
 export async function serverState() {
   const [models, loads] = await Promise.all([
     request("v1/models").then((response) => response.json()),
-    request("v1/loads?include=core").then((response) => response.json(), () => null),
+    request("v1/loads?include=core").then(
+      (response) => response.json(),
+      () => null,
+    ),
   ]);
   return { model: models?.data?.[0]?.id ?? null, loads: loads?.loads ?? null };
 }

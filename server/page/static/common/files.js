@@ -23,7 +23,12 @@ export function pick(accept) {
 
 /** A name for a file, of what people call a thing. */
 export function fileName(...parts) {
-  const words = parts.map((part) => part.trim().replace(/[^\p{L}\p{N}\p{M}]+/gu, "-").replace(/^-+|-+$/g, ""));
+  const words = parts.map((part) =>
+    part
+      .trim()
+      .replace(/[^\p{L}\p{N}\p{M}]+/gu, "-")
+      .replace(/^-+|-+$/g, ""),
+  );
   return words.filter(Boolean).join("-").slice(0, 80) || "dialogue";
 }
 

@@ -1,4 +1,4 @@
-/** The panels beside the script: one is shown at a time. Where there is no room beside it, the script is one of them. */
+/** The panels beside the script: one is shown at a time. Where there is no room beside it, it is one of them. */
 
 import { find } from "./dom.js";
 import { load, save } from "./store.js";

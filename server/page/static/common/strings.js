@@ -199,7 +199,7 @@ export const STRINGS = {
   "player.mute": ["Mute", "静音"],
   "player.unmute": ["Unmute", "取消静音"],
   "player.estimate": ["≈ turns", "≈ 分句"],
-  "player.estimateWhy": ["Where turns begin is an estimate, by their words and the pauses between them.", "分句位置按字数和停顿估算。"],
+  "player.estimateWhy": ["Where turns begin is estimated, by words and the pauses between them.", "分句位置按字数和停顿估算。"],
   update: ["Update take", "更新此版"],
   "update.why": [
     "Speaks only what was changed, {n} {n|turn|turns}, into a new take",
@@ -239,7 +239,7 @@ export const STRINGS = {
   "set.seedHint": ["random", "随机"],
   "set.seedWhy": ["The same number with the same script and voices gives the same take.", "台词与声音不变时，同一数字得到同样的结果。"],
   "set.temperature": ["Temperature", "温度"],
-  "set.temperatureWhy": ["How far it may stray from the likeliest sound; 0 is always the likeliest.", "偏离最可能声音的程度；0 表示总取最可能的。"],
+  "set.temperatureWhy": ["How far it may stray from the likeliest sound; at 0 it never does.", "偏离最可能声音的程度；0 表示从不偏离。"],
   "set.topPWhy": ["Sounds are drawn from the likeliest ones that make up this share.", "只从累计概率达到此值的声音中抽取。"],
   "set.topKWhy": ["Sounds are drawn from so many of the likeliest; −1: from all.", "只从最可能的这么多个声音中抽取；−1：不限。"],
   "set.penalty": ["Repetition penalty", "重复惩罚"],

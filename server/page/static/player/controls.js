@@ -28,7 +28,11 @@ export class Controls {
     find("back").addEventListener("click", () => this.skip(-SKIP_SECONDS));
     find("forward").addEventListener("click", () => this.skip(SKIP_SECONDS));
     opensMenu(find("speed"), () =>
-      SPEEDS.map((speed) => ({ label: `${speed}×`, isChecked: speed === this.#speed, act: () => this.#setSpeed(speed) })),
+      SPEEDS.map((speed) => ({
+        label: `${speed}×`,
+        isChecked: speed === this.#speed,
+        act: () => this.#setSpeed(speed),
+      })),
     );
     find("mute").addEventListener("click", () => this.#setVolume(this.#volume, !this.#isMuted));
     find("volume").addEventListener("input", ({ target }) => this.#setVolume(Number(target.value) / 100, false));

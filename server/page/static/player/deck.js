@@ -1,4 +1,4 @@
-/** What is in the player: a take with its pauses, or a speech that is still coming, and when each of its turns is heard. */
+/** What is in the player: a take with its pauses, or a speech that is still coming, and when each turn is heard. */
 
 import { withPauses } from "../takes/pauses.js";
 

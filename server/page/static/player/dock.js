@@ -65,7 +65,9 @@ export class Dock {
     const { firstSoundMs = this.#speech.firstSoundMs, realTimeFactor } = take?.figures ?? {};
     find("first-sound").textContent = `${Math.round(firstSoundMs).toLocaleString(language())} ms`;
     find("length").textContent = `${recording.seconds.toFixed(2)} s`;
-    find("rtf").textContent = realTimeFactor ? `${realTimeFactor.toFixed(2)} (${(1 / realTimeFactor).toFixed(1)}×)` : "–";
+    find("rtf").textContent = realTimeFactor
+      ? `${realTimeFactor.toFixed(2)} (${(1 / realTimeFactor).toFixed(1)}×)`
+      : "–";
     find("finish").textContent = take?.finishReason ?? "–";
     const seed = find("seed");
     seed.textContent = take ? String(take.seed) : "–";

@@ -1,6 +1,6 @@
 /**
- * Speech that is faster or slower and keeps its pitch: short windows of it, laid one over the other at another distance,
- * each where it goes on best from the one before (WSOLA).
+ * Speech that is faster or slower and keeps its pitch: short windows of it, laid one over the other at another
+ * distance, each where it goes on best from the one before (WSOLA).
  *
  *     source    |--a--|     |--b--|     |--c--|        windows are taken `speed` hops apart, give or take the search
  *     heard     |--a--|

@@ -1,4 +1,4 @@
-/** A recording's waveform in its speakers' colours, with a mark for each turn; it is also the slider of its position. */
+/** A recording's waveform in its speakers' colours, with a mark for each turn; also the slider of its position. */
 
 import { t } from "../common/i18n.js";
 

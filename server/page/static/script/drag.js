@@ -25,7 +25,8 @@ export function letDrag(list, drop) {
   function scroll(y) {
     clearInterval(timer);
     const scroller = scrollerOf(list);
-    const box = scroller === document.scrollingElement ? { top: 0, bottom: innerHeight } : scroller.getBoundingClientRect();
+    const box =
+      scroller === document.scrollingElement ? { top: 0, bottom: innerHeight } : scroller.getBoundingClientRect();
     const step = y < box.top + EDGE ? -SCROLL_STEP : y > box.bottom - EDGE ? SCROLL_STEP : 0;
     if (step) timer = setInterval(() => (scroller.scrollTop += step), 16);
   }
@@ -57,11 +58,15 @@ export function letDrag(list, drop) {
   });
   list.addEventListener("pointerup", () => row && end(true));
   list.addEventListener("pointercancel", () => row && end(false));
-  document.addEventListener("keydown", (event) => {
-    if (!row || event.key !== "Escape") return;
-    event.stopPropagation();
-    end(false);
-  }, true);
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      if (!row || event.key !== "Escape") return;
+      event.stopPropagation();
+      end(false);
+    },
+    true,
+  );
 }
 
 function scrollerOf(element) {

@@ -56,7 +56,8 @@ export class Editor extends EventTarget {
 
   /** Mark the turn that is heard now; null: none is. */
   light(id) {
-    for (const row of this.#list.querySelectorAll(".playing")) if (row.dataset.id !== id) row.classList.remove("playing");
+    for (const row of this.#list.querySelectorAll(".playing"))
+      if (row.dataset.id !== id) row.classList.remove("playing");
     const row = id && this.#row(id);
     if (!row || row.classList.contains("playing")) return;
     row.classList.add("playing");

@@ -88,7 +88,10 @@ export class FileMenu {
 
   #saveText() {
     const { title, turns } = this.#project.state;
-    offer(new Blob([`${scriptOf(turns)}\n`], { type: "text/plain;charset=utf-8" }), `${fileName(title || "dialogue")}.txt`);
+    offer(
+      new Blob([`${scriptOf(turns)}\n`], { type: "text/plain;charset=utf-8" }),
+      `${fileName(title || "dialogue")}.txt`,
+    );
   }
 
   async #copyLink() {

@@ -44,7 +44,9 @@ export function readDialogue(text, known = {}) {
 export function readScript(text, known = {}) {
   const found = readDialogue(text, known);
   if (found) return found;
-  const paragraphs = text.split(/(?:\r\n?|\n)\s*(?:\r\n?|\n)/).map((part) => part.trim().replace(/\s*[\r\n]+\s*/g, " "));
+  const paragraphs = text
+    .split(/(?:\r\n?|\n)\s*(?:\r\n?|\n)/)
+    .map((part) => part.trim().replace(/\s*[\r\n]+\s*/g, " "));
   return { turns: paragraphs.filter(Boolean).map((words) => newTurn(1, words)), names: known };
 }
 

@@ -1,6 +1,6 @@
 /**
- * What its user works on, `{title, turns, names, cast, settings}`, and every state that it was in: all changes go through
- * here, so all of them can be undone.
+ * What its user works on, `{title, turns, names, cast, settings}`, and every state that it was in: all changes go
+ * through here, so all of them can be undone.
  */
 
 import { newTurn, readTurns } from "./turns.js";
@@ -56,7 +56,10 @@ export class Project extends EventTarget {
 
   /** Change one turn. */
   changeTurn(id, patch, kind = null) {
-    this.change({ turns: this.turns.map((turn) => (turn.id === id ? Object.freeze({ ...turn, ...patch }) : turn)) }, kind);
+    this.change(
+      { turns: this.turns.map((turn) => (turn.id === id ? Object.freeze({ ...turn, ...patch }) : turn)) },
+      kind,
+    );
   }
 
   undo() {
@@ -101,7 +104,11 @@ export function emptyProject() {
 function bySpeaker(value) {
   if (value === null || typeof value !== "object") return null;
   const isOne = ([speaker, text]) => /^[1-5]$/.test(speaker) && typeof text === "string" && text;
-  return Object.fromEntries(Object.entries(value).filter(isOne).map(([speaker, text]) => [speaker, text.slice(0, 200)]));
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(isOne)
+      .map(([speaker, text]) => [speaker, text.slice(0, 200)]),
+  );
 }
 
 /** Settings by their name; a form knows which of them there are. */

@@ -25,9 +25,10 @@ export function readProjectFile(text) {
 export async function linkTo(state) {
   const { title, turns, names, cast, settings } = state;
   const said = turns.map(({ speaker, words, pause }) => [speaker, words, pause]);
-  const bytes = await through(new CompressionStream("deflate-raw"), new TextEncoder().encode(
-    JSON.stringify([1, title, said, names, cast, settings]),
-  ));
+  const bytes = await through(
+    new CompressionStream("deflate-raw"),
+    new TextEncoder().encode(JSON.stringify([1, title, said, names, cast, settings])),
+  );
   const letters = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
   const packed = letters.replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
   return packed.length > LARGEST_LINK ? null : `${location.href.split("#")[0]}#${IN_LINK}=${packed}`;

@@ -37,8 +37,8 @@ export function makeRow(id, entries) {
  *
  * @param {HTMLLIElement} row
  * @param {object} turn
- * @param {{i: number, n: number, names: Record<number, string>, heard: "same" | "edited" | "new" | null}} place `heard`:
- *   whether the take that is loaded has this turn, with these words or others, or not; null: it is of another script
+ * @param {{i: number, n: number, names: Record<number, string>, heard: "same" | "edited" | "new" | null}} place
+ *   `heard`: whether the take that is loaded has this turn, with these words or others, or not; null: it is of another script
  */
 export function fillRow(row, turn, { i, n, names, heard }) {
   const who = nameOf(turn.speaker, names);

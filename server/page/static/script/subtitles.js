@@ -51,7 +51,10 @@ function cueOf(block) {
   for (const line of texts) {
     const plain = line.replace(/<[^>]*>|\{\\[^}]*\}/g, "");
     const name = VOICE.exec(line)?.[1].trim() ?? LABEL.exec(plain)?.[1] ?? null;
-    const words = plain.replace(LABEL, "").replace(isDialogue ? /^[-–—]\s*/ : /^$/, "").trim();
+    const words = plain
+      .replace(LABEL, "")
+      .replace(isDialogue ? /^[-–—]\s*/ : /^$/, "")
+      .trim();
     if (!words) continue;
     const begins = name !== null || (isDialogue && /^[-–—]/.test(plain)) || !said.length;
     if (begins) said.push({ name: name ?? (isDialogue ? NAMELESS[said.length % 2] : null), words });

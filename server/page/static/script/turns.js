@@ -18,7 +18,7 @@ export function newTurn(speaker, words = "", pause = 0) {
   return Object.freeze({ id: newId(), speaker, words, pause });
 }
 
-/** Turns of a script with tags; words in front of the first are `speaker`'s. Other tags stay, for the server to refuse. */
+/** Turns of a script with tags; words in front of the first are `speaker`'s. The server refuses other tags. */
 export function turnsOf(script, speaker = 1) {
   const [first, ...rest] = script.split(TAG);
   const turns = first.trim() ? [newTurn(speaker, first.trim())] : [];

@@ -1,4 +1,4 @@
-/** How it is spoken: a form that is a view of the project's settings. What differs from the server's defaults is sent. */
+/** How it is spoken: a form that is a view of the project's settings. What differs from the defaults is sent. */
 
 import { find } from "../common/dom.js";
 

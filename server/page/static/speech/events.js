@@ -6,8 +6,8 @@ const USUAL_RATE = 24000; // Hz; the speech API says its own in a header, `/gene
 const WAV_HEADER_BYTES = 44;
 
 /**
- * A piece: `{sampleRate, pcm}` with 16-bit samples, or at the end `{finishReason, turns}`, where `turns` is when each was
- * spoken, `[{speaker, start, end, text}]` in seconds, or null: the server does not say.
+ * A piece: `{sampleRate, pcm}` with 16-bit samples, or at the end `{finishReason, turns}`, where `turns` is when each
+ * was spoken, `[{speaker, start, end, text}]` in seconds, or null: the server does not say.
  *
  * Aborting ends the speech on the server too.
  *

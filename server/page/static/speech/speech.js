@@ -39,7 +39,7 @@ export class Speech extends EventTarget {
    * to a click or key.
    *
    * @param {(signal: AbortSignal) => AsyncIterable<object>} ask pieces, see `events.js`
-   * @param {{before?: Recording, from?: number, after?: Int16Array, isQuiet?: boolean}} place samples that stay in front
+   * @param {{before?: Recording, from?: number, after?: Int16Array, isQuiet?: boolean}} place samples in front
    *   of it and behind it; `before` is cut at sample `from`; a quiet one is not played
    * @returns {Promise<{recording: Recording?, start: number, end: number, finishReason: string, turns: object[]?,
    *   error: Error?, firstSoundMs: number, workSeconds: number}>} `recording` is null where nothing came; the new part

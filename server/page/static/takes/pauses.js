@@ -1,4 +1,4 @@
-/** Silence between turns that were spoken without it: put in when a take is heard or saved, so that it can be changed. */
+/** Silence between turns that were spoken without it: put in when a take is heard or saved, so it can be changed. */
 
 import { Recording, fadedIn } from "../speech/recording.js";
 import { cutBefore } from "../speech/turn_times.js";
@@ -7,8 +7,8 @@ import { cutBefore } from "../speech/turn_times.js";
  * @param {Recording} raw as it was spoken
  * @param {{pause: number}[]} turns that were spoken
  * @param {{start: number, end: number}[]} times of the turns in `raw`, in seconds
- * @returns {{recording: Recording, times: {start: number, end: number}[]}} with each turn's pause behind it, but for the
- *   last one's
+ * @returns {{recording: Recording, times: {start: number, end: number}[]}} with each turn's pause behind it, but
+ *   for the last one's
  */
 export function withPauses(raw, turns, times) {
   if (!turns.slice(0, -1).some((turn) => turn.pause > 0)) return { recording: raw, times };

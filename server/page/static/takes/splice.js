@@ -1,6 +1,6 @@
 /**
- * Takes put together from parts of others. A base is `{turns, times, recording, isEstimate}`: what was spoken, when, and
- * its samples without pauses.
+ * Takes put together from parts of others. A base is `{turns, times, recording, isEstimate}`: what was spoken, when,
+ * and its samples without pauses.
  */
 
 import { Recording } from "../speech/recording.js";
@@ -32,7 +32,8 @@ export function rearranged(base, turns) {
   const times = turns.map(({ id }) => {
     const i = base.turns.findIndex((turn) => turn.id === id);
     const [from, to] = [sampleBefore(base, i), sampleBefore(base, i + 1)];
-    const isNext = recording.length > 0 && turns[turns.findIndex((turn) => turn.id === id) - 1].id === base.turns[i - 1]?.id;
+    const isNext =
+      recording.length > 0 && turns[turns.findIndex((turn) => turn.id === id) - 1].id === base.turns[i - 1]?.id;
     if (isNext) recording.add(base.recording.slice(from, to));
     else recording.join(base.recording.slice(from, to));
     const shift = (recording.length - to) / recording.sampleRate;

@@ -36,7 +36,10 @@ export class TakeList extends EventTarget {
   #row(take) {
     const isLoaded = this.#deck.take?.id === take.id;
     const isPlaying = isLoaded && this.#player.isPlaying;
-    const tell = (type, detail = take) => () => this.dispatchEvent(new CustomEvent(type, { detail }));
+    const tell =
+      (type, detail = take) =>
+      () =>
+        this.dispatchEvent(new CustomEvent(type, { detail }));
     const { name } = take;
     const more = iconButton("more", t("take.more", { name }), () => {}, { dataset: { place: "more" } });
     opensMenu(more, () => [
@@ -46,7 +49,11 @@ export class TakeList extends EventTarget {
       {
         label: t("take.download"),
         icon: "download",
-        act: () => openMenu(more, formats((format) => tell("save", { take, format })())),
+        act: () =>
+          openMenu(
+            more,
+            formats((format) => tell("save", { take, format })()),
+          ),
       },
       null,
       { label: t("take.delete"), icon: "trash", isDanger: true, act: () => this.#remove(take) },

@@ -21,7 +21,9 @@ export class Takes extends EventTarget {
   /** Read what earlier visits have left. */
   async open() {
     this.isKept = await this.#database.open();
-    const found = (await this.#database.all()).filter((take) => typeof take?.id === "string" && Array.isArray(take.times));
+    const found = (await this.#database.all()).filter(
+      (take) => typeof take?.id === "string" && Array.isArray(take.times),
+    );
     this.list = [...this.list, ...found].sort((a, b) => b.created - a.created);
     this.#changed();
   }
@@ -35,7 +37,7 @@ export class Takes extends EventTarget {
    *
    * @param {object} made a take without id, name and date
    * @param {Recording} recording as it came
-   * @returns {Promise<{take: object, isKept: boolean}>} not kept: the browser has no room; it is there until the tab closes
+   * @returns {Promise<{take: object, isKept: boolean}>} not kept: there is no room, and it goes with the tab
    */
   async keep(made, recording) {
     const take = { id: newId(), name: this.#nextName(), created: Date.now(), ...made };
@@ -98,7 +100,8 @@ export class Takes extends EventTarget {
   #remember(id, recording) {
     this.#recordings.set(id, recording);
     const others = [...this.#recordings.keys()].filter((each) => each !== id);
-    if (this.isKept) for (const other of others.slice(0, Math.max(0, others.length - REMEMBERED))) this.#recordings.delete(other);
+    if (this.isKept)
+      for (const other of others.slice(0, Math.max(0, others.length - REMEMBERED))) this.#recordings.delete(other);
   }
 
   #changed() {

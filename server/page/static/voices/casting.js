@@ -109,7 +109,7 @@ export class Casting {
     );
   }
 
-  /** Say so if the server will refuse this choice: a voice that it has not, or a speaker with a voice behind one without. */
+  /** Say so if the server will refuse this choice: a voice that it has not, or none for a speaker in front of others. */
   #showTrouble() {
     const { cast } = this.#project.state;
     const missing = this.#library.isLoaded && this.#voiced.find((speaker) => !this.#library.find(cast[speaker]));

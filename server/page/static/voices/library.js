@@ -98,7 +98,11 @@ export class Library extends EventTarget {
     for (const row of find("voices").children) {
       const { name } = row.dataset;
       const isPlaying = this.#clips.playing === name;
-      showIcon(row.querySelector(".round"), isPlaying ? "stop" : "play", t(isPlaying ? "voice.stop" : "voice.play", { name }));
+      showIcon(
+        row.querySelector(".round"),
+        isPlaying ? "stop" : "play",
+        t(isPlaying ? "voice.stop" : "voice.play", { name }),
+      );
     }
   }
 
@@ -126,7 +130,9 @@ export class Library extends EventTarget {
     if (!clip) return;
     const { findings } = await checkClip(clip);
     const words = await askForText(
-      [t("voice.replaceWords", { name }), ...findings].join(" "), text ?? "", t("voice.replace"),
+      [t("voice.replaceWords", { name }), ...findings].join(" "),
+      text ?? "",
+      t("voice.replace"),
     );
     if (words !== null) await this.#change(() => putVoice(name, clip, words), t("voice.saved", { name }));
   }
