@@ -4,7 +4,7 @@ import { clock, find } from "./common/dom.js";
 import { wordsFor } from "./common/errors.js";
 import { language, onLanguage, setLanguage, t, translate } from "./common/i18n.js";
 import { setUpMenu } from "./common/menu.js";
-import { resolve, say, setUpNotices, showProblem } from "./common/notices.js";
+import { resolve, say, setUpNotices, showProblem, withdrawUndo } from "./common/notices.js";
 import { Panels } from "./common/panels.js";
 import { setUpShortcuts } from "./common/shortcuts.js";
 import { load, save } from "./common/store.js";
@@ -68,14 +68,20 @@ function show(error) {
     askForKey();
     return;
   }
-  const isSetting = settings.point(error.param);
-  showProblem(wordsFor(error), isSetting ? "settings" : error.param === "voices" ? "voices" : "server");
+  showProblem(wordsFor(error), settings.point(error.param) ? "settings" : causeOf(error));
+}
+
+/** What has to change for an error to be gone. */
+function causeOf({ param, message }) {
+  if (param === "input" || message.startsWith("text:")) return "script";
+  return param === "voices" ? "voices" : "server";
 }
 
 // --- the project ---
 
 project.addEventListener("change", ({ detail: { before, state } }) => {
   save({ project: state });
+  withdrawUndo("script");
   if (before.turns !== state.turns) resolve("script");
   if (before.settings !== state.settings) resolve("settings");
   if (before.cast !== state.cast) resolve("voices");

@@ -169,6 +169,9 @@ def test_what_was_cleared_is_offered_back(page: Page):
     page.get_by_role("button", name="Clear").click()
     page.locator("#toast").get_by_role("button", name="Undo").click()
     assert turns_of(page) == before
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_label("Words of turn 1").fill("New.")
+    expect(page.locator("#toast")).to_be_hidden()  # it would undo this
 
 
 @pytest.mark.parametrize("end", ["drop", "Escape"])

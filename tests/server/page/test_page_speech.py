@@ -197,6 +197,12 @@ def test_errors_go_when_their_cause_goes(page: Page, manager: FakeManager):
 
     manager.script = lambda _: [BadText("text: no such words")]
     page.get_by_role("button", name="Speak", exact=True).click()
+    expect(alert).to_have_text("No such words")
+    page.get_by_label("Words of turn 1").fill("Such words.")
+    expect(alert).to_be_hidden()
+
+    manager.script = lambda _: [MossError("the codec failed")]
+    page.get_by_role("button", name="Speak", exact=True).click()
     page.get_by_role("button", name="Close this message").click()
     expect(alert).to_be_hidden()
 

@@ -30,8 +30,8 @@ export function resolve(...causes) {
   if (causes.includes(cause)) showProblem(null);
 }
 
-/** Say what was done, with a button that undoes it. */
-export function offerUndo(message, undo) {
+/** Say what was done, with a button that undoes it. @param {string} to "script" or "takes": what it was done to */
+export function offerUndo(message, undo, to) {
   const toast = find("toast");
   clearTimeout(closing);
   const act = () => {
@@ -42,8 +42,14 @@ export function offerUndo(message, undo) {
     made("span", {}, message),
     made("button", { type: "button", class: "link", onclick: act }, t("undo")),
   );
+  toast.dataset.to = to;
   toast.hidden = false;
   closing = setTimeout(() => (toast.hidden = true), UNDO_SECONDS * 1000);
+}
+
+/** Something else was done to it, so that undoing would undo that. */
+export function withdrawUndo(to) {
+  if (find("toast").dataset.to === to) find("toast").hidden = true;
 }
 
 /** Prepare the button that puts a problem out of sight; what was said in another language goes by itself. */

@@ -76,9 +76,8 @@ export class FileMenu {
 
   /** Another script, which can be undone like everything else. */
   #replace(patch, done = "") {
-    const { state } = this.#project;
     this.#project.change(patch);
-    if (done) offerUndo(done, () => this.#project.state !== state && this.#project.undo());
+    if (done) offerUndo(done, () => this.#project.undo(), "script");
   }
 
   #save() {

@@ -105,7 +105,7 @@ export class TakeList extends EventTarget {
     if (this.#deck.take?.id === take.id) this.#deck.clear();
     const bringBack = await this.#takes.remove(take.id);
     (this.#list.querySelector("button") ?? find("tab-takes")).focus();
-    offerUndo(t("take.deleted", { name: take.name }), bringBack);
+    offerUndo(t("take.deleted", { name: take.name }), bringBack, "takes");
   }
 }
 
