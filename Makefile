@@ -34,7 +34,7 @@ serve: $(INSTALLED) ## serve a fused checkpoint: MODEL=path [PORT=30000]
 # Types take one core for a while, tests another.
 AT_ONCE = $(MAKE) --no-print-directory --jobs=2
 
-check: lint ## lint, types, unit tests: no server, nothing slow
+check: lint ## lint, types, unit tests
 	@$(AT_ONCE) types tests-unit
 
 test: lint ## lint, types, every test but the slow ones
@@ -44,7 +44,7 @@ test-all: lint ## lint, types, every test
 	@$(AT_ONCE) types tests-all
 
 tests-unit: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not server and not slow"
+	@$(BIN)/python -m pytest -m "not server and not wide and not slow" --numprocesses 2 --dist worksteal
 
 tests: $(INSTALLED)
 	@$(BIN)/python -m pytest -m "not slow"

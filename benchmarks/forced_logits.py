@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from sglang_moss.multimodal_item import attach_progress, envelope
 from sglang_moss.plugin import register
 from sglang_moss.request.settings import RequestOptions
-from sglang_moss.request.speech import SpeechRequest, attach_progress, envelope
+from sglang_moss.request.speech import SpeechRequest
 from sglang_moss.server_args import MossServerArgs
 
 from .rows_engine import prompt_of_rows

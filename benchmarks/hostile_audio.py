@@ -56,11 +56,12 @@ def written_of(samples: np.ndarray) -> bytes:
 
 
 @functools.cache
-def encoded(container: str, codec: str, n_samples: int = RATE, rate: int = RATE) -> bytes:
+def encoded(container: str, codec: str, n_samples: int = RATE, rate: int = RATE, title: str = "") -> bytes:
     """A valid file with a tone, by FFmpeg: what libsndfile does not write."""
     tone = (10_000 * np.sin(np.arange(n_samples) / 17)).astype(np.int16)
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
+        out.metadata.update({"title": title} if title else {})
         stream: Any = out.add_stream(codec, rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
         frame.sample_rate = rate

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from sglang_moss.config import SpecialTokens
+from sglang_moss.multimodal_item import envelope
 from sglang_moss.request.prompt import SpeechPrompt
 from sglang_moss.request.settings import RequestOptions
-from sglang_moss.request.speech import SpeechRequest, envelope
+from sglang_moss.request.speech import SpeechRequest
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ _MAX_WORKERS = 4
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run with `argv` (default: the command line); exit status 1 if a request failed."""
-    args = _parser(prog).parse_args(argv)
+    args = parser(prog).parse_args(argv)
     if args.reference_text and len(args.reference_text) != len(args.reference or ()):
         raise SystemExit("error: every --reference needs its --reference-text, or none has one")
     try:
@@ -199,20 +199,21 @@ def _flush_cache(args: argparse.Namespace) -> None:
         )
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser(prog: str | None) -> argparse.ArgumentParser:
+    """The options."""
+    found = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--url", default=os.environ.get("MOSS_URL", DEFAULT_URL), help="of the server (%(default)s)")
-    parser.add_argument("--api-key", default=os.environ.get("MOSS_API_KEY"), help="key that the server asks for")
-    parser.add_argument(
+    found.add_argument("--url", default=os.environ.get("MOSS_URL", DEFAULT_URL), help="of the server (%(default)s)")
+    found.add_argument("--api-key", default=os.environ.get("MOSS_API_KEY"), help="key that the server asks for")
+    found.add_argument(
         "--admin-api-key", default=os.environ.get(ADMIN_KEY_VARIABLE), help="key that lets the prefix cache be flushed"
     )
-    parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds to wait for an answer")
-    parser.add_argument("--out", type=Path, default=Path("serving.jsonl"), help="file to append to (%(default)s)")
-    parser.add_argument("--ceiling", type=Path, help="lines of `engine_ceiling`, for the ratio")
+    found.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds to wait for an answer")
+    found.add_argument("--out", type=Path, default=Path("serving.jsonl"), help="file to append to (%(default)s)")
+    found.add_argument("--ceiling", type=Path, help="lines of `engine_ceiling`, for the ratio")
 
-    what = parser.add_argument_group("requests")
+    what = found.add_argument_group("requests")
     what.add_argument("--workload", choices=WORKLOADS, default="dialogue")
     what.add_argument("--spread", type=share, default=0.0, help="0.5: lengths from half to one and a half of it")
     what.add_argument("--stream", action="store_true", help="streaming answers")
@@ -227,7 +228,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     what.add_argument("--mode", help="how references are used; by default cloned, and continued if transcribed")
     what.add_argument("--allow-silence", action="store_true", help="count silent answers only; for dummy weights")
 
-    when = parser.add_argument_group("load")
+    when = found.add_argument_group("load")
     when.add_argument("--concurrency", type=int, nargs="+", default=[1, 16, 64, 128], help="closed loop: clients")
     when.add_argument("--rate", type=float, nargs="+", help="open loop instead: requests a second, Poisson arrivals")
     when.add_argument("--rounds", type=int, default=4, help="closed loop: requests of each client (%(default)s)")
@@ -236,7 +237,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     when.add_argument("--requests", type=int, help="of a case, exactly")
     when.add_argument("--warm-up-seconds", type=float, default=2.0, help="of speech, before the clock (%(default)s)")
     when.add_argument("--time-limit", type=float, default=float("inf"), help="seconds of a case to send requests in")
-    return parser
+    return found
 
 
 if __name__ == "__main__":

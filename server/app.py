@@ -62,7 +62,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
         ) from error
     serve_generate(app)
     http_protocol.install()
-    engine = Engine(tokenizer_manager)
+    engine = Engine(tokenizer_manager, GenerateReqInput)
     app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
     app.include_router(voice_router(engine, store))
     app.include_router(encode_router())

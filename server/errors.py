@@ -17,9 +17,10 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, PromptTooLong
+from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, PromptTooLong, ServerBusy
 
 from .gate.paths import path_of
+from .json_body import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +163,8 @@ def _parts_of(error: Exception) -> tuple[int, str, str | None, str | None]:
             return error.http_status, str(error), None, None
         case Refused():
             return error.status, str(error), None, error.code
+        case ServerBusy():
+            return error.status, str(error), None, "server_busy"
         case MossError():
             return error.status, str(error), _field_of(error), None
         case RequestValidationError():
@@ -214,6 +217,16 @@ def _path(problem: Any) -> str:
     return ".".join(str(step)[:64] for step in problem["loc"] if step != "body" and not _TYPE.fullmatch(str(step)))
 
 
+class _JSONRequest(Request):
+    """A request whose JSON is read as `/generate` reads it."""
+
+    async def json(self) -> Any:
+        try:
+            return await read_json(await self.body())
+        except BadRequest as error:  # of anything else FastAPI makes a sentence of its own
+            raise HTTPException(error.status, str(error)) from None
+
+
 class SpeechRoute(APIRoute):
     """A route whose errors are OpenAI's."""
 
@@ -222,10 +235,10 @@ class SpeechRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
-                return await handler(request)
+                return await handler(_JSONRequest(request.scope, request.receive))
             except Exception as error:
                 status = error_status(error)
-                if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, ServerBusy):
                     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
                 return JSONResponse(error_body(error), status)
 

@@ -6,14 +6,15 @@ the server. `generate_body.parse` takes what is understood; the request then goe
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from sglang_moss.errors import BadRequest
 from sglang_moss.generate_body import parse
 
 from .errors import error_for
+from .json_body import read_json
+from .pings import with_pings
 
 _PATH = "/generate"
 _TEXT = {"type": "string", "description": "`[S1] ... [S2] ...`, with directives in front"}
@@ -56,22 +57,13 @@ def generate_router() -> APIRouter:
         from sglang.srt.entrypoints.http_server import serve_generate_request
 
         try:
-            body = parse(await _json_of(request))
+            body = parse(await read_json(await request.body()))
         except BadRequest as error:
             return JSONResponse(error_for(request.scope, error), error.status)
-        return await serve_generate_request(body, request)
+        answer = await serve_generate_request(body, request)
+        if isinstance(answer, StreamingResponse):
+            events: Any = answer.body_iterator
+            answer.body_iterator = with_pings(events)
+        return answer
 
     return router
-
-
-async def _json_of(request: Request) -> Any:
-    """
-    Raises:
-        BadRequest: the body is no JSON.
-    """
-    try:
-        return orjson.loads(await request.body())
-    except orjson.JSONDecodeError:
-        raise BadRequest(
-            "the body is no valid JSON: expected an object with `text`, numbers within 64 bits and no NaN"
-        ) from None

@@ -28,6 +28,7 @@ class Hook:
     why: str  # what breaks without it
     remove_when: str  # the upstream change that makes it dead code
     process: str  # where a warm-up request makes it run
+    at_start: bool = False  # it runs before any request does
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ def runs() -> dict[str, int]:
 def unused(hooks: Iterable[Hook], runs_by_process: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Targets of hooks that have not run in the process where they must."""
     return [hook.target for hook in hooks if not runs_by_process[hook.process].get(hook.target)]
+
+
+def passed_by(*targets: str) -> str:
+    """The sentence for hooks that SGLang goes round."""
+    return f"sglang_moss: SGLang no longer calls {', '.join(targets)}; tested with {TESTED_SGLANG}"
 
 
 def missing_fields(table: Iterable[PrivateFields], instances: Mapping[str, Any]) -> list[str]:

@@ -11,9 +11,11 @@ from typing import Any
 from sglang.srt.plugins.hook_registry import HookType
 
 from sglang_moss import generate_body
-from sglang_moss.hooking import HTTP, SCHEDULER, Hook, PrivateFields
+from sglang_moss.hooking import HTTP, SCHEDULER, Hook, PrivateFields, passed_by
 from sglang_moss.request.record import current_record
 from sglang_moss.server_args import serves_speech
+
+_SRT = "sglang.srt"
 
 
 def _no_detokenizer(original: Callable[..., Any], cls: type, server_args: Any, *args: Any, **kwargs: Any) -> Any:
@@ -49,7 +51,7 @@ async def _generate_request(
 
 def _extend_image_inputs(_result: None, req: Any, multimodal_inputs: Any) -> None:
     if _served_here():
-        from sglang_moss.request.speech import attach_progress
+        from sglang_moss.multimodal_item import attach_progress
 
         attach_progress(multimodal_inputs, req)
 
@@ -64,12 +66,24 @@ def _get_output_streamer_class(result: type, scheduler: Any) -> Any:
 
 def _process_input_requests(_result: None, scheduler: Any, *_args: Any) -> None:
     if serves_speech(scheduler.server_args):
-        scheduler.output_streamer.tick()
+        _streamer_of(scheduler).tick()
 
 
 def _abort_request(_result: None, scheduler: Any, request: Any) -> None:
     if serves_speech(scheduler.server_args):
-        scheduler.output_streamer.abort(request.rid, request.abort_all)
+        _streamer_of(scheduler).abort(request.rid, request.abort_all)
+
+
+def _streamer_of(scheduler: Any) -> Any:
+    """Our output streamer.
+
+    Raises:
+        RuntimeError: SGLang has made one without asking for its class; the process ends, before any request.
+    """
+    streamer = scheduler.output_streamer
+    if not hasattr(streamer, "tick"):
+        raise RuntimeError(passed_by(f"{_SRT}.managers.scheduler.Scheduler.get_output_streamer_class"))
+    return streamer
 
 
 def _free_slot(_pool: Any, req: Any) -> None:
@@ -95,7 +109,6 @@ def _served_here() -> bool:
     return serves_speech(get_server_args())
 
 
-_SRT = "sglang.srt"
 HOOKS = (
     Hook(
         f"{_SRT}.entrypoints.engine.Engine._launch_detokenizer_subprocesses",
@@ -104,6 +117,7 @@ HOOKS = (
         why="an idle process of 1 GB that lengthens the start",
         remove_when="the detokenizer can be switched off by an argument",
         process=HTTP,
+        at_start=True,
     ),
     Hook(
         f"{_SRT}.entrypoints.http_server._setup_and_run_http_server",
@@ -112,6 +126,7 @@ HOOKS = (
         why="the speech endpoint and the voices would need a port, a key and a process of their own",
         remove_when="plugins can add routes to the server",
         process=HTTP,
+        at_start=True,
     ),
     Hook(
         f"{_SRT}.managers.io_struct.GenerateReqInput.contains_mm_input",
@@ -155,6 +170,7 @@ HOOKS = (
         why="finished requests must wait for their audio, and leave past the detokenizer",
         remove_when="the output streamer's class can be registered",
         process=SCHEDULER,
+        at_start=True,
     ),
     Hook(
         f"{_SRT}.managers.scheduler.Scheduler.process_input_requests",
@@ -163,6 +179,7 @@ HOOKS = (
         why="audio that has become whole leaves between steps, and while no step runs",
         remove_when="the scheduler's loop has a place for plugins",
         process=SCHEDULER,
+        at_start=True,
     ),
     Hook(
         f"{_SRT}.managers.scheduler.Scheduler.abort_request",

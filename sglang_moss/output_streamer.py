@@ -26,7 +26,8 @@ from sglang_moss.capture_stream import check_capture_stream
 from sglang_moss.decode.service import CodecService
 from sglang_moss.hooking import check_fields
 from sglang_moss.hooks import PRIVATE_FIELDS
-from sglang_moss.request.speech import SpeechProgress, progress_of
+from sglang_moss.multimodal_item import progress_of
+from sglang_moss.request.speech import SpeechProgress
 from sglang_moss.step.eager import NOT_FINITE
 
 logger = logging.getLogger(__name__)

@@ -5,6 +5,10 @@ It logs a plugin's exception and serves on without it, so every failure here bec
 catch.
 """
 
+import multiprocessing
+import os
+import sys
+import warnings
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +21,8 @@ def register() -> None:
     Raises:
         SystemExit: a registration or a hook failed; the message says which, and for which SGLang this was tested.
     """
+    if "--delay-pattern" in sys.argv and multiprocessing.parent_process() is None:
+        _announce()
     try:
         from sglang_moss.hooking import install
         from sglang_moss.hooks import HOOKS
@@ -28,6 +34,13 @@ def register() -> None:
             f"sglang_moss: cannot register with SGLang {version('sglang')} (tested with {TESTED_SGLANG}): "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _announce() -> None:
+    print("sglang_moss: importing SGLang, which says nothing for half a minute", file=sys.stderr, flush=True)
+    warnings.filterwarnings("ignore", "Only CUDA|Triton is not supported", UserWarning)
+    quiet = "ignore:Only CUDA:UserWarning,ignore:Triton is not supported:UserWarning"
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), quiet)))
 
 
 def _register_with_sglang() -> None:

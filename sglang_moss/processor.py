@@ -15,12 +15,13 @@ from sglang.srt.utils.hf_transformers_utils import get_tokenizer
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.errors import BadRequest, PromptTooLong
 from sglang_moss.models.moss_ttsd import MossTTSDdelayWithCodec
+from sglang_moss.multimodal_item import envelope
 from sglang_moss.request.codec_client import CodecClient
 from sglang_moss.request.prompt import Mode, build_prompt, choose_mode, special_strings
 from sglang_moss.request.references import ReferenceEncoder
 from sglang_moss.request.script import Script, check_script, read_script
 from sglang_moss.request.settings import RequestOptions
-from sglang_moss.request.speech import SpeechRequest, envelope
+from sglang_moss.request.speech import SpeechRequest
 from sglang_moss.server_args import MossServerArgs
 
 # A request may fill the context, or the KV cache if that is smaller, but for a row; SGLang keeps 5 of it from prompts.

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests that run a model: one fused tiny checkpoint for all of them."""
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from golden_data import GOLDEN
 from warm_start import start_zygote
 
 from sglang_moss.fuse import fuse
+
+_WIDE_MODULE = re.compile(r"^pytestmark = \[?pytest\.mark\.(wide|server)\b", re.MULTILINE)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,6 +23,14 @@ def signals_as_in_a_terminal() -> Iterator[None]:
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where only units are asked for, modules that are wide as a whole are not even imported: most import SGLang."""
+    units_only = "not wide" in config.option.markexpr
+    if units_only and collection_path.suffix == ".py" and _WIDE_MODULE.search(collection_path.read_text("utf-8")):
+        return True
+    return None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

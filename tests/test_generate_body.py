@@ -13,6 +13,8 @@ from sglang_moss.errors import BadRequest
 from sglang_moss.generate_body import HEALTH_CHECK_RID, parse, prepare, shown_ids
 from sglang_moss.request.settings import RequestOptions
 
+pytestmark = pytest.mark.wide
+
 RID = "a-client-s-own-request-id"
 
 

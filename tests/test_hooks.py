@@ -20,6 +20,8 @@ from sglang_moss.hooks import HOOKS, PRIVATE_FIELDS
 from sglang_moss.request.record import RequestRecord, open_record
 from sglang_moss.server_args import MossServerArgs
 
+pytestmark = pytest.mark.wide
+
 BODIES = {hook.body.__name__: hook.body for hook in HOOKS}
 OTHER_MODEL = SimpleNamespace(delay_pattern=False)
 OURS = SimpleNamespace(delay_pattern=True)

@@ -24,6 +24,8 @@ from sglang_moss.request.speech import SpeechProgress
 from sglang_moss.row_sampler import DrawnRows
 from sglang_moss.step.eager import NOT_FINITE
 
+pytestmark = pytest.mark.wide
+
 TOKENS = special_tokens_of(3, 9)
 
 

@@ -24,6 +24,8 @@ from speech_requests import random_frames, special_tokens_of, speech_request, te
 from sglang_moss.prefix_cache import PromptRadixCache
 from sglang_moss.request.speech import row_keys
 
+pytestmark = pytest.mark.wide
+
 TOKENS = special_tokens_of(3, 9)
 GEN = TOKENS.gen_slot
 N_KV = 1280  # places; whole pages of every size

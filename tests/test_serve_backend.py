@@ -10,6 +10,8 @@ from sglang.cli.serve_backends import ServeBackendDetection, ServeRequest
 
 from sglang_moss import serve_backend
 
+pytestmark = pytest.mark.wide
+
 OTHER_MODEL = str(GOLDEN / "ttsd")
 
 

@@ -19,6 +19,8 @@ from sglang_moss.config import ARCHITECTURE
 from sglang_moss.server_args import WARMUP, MossServerArgs, bound_kv_cache, is_fused, serves_speech
 from sglang_moss.supported_args import FREE, RADIX_CACHE_BACKEND, SUPPORTED, refuse_unsupported
 
+pytestmark = pytest.mark.wide
+
 # Arguments that would pass by our layers, or break one token a row, and what people would want to know of them.
 UNSUPPORTED = {
     "tp_size": (2, "--tp-size 2 .*runs on one GPU"),

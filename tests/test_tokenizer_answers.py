@@ -17,6 +17,8 @@ from sglang_moss.errors import BadText, MossError
 from sglang_moss.output_streamer import META
 from sglang_moss.tokenizer_answers import speech_answers
 
+pytestmark = pytest.mark.wide
+
 RATE, FRAME = 100, 5
 TOKENS = special_tokens_of(3, 9)
 STOP = {"type": "stop"}

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sglang.srt.entrypoints import http_server
 
 from sglang_moss import TESTED_SGLANG, hooking, warmup
 from sglang_moss.hooks import HOOKS
+
+pytestmark = pytest.mark.wide
 
 ALL_RUN = {hook.target: 1 for hook in HOOKS}
 
@@ -23,7 +26,7 @@ class Manager:
         self.dispatched: list[Any] = []
         self.is_frozen = False
 
-    async def generate_request(self, request: Any) -> AsyncIterator[dict[str, Any]]:
+    async def generate_request(self, request: Any, _http_request: None) -> AsyncIterator[dict[str, Any]]:
         assert request.sampling_params["max_new_tokens"] == 8
         yield {"meta_info": {"audio_frames": self.n_frames}}
 
@@ -53,11 +56,19 @@ def scheduler_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
 
 
 def speak(manager: Manager) -> None:
+    state: Any = SimpleNamespace(tokenizer_manager=manager)
+    http_server.set_global_state(state)
     asyncio.run(warmup.speak_once("null", manager))
 
 
 def test_a_server_that_speaks_and_runs_every_hook_starts(scheduler_runs):
-    scheduler_runs[:0] = [{}, {}]  # the end of a request comes to the scheduler after its answer has left
+    at_start = {hook.target: 1 for hook in HOOKS if hook.at_start}
+    scheduler_runs[:0] = [
+        {},
+        at_start,
+        at_start,
+        at_start,
+    ]  # the end of a request comes to the scheduler after its answer has left
     manager = Manager(8)
     speak(manager)
     [abort] = manager.dispatched
@@ -80,4 +91,30 @@ def test_a_hook_that_sglang_passes_by_stops_the_start_and_is_named(scheduler_run
     else:
         monkeypatch.setattr(hooking, "runs", lambda: runs)
     with pytest.raises(RuntimeError, match=rf"no longer calls {hook.target}; tested with {TESTED_SGLANG}"):
+        speak(Manager(8))
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.body.__name__)
+def test_what_a_hook_breaks_that_has_not_run_is_told_by_the_hook(scheduler_runs, monkeypatch, hook):
+    runs = {target: n for target, n in ALL_RUN.items() if target != hook.target}
+    if hook.process == hooking.SCHEDULER:
+        scheduler_runs[:] = [runs]
+    else:
+        monkeypatch.setattr(hooking, "runs", lambda: runs)
+    with pytest.raises(RuntimeError, match=rf"no longer calls {hook.target}"):
+        speak(Manager(None))
+
+
+def test_a_codec_that_does_not_answer_stops_the_start(monkeypatch):
+    class Codec:
+        def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+            pass
+
+        async def hook_runs(self) -> dict[str, int]:
+            return await asyncio.Event().wait()
+
+    monkeypatch.setattr(warmup, "CodecClient", Codec)
+    monkeypatch.setattr(hooking, "runs", lambda: ALL_RUN)
+    monkeypatch.setattr(warmup, "_HOOKS_SECONDS", 0.2)
+    with pytest.raises(RuntimeError, match=r"no longer calls .*get_output_streamer_class"):
         speak(Manager(8))

@@ -107,7 +107,7 @@ class _Fields(BaseModel):
 class ReferenceFields(_Fields):
     """One speaker's clip, sent along."""
 
-    audio: str = Field(description="A data URI, base64 or an http(s) URL: WAV, FLAC, OGG or MP3.")
+    audio: str = Field(description="A data URI, base64 or an http(s) URL: WAV, FLAC, OGG, MP3, M4A, MP4, AAC or WebM.")
     text: Annotated[str | None, Field(max_length=10_000)] = Field(None, description="What is said in the clip.")
     speaker: SpeakerName | None = Field(None, description="Whose voice it is; by default its place in the list.")
 

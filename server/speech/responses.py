@@ -14,14 +14,13 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ..errors import error_body
+from ..pings import PING, PING_SECONDS, with_silences
 from .encoding import Encoder
 from .narration import Narration
 
 _ENCODERS = 4  # threads; FFmpeg works outside the interpreter's lock
 _LOOK_SECONDS = 0.5  # between two looks whether the client is still there, before the first byte
 _CLIENT_CLOSED = 499
-_PING_SECONDS = 15.0  # proxies cut what is silent for 60, some for 30
-_PING = b": waiting\n\n"  # a comment, which every reader of events passes over
 
 _pool = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="moss-encode")
 
@@ -38,7 +37,7 @@ async def file_of(narration: Narration, encoder: Encoder) -> AsyncGenerator[byte
 
 
 async def events_of(
-    narration: Narration, encoder: Encoder, ping_seconds: float = _PING_SECONDS
+    narration: Narration, encoder: Encoder, ping_seconds: float = PING_SECONDS
 ) -> AsyncGenerator[bytes, None]:
     """The same bytes in OpenAI's events. A failure before the first of them is raised, a later one is an event.
 
@@ -49,11 +48,11 @@ async def events_of(
     try:
         async with (
             contextlib.aclosing(file_of(narration, encoder)) as file,
-            contextlib.aclosing(_with_silences(file, ping_seconds)) as pieces,
+            contextlib.aclosing(with_silences(file, ping_seconds)) as pieces,
         ):
             async for data in pieces:
                 if data is None:
-                    yield _PING
+                    yield PING
                 else:
                     yield _event({"type": "speech.audio.delta", "audio": pybase64.b64encode(data).decode()})
                 has_begun = True
@@ -63,27 +62,6 @@ async def events_of(
         yield _event({"type": "error", **error_body(error)})
         return
     yield _event({"type": "speech.audio.done", "usage": narration.usage, "finish_reason": narration.finish_reason})
-
-
-async def _with_silences(source: AsyncGenerator[bytes, None], seconds: float) -> AsyncGenerator[bytes | None, None]:
-    """What `source` yields, and None after every so many seconds in which it has not."""
-
-    async def following() -> bytes:
-        return await anext(source, b"")
-
-    while True:
-        coming = asyncio.create_task(following())
-        try:
-            while not (await asyncio.wait({coming}, timeout=seconds))[0]:
-                yield None
-            data = coming.result()
-        except BaseException:
-            coming.cancel()
-            await asyncio.wait({coming})
-            raise
-        if not data:
-            return
-        yield data
 
 
 def _event(content: dict[str, Any]) -> bytes:

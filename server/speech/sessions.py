@@ -4,14 +4,13 @@ import contextlib
 import io
 import math
 import wave
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 import pybase64
-from sglang.srt.managers.io_struct import GenerateReqInput
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.codec.config import CodecConfig
@@ -66,11 +65,13 @@ class Engine:
 
     Args:
         manager: SGLang's `TokenizerManager`.
+        request_type: what it takes, SGLang's `GenerateReqInput`.
     """
 
-    def __init__(self, manager: Any) -> None:
+    def __init__(self, manager: Any, request_type: Callable[..., Any]) -> None:
         codec = CodecConfig.from_dict(manager.model_config.hf_config.codec_config)
         self._manager = manager
+        self._request_type = request_type
         self.sample_rate = codec.sampling_rate  # Hz
         self.frame_samples = codec.frame_samples
         self.frames_per_second = codec.frame_rate
@@ -105,11 +106,10 @@ class Engine:
             SpeechFailed: it broke off.
             HTTPException: SGLang's own refusal.
         """
-        audio_data: Any = session.audio_data
-        request = GenerateReqInput(
+        request = self._request_type(
             rid=rid,
             text=session.text,
-            audio_data=audio_data,
+            audio_data=session.audio_data,
             sampling_params=_strictly(session.sampling_params),
             stream=True,
         )

@@ -91,7 +91,7 @@ def decode_to_end(data: bytes, demuxer: str, max_seconds: float, max_values: int
     found: tuple[int, int] | None = None  # rate, channels
     n_samples = 0
     try:
-        with av.open(io.BytesIO(data), format=demuxer, options=options) as container:
+        with av.open(io.BytesIO(data), format=demuxer, options=options, metadata_errors="replace") as container:
             for frame in _frames(container, max_seconds):
                 sound = frame.sample_rate, frame.layout.nb_channels
                 found = found or sound

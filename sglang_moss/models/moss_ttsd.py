@@ -27,7 +27,8 @@ from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.codec.state import codec_dtype, stream_slots
 from sglang_moss.config import MossTTSDConfig
-from sglang_moss.request.speech import SpeechProgress, progress_of
+from sglang_moss.multimodal_item import progress_of
+from sglang_moss.request.speech import SpeechProgress
 from sglang_moss.server_args import serves_speech
 from sglang_moss.step import eager
 from sglang_moss.step.slots import SlotState, to_device

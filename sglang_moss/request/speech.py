@@ -7,13 +7,10 @@ from hashlib import blake2b
 from typing import Any, overload
 
 import numpy as np
-from sglang.srt.managers.schedule_batch import Modality, MultimodalDataItem, Req
-from sglang.srt.multimodal.processors.base_processor import MultimodalProcessorOutput
 
 from sglang_moss.request.prompt import SpeechPrompt
 from sglang_moss.request.settings import RequestOptions
 
-_FIELD = "speech"
 _FIRST_CAPACITY = 64
 _ROW_WITH_CODES = 1 << 62  # above every vocabulary, below int64's sign
 _HASH_MASK = _ROW_WITH_CODES - 1
@@ -92,7 +89,7 @@ class SpeechProgress:
     request: SpeechRequest
     rows: GrowingArray = field(init=False)  # accepted rows [n, 1 + n_vq]: text id, codes
     wake_at: int = 1  # rows at which the codec has something to do
-    on_slot_freed: Callable[[Req], None] | None = None  # set once the codec knows of this request
+    on_slot_freed: Callable[[Any], None] | None = None  # given the `Req`; set once the codec knows of this request
 
     def __post_init__(self) -> None:
         self.rows = GrowingArray(self.request.prompt.rows.shape[1])
@@ -106,23 +103,6 @@ class SpeechProgress:
         return np.concatenate([prompt[first:end], np.reshape(accepted, (-1, prompt.shape[1]))], dtype=np.int64)
 
 
-def envelope(request: SpeechRequest, pad_code: int) -> MultimodalProcessorOutput:
-    """Pack a request for the scheduler.
-
-    SGLang gets real text ids for its own bookkeeping and, as the prefix cache's key, one integer a row that stands for
-    the row's text id and codes together.
-    """
-    rows = request.prompt.rows
-    keys: Any = row_keys(rows, pad_code)  # an array, as SGLang keeps ids itself
-    item = MultimodalDataItem(modality=Modality.AUDIO, hash=0, pad_value=0, model_specific_data={_FIELD: request})
-    item.offsets = []
-    return MultimodalProcessorOutput(
-        mm_items=[item],
-        input_ids=rows[:, 0].tolist(),
-        padded_input_ids=keys,
-    )
-
-
 def row_keys(rows: np.ndarray, pad_code: int) -> array:
     """Keys of prompt rows in the prefix cache: [S, 1 + n_vq] int32, as array('q') of length S."""
     has_codes = (rows[:, 1:] != pad_code).any(axis=1)
@@ -134,19 +114,3 @@ def row_keys(rows: np.ndarray, pad_code: int) -> array:
     keys = rows[:, 0].astype(np.int64)
     keys[has_codes] = _ROW_WITH_CODES | (np.frombuffer(digests, np.int64) & _HASH_MASK)
     return array("q", keys.tobytes())
-
-
-def attach_progress(multimodal_inputs: Any, req: Any) -> None:
-    """Give a request that has just reached the scheduler its `SpeechProgress`, also reachable from the model."""
-    if multimodal_inputs is None:
-        return
-    for item in multimodal_inputs.mm_items:
-        request = item.model_specific_data.get(_FIELD)
-        if request is not None:
-            req.speech = SpeechProgress(request)
-            multimodal_inputs.req = req
-
-
-def progress_of(req: Req) -> SpeechProgress | None:
-    """The `SpeechProgress` of a request; None for one that carries no speech (a health check)."""
-    return getattr(req, "speech", None)

@@ -221,6 +221,14 @@ def test_what_phones_and_browsers_record_is_read_to_its_end(container: str, code
         load_audio(data, ReferenceLimits(max_seconds=1), 0)
 
 
+@pytest.mark.parametrize(("container", "codec"), [("ipod", "aac"), ("webm", "libopus"), ("mp3", "libmp3lame")])
+def test_names_in_other_alphabets_are_no_reason_to_refuse_a_clip(container: str, codec: str):
+    data = encoded(container, codec, title="Jürgen, müde")
+    latin = data.replace("ü".encode(), b"\xfc\xfc")
+    assert latin != data
+    np.testing.assert_array_equal(load_audio(latin, LIMITS, 0)[0], load_audio(data, LIMITS, 0)[0])
+
+
 @pytest.mark.parametrize("level", [0.0, 0.0009])
 @pytest.mark.parametrize("offset", [0.0, 0.2])
 def test_a_silent_clip_is_refused(level: float, offset: float):

@@ -23,6 +23,8 @@ from sglang_moss.audio.sources import SourcePolicy, read_source
 from sglang_moss.benchmarks.hostile_audio import DOUBTFUL, RATE, REFUSED, encoded, written
 from sglang_moss.errors import BadReference
 
+pytestmark = pytest.mark.wide
+
 LIMITS = ReferenceLimits()
 ALL = {**REFUSED, **DOUBTFUL}
 VALID = {("MP3", "MPEG_LAYER_III"): written("MP3", n_samples=3_000)} | {

@@ -13,6 +13,8 @@ from sglang_moss.benchmarks.record import record
 from sglang_moss.benchmarks.release_parts import LINES, PARTS, Kind, Part
 from sglang_moss.benchmarks.release_tables import tables
 
+pytestmark = pytest.mark.wide
+
 RECORDS = "from pathlib import Path; from sglang_moss.benchmarks.record import record; "
 
 

@@ -13,6 +13,8 @@ from sglang_moss.benchmarks import serving
 from sglang_moss.benchmarks.record import read_lines
 from sglang_moss.clients.cli import app
 
+pytestmark = pytest.mark.wide
+
 FAST = ["--audio-seconds", "0.4", "--reference-seconds", "0.5", "--warm-up-seconds", "0.4", "--least-requests", "3"]
 
 

@@ -27,6 +27,8 @@ from sglang_moss.clients.local_server import free_port
 from sglang_moss.clients.request import Reference, request_body
 from sglang_moss.request.script import read_script
 
+pytestmark = pytest.mark.wide
+
 AUDIO = GOLDEN / "cases" / "audio"
 
 

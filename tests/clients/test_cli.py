@@ -27,6 +27,8 @@ from sglang_moss import __version__
 from sglang_moss.clients.cli import app
 from sglang_moss.clients.local_server import free_port
 
+pytestmark = pytest.mark.wide
+
 SPOKEN = np.concatenate([frames_of(level) for level in (100, 200, 300)])  # by `three_events`
 COMMAND = [sys.executable, "-m", "sglang_moss.clients"]
 

@@ -32,6 +32,8 @@ from sglang_moss.clients.local_server import free_port
 from sglang_moss.clients.speech_request import SpeechSettings
 from sglang_moss.server.speech.fields import SpeechFields
 
+pytestmark = pytest.mark.wide
+
 Asked = Callable[..., list[SpeechChunk]]
 
 

@@ -13,6 +13,8 @@ import pytest
 from sglang_moss.clients.local_server import LocalServer, ServerFailed
 from sglang_moss.clients.start_log import IMPORTING, StartProgress
 
+pytestmark = pytest.mark.wide
+
 # Healthy from its third probe on; its child ignores SIGTERM; prints both process ids and what it was given.
 STAND_IN = """
 import http.server, os, subprocess, sys

@@ -15,6 +15,8 @@ from fake_endpoints import serving, three_events
 from fake_manager import STOP, event, frames_of
 from waiting import wait_for
 
+pytestmark = pytest.mark.wide
+
 SPOKEN = np.concatenate([frames_of(level) for level in (100, 200, 300)]).tobytes()  # by `three_events`
 KEEPS = '#!/bin/sh\necho "$(basename "$0") $*" > "$PLAYED.args"\nexec cat > "$PLAYED"\n'
 LEAVES = "#!/bin/sh\nexit 0\n"

@@ -29,6 +29,8 @@ from sglang_moss.clients.podcast_script import NoScript, checked_script, script_
 from sglang_moss.clients.podcast_source import UnusableSource, read_source
 from sglang_moss.request.text import SPEAKER_TAG, normalize_text, speakers_in
 
+pytestmark = pytest.mark.wide
+
 SCRIPT = "[S1] Foxes are clever.\n[S2] Are they? How so?"
 PAGE = """<html><head><title>Foxes</title><script>alert("no")</script></head><body><nav>Home | About</nav>
 <article><h1>Foxes</h1><p>Foxes are clever animals that live in woods, and by now in most of our cities as well.</p>

@@ -27,7 +27,7 @@ WINDOW_FRAMES = 16
 POISON = -7.0  # a window's first sample that the codec chokes on
 PATIENCE_S = 60
 
-pytestmark = pytest.mark.usefixtures("service")
+pytestmark = [pytest.mark.wide, pytest.mark.usefixtures("service")]
 
 
 class GuardedRunner(EncoderRunner):

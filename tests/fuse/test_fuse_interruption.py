@@ -15,6 +15,8 @@ from sglang_moss.fuse.__main__ import main
 from sglang_moss.fuse.checkpoint import SINGLE_NAME, read_weights
 from sglang_moss.fuse.safetensors_file import StoredTensor, build_header, read_header
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.fixture
 def lm(tmp_path: Path) -> Path:

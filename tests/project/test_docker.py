@@ -16,6 +16,8 @@ import yaml
 from container import CHECKPOINTS, ROOT, Container
 from fuse_checkpoints import check_fused, digests
 
+pytestmark = pytest.mark.wide
+
 DOCKER = ROOT / "docker"
 TOOLS = Path(sys.executable).parent
 # Says how it was called, and ends as asked.

@@ -13,6 +13,8 @@ from sglang.srt.utils.auth import add_api_key_middleware
 
 from sglang_moss.server.app import add_routes
 
+pytestmark = pytest.mark.wide
+
 ORIGIN = {"Origin": "https://page.example"}
 KEY = "sekrit"
 

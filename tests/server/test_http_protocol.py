@@ -15,6 +15,8 @@ from fastapi import FastAPI, Request
 
 from sglang_moss.server import http_protocol
 
+pytestmark = pytest.mark.wide
+
 JAVA = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
 OFFERS = {
     "java": JAVA,

@@ -15,6 +15,8 @@ from warm_start import warm_server
 from sglang_moss.benchmarks.closed_doors import knock_at_all
 from sglang_moss.clients.local_server import LocalServer
 
+pytestmark = pytest.mark.wide
+
 KEY = {"Authorization": "Bearer secret"}
 SHORT = {"max_new_tokens": 20, "ignore_eos": True, "sampling_seed": 3}
 

@@ -21,6 +21,8 @@ from sglang_moss.generate_body import prepare
 from sglang_moss.request.settings import RequestOptions
 from sglang_moss.server.app import add_routes
 
+pytestmark = pytest.mark.wide
+
 OPERATIONS = (
     ("POST", "/v1/audio/speech"),
     ("GET", "/v1/audio/voices"),

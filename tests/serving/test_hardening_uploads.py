@@ -15,6 +15,8 @@ from sglang_moss.benchmarks.hostile_audio import DOUBTFUL, REFUSED, written
 from sglang_moss.server.app import add_routes
 from sglang_moss.server.speech import routes
 
+pytestmark = pytest.mark.wide
+
 VOICES = "/v1/audio/voices"
 CLIP = written("WAV")
 

@@ -235,6 +235,29 @@ def test_the_model_is_listed(official: openai.OpenAI):
     assert model.object == "model"
 
 
+def test_a_model_is_known_by_its_name_alone(official: openai.OpenAI):
+    assert official.models.retrieve("moss-ttsd").id == "moss-ttsd"
+    with pytest.raises(openai.NotFoundError):
+        official.models.retrieve("tts-1-hd")
+
+
+def test_an_offer_of_http_2_is_no_reason_to_lose_the_body(client: httpx.Client):
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABk"}
+    body = {"text": "[S1] Hello.", "sampling_params": {"max_new_tokens": 5, "ignore_eos": True}}
+    answer = client.post("/generate", json=body, headers=offer)
+    assert answer.status_code == 200
+    assert answer.json()["meta_info"]["audio_frames"] == 5
+
+
+def test_a_length_of_the_speech_api_is_taken_at_its_word(client: httpx.Client):
+    speech = {"input": "Hello there.", "voice": "alice", "response_format": "pcm", "max_seconds": 0.8, "seed": 1}
+    counts = set()
+    for seed in range(8):  # however the weights end, a voice adds no frames
+        answer = client.post(SPEECH, json=speech | {"seed": seed})
+        counts.add(len(answer.content) / 2 / RATE if answer.status_code == 200 else 0)
+    assert max(counts) == 0.8
+
+
 def test_the_schema_names_our_fields(client: httpx.Client):
     schema = client.get("/openapi.json").json()
     assert {SPEECH, VOICES, VOICES + "/{name}"} <= schema["paths"].keys()

@@ -29,6 +29,8 @@ from sglang_moss.clients.local_server import LocalServer
 from sglang_moss.server.app import add_routes
 from sglang_moss.server.gate.health import CodecHealth
 
+pytestmark = pytest.mark.wide
+
 KEY = {"Authorization": "Bearer secret"}
 TEXT = "[S1] Words that stay between us."
 OPEN = ("/health", "/health_generate", "/metrics", "/ready")  # to probes, which have no key

@@ -12,6 +12,8 @@ from fresh_process import in_fresh_process
 from sglang_moss.server.app import add_routes
 from sglang_moss.server.gate.paths import ROUTES, Caller, Work, route_of, routes_at, served_route
 
+pytestmark = pytest.mark.wide
+
 ADMIN = {"Authorization": "Bearer administrator"}
 CLIENT = {"Authorization": "Bearer client"}
 

@@ -14,6 +14,8 @@ from sound_files import RATE, best_match, decoded
 
 from sglang_moss.server.page.encode import MEDIA_TYPES
 
+pytestmark = pytest.mark.wide
+
 TONES = np.rint(6000 * np.sin(np.arange(2 * RATE) * 0.06) * np.sin(np.arange(2 * RATE) * 0.0004)).astype("<i2")
 
 

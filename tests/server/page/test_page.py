@@ -11,6 +11,8 @@ from page_browser import served_page
 
 import sglang_moss.server.page.page
 
+pytestmark = pytest.mark.wide
+
 STATIC = Path(sglang_moss.server.page.__file__).parent / "static"
 FILES = sorted(str(file.relative_to(STATIC)) for file in STATIC.rglob("*") if file.is_file())
 MODULES = [name for name in FILES if name.endswith(".js")]

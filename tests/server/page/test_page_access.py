@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 
 import sglang_moss.server.page.page
 
+pytestmark = pytest.mark.wide
+
 STATIC = Path(sglang_moss.server.page.__file__).parent / "static"
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">"
 SIZES = {

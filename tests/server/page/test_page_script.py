@@ -9,6 +9,8 @@ from fake_manager import FakeManager
 from page_browser import choose, open_panel, speak, turns_of, write
 from playwright.sync_api import Page, expect
 
+pytestmark = pytest.mark.wide
+
 SCREENPLAY = """INT. KITCHEN - NIGHT
 
 Maya enters with a bag.

@@ -13,6 +13,8 @@ from waiting import wait_for
 
 from sglang_moss.errors import BadText, MossError
 
+pytestmark = pytest.mark.wide
+
 # Samples on their way to the loudspeaker, in window.heard; the page's context is made early so that none is missed.
 TAP = """async () => {
     const context = new AudioContext({ sampleRate: 24000 });

@@ -28,6 +28,8 @@ from sglang_moss.generate_body import parse
 from sglang_moss.request.script import read_script
 from sglang_moss.request.settings import RequestOptions
 
+pytestmark = pytest.mark.wide
+
 STOP = {"type": "stop"}
 SILENT_FRAMES = 5
 SCRIPT = "[S1] First turn. [S2] Second turn. [S1] Third turn."

@@ -14,6 +14,8 @@ from playwright.sync_api import Page, expect
 from sound_files import RATE, tone_file
 from waiting import wait_for
 
+pytestmark = pytest.mark.wide
+
 # Leave to use the microphone takes a while; its tracks are in window.tracks.
 SLOW_MICROPHONE = """() => {
     window.tracks = [];

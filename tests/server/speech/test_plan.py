@@ -5,6 +5,7 @@ import base64
 import io
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def manager(tmp_path: Path) -> FakeManager:
 
 @pytest.fixture
 def engine(manager: FakeManager) -> Engine:
-    return Engine(manager)
+    return Engine(manager, SimpleNamespace)
 
 
 def order_of(fields: dict[str, Any], store: VoiceStore, engine: Engine) -> SpeechPlan:
@@ -169,14 +170,14 @@ def test_a_speech_is_cut_at_some_times_what_its_script_suggests(store: VoiceStor
 
 def test_the_guard_is_the_servers_to_set(store: VoiceStore, manager: FakeManager):
     manager.server_args.speech_length_factor = 1.0
-    assert limits_of({"input": "a"}, store, Engine(manager)) == [129]
+    assert limits_of({"input": "a"}, store, Engine(manager, SimpleNamespace)) == [129]
     manager.server_args.speech_length_factor = 0
-    assert limits_of({"input": "a"}, store, Engine(manager)) == [180_000]  # four hours
+    assert limits_of({"input": "a"}, store, Engine(manager, SimpleNamespace)) == [180_000]  # four hours
 
 
 def test_a_request_speaks_no_longer_than_the_server_allows(store: VoiceStore, manager: FakeManager):
     manager.server_args.max_audio_seconds = 60.0
-    engine = Engine(manager)
+    engine = Engine(manager, SimpleNamespace)
     assert limits_of({"input": "Hi. " * 20}, store, engine) == [engine.frames_in(3 * (0.3 + 79 / 13) + 10)]
     assert limits_of({"input": "Hi. " * 100}, store, engine) == [750]
     assert limits_of({"input": LONG, "max_seconds": 60}, store, engine) == [750]
@@ -199,7 +200,7 @@ def test_max_seconds_are_those_that_are_heard(store: VoiceStore, engine: Engine,
 @pytest.mark.parametrize("reason", ["stop", "length"])
 def test_a_speech_that_was_cut_says_so(store: VoiceStore, tmp_path: Path, reason: str):
     manager = FakeManager(lambda _: [event(frames_of(1), {"type": reason})], tmp_path)
-    assert narrated({"input": "a"}, store, Engine(manager))[1].finish_reason == reason
+    assert narrated({"input": "a"}, store, Engine(manager, SimpleNamespace))[1].finish_reason == reason
 
 
 def test_parts_that_find_no_time_left_are_cut(store: VoiceStore, engine: Engine):
@@ -342,7 +343,7 @@ def test_voices_that_are_only_cloned_begin_each_part(store: VoiceStore, engine: 
 def test_a_part_that_came_out_too_long_for_a_clip_is_not_carried(store: VoiceStore, tmp_path: Path):
     lengths = iter([1, 800, 1, 1, 1, 1, 1, 1, 1])
     manager = FakeManager(lambda _request: [event(frames_of(900, next(lengths)), STOP)], tmp_path)
-    narrated({"input": LONG, "split": True}, store, Engine(manager))
+    narrated({"input": LONG, "split": True}, store, Engine(manager, SimpleNamespace))
     assert [len(request.audio_data or ()) for request in manager.requests[:4]] == [0, 1, 1, 2]
 
 
@@ -371,7 +372,7 @@ def test_sessions_of_a_speech_have_ids_of_which_none_begins_another(
 def test_a_session_that_ends_in_an_abort_is_an_error(store: VoiceStore, tmp_path: Path, reason: Any, error: type):
     manager = FakeManager(lambda _request: [event(frames_of(0, 0), reason)], tmp_path)
     with pytest.raises(error, match=reason.get("message", "aborted")):
-        narrated({"input": "a"}, store, Engine(manager))
+        narrated({"input": "a"}, store, Engine(manager, SimpleNamespace))
 
 
 NOTHING_TO_SAY: list[dict[str, Any]] = [

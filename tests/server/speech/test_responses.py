@@ -22,8 +22,11 @@ from fastapi import HTTPException
 from sound_files import tone_file
 from waiting import wait_for
 
-from sglang_moss.errors import BadReference, BadText, MossError
+from sglang_moss.errors import BadReference, BadText, MossError, ServerBusy
+from sglang_moss.request.record import current_record
 from sglang_moss.server.speech.responses import events_of
+
+pytestmark = pytest.mark.wide
 
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
@@ -235,6 +238,7 @@ FAILURES = {
     "BadReference": (BadReference("reference 1: no"), 400, "references"),
     "ValueError": (ValueError("no"), 400, None),
     "MossError": (MossError("the codec failed"), 500, None),
+    "ServerBusy": (ServerBusy("the codec has too much to do", 1.5), 503, None),
     "HTTPException": (HTTPException(503, "the queue is full"), 503, None),
     "abort": (event(frames_of(0, 0), {"type": "abort", "message": "full", "status_code": 503}), 503, None),
     "bug": (KeyError("secret"), 500, None),
@@ -254,6 +258,19 @@ def test_a_failure_before_the_first_sound_is_an_answer(tmp_path: Path, name: str
         assert error["message"]
         assert "secret" not in error["message"]
         wait_for(lambda: len(manager.closed) == 1)
+
+
+def test_who_comes_to_a_busy_codec_is_told_when_to_come_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    def busy(_request: Any) -> Iterator[Any]:
+        current_record().retry_after = 1.5  # as the references' backlog does
+        yield ServerBusy("the codec has too much to do", 1.5)
+
+    with serving(busy, tmp_path) as (client, _):
+        answer = client.post(SPEECH, json={"input": "a"})
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+    assert answer.json()["error"]["code"] == "server_busy"
+    assert not caplog.records  # it is no fault of the server's
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -297,7 +314,7 @@ BAD_BODIES: dict[str, tuple[Any, str, str | None]] = {
     "unknown format": ({"input": "a", "response_format": "midi"}, "mp3", "response_format"),
     "a number as text": ({"input": 3}, "string", "input"),
     "text as a number": ({"input": "a", "temperature": "hot"}, "number", "temperature"),
-    "half a character": ({"input": "a\ud800"}, "input", "input"),
+    "half a character": ({"input": "a\ud800"}, "whole characters", None),
     "a list": ([1], "object", None),
     "nothing": (None, "object", None),
     "a voice without a name": ({"input": "a", "voice": {"language": "en"}}, '{"id": NAME}', "voice"),

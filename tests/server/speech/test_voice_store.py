@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from sglang_moss.server.errors import BadField, NoSuchVoice, VoiceConflict
 from sglang_moss.server.speech.voice_store import VoiceStore, check_name
 
+pytestmark = pytest.mark.wide
+
 _SPAWN = multiprocessing.get_context("forkserver")
 
 

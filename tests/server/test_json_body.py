@@ -1,0 +1,72 @@
+"""A body in JSON: what a parser makes of it, whatever its size, and a sentence for what no request needs."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sglang_moss.errors import BadRequest
+from sglang_moss.server import json_body
+from sglang_moss.server.json_body import parse_json
+
+LONG = "A" * 70_000
+STRINGS = st.one_of(st.text(), st.sampled_from([LONG, LONG + "\\", '"' + LONG, LONG + "é", LONG + "\n", ""]))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False), STRINGS),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(STRINGS, inner, max_size=4),
+    max_leaves=8,
+)
+
+FRAGMENTS = [b'"', b"\\", b"{", b"}", b"[", b"]", b":", b",", b"1", b"A" * 70_000]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_body, "_SMALL_BYTES", 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=VALUES, indent=st.sampled_from([None, 2]), ascii_only=st.booleans())
+def test_a_value_is_the_one_that_was_written(value: Any, indent: int | None, ascii_only: bool):
+    body = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    try:
+        expected = orjson.loads(body)
+    except orjson.JSONDecodeError:  # half of a surrogate pair
+        with pytest.raises(BadRequest, match="no valid JSON"):
+            parse_json(body)
+    else:
+        assert parse_json(body) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    body=st.lists(st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b":", b",", b"1", b"A" * 70_000])).map(b"".join)
+)
+def test_what_is_no_json_is_refused(body: bytes):
+    try:
+        expected = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        with pytest.raises(BadRequest):
+            parse_json(body)
+    else:
+        assert parse_json(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"[" + b"1," * 500_000 + b"1]", "400000 values"),
+        (b"[" * 500_000, "400000 values"),
+        (b'"' + b'\\"' * 300_000 + b'"', "200000 quotation marks"),
+        (b'"' + b"\\\\" * 300_000 + b'"', "64 backslashes"),
+        (b" " * (1 << 24) + b"1", "16 MiB beside clips"),
+        (b'{"text": "' + LONG.encode(), "no valid JSON"),
+    ],
+    ids=["values", "brackets", "quotes", "backslashes", "blanks", "no end"],
+)
+def test_more_than_any_request_needs_is_refused_by_name(body: bytes, what: str):
+    with pytest.raises(BadRequest, match=what):
+        parse_json(body)
