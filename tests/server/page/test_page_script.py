@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_manager import FakeManager
+from fake_manager import FakeManager, event, frames_of
 from page_browser import choose, open_panel, speak, turns_of, write
 from playwright.sync_api import Page, expect
 
@@ -311,6 +311,7 @@ def test_every_example_can_be_spoken(page: Page, manager: FakeManager):
     titles: list[Any] = page.get_by_role("menuitem").all_inner_texts()
     page.keyboard.press("Escape")
     assert len(titles) >= 6
+    manager.script = lambda _: [event(frames_of(500), {"type": "stop"})]
     for n, title in enumerate(titles, start=1):
         choose(page, button, title)
         page.get_by_role("button", name="Speak", exact=True).click()

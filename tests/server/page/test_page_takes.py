@@ -46,8 +46,8 @@ def take(page: Page, name: str) -> Any:
     return page.get_by_role("listitem").filter(has=page.get_by_text(name, exact=True))
 
 
-def play_to_the_end(page: Page) -> None:
-    expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
+def pause(page: Page) -> None:
+    page.get_by_role("button", name="Pause", exact=True).click()
 
 
 class Generate:
@@ -145,7 +145,7 @@ def test_two_takes_are_compared_in_the_same_place(page: Page, manager: FakeManag
     manager.script = lambda _: [*three_turns(_)[:0], event(np.repeat(three_pcm(), 2), STOP)]
     speak(page)
     expect(page.locator("#heard")).to_have_text("Take 2")
-    play_to_the_end(page)
+    pause(page)
     open_panel(page, "Takes")
     page.get_by_role("button", name="Compare Take 1 as A").click()
     sides = page.get_by_role("group", name="Compare two takes")
@@ -212,7 +212,7 @@ def test_a_turn_is_heard_and_lit(page: Page, manager: FakeManager):
     page.get_by_role("button", name="Hear turn 3").click()
     expect(page.locator(".turn").nth(2)).to_have_class("turn playing")
     expect(page.locator("#caption")).to_have_text("S1: Third turn.")
-    play_to_the_end(page)
+    pause(page)
     slider = page.get_by_role("slider", name="Position")
     box = slider.bounding_box()
     assert box
@@ -229,7 +229,7 @@ def test_pauses_are_put_in_without_speaking_again(page: Page, manager: FakeManag
     write(page, SCRIPT)
     manager.script = three_turns
     speak(page)
-    play_to_the_end(page)
+    pause(page)
     choose(page, page.get_by_role("button", name="More for turn 2"), "2 s")
     expect(page.locator("#time")).to_contain_text(f"/ 0:0{70 * 0.08 + 2:.1f}")
     pcm = heard_samples(page)
@@ -256,7 +256,7 @@ def test_one_turn_is_spoken_again_behind_what_comes_before_it(page: Page, addres
     write(page, SCRIPT)
     manager.script = three_turns
     speak(page)
-    play_to_the_end(page)
+    pause(page)
     generate = Generate(page)
     page.get_by_label("Words of turn 2").fill("It’s well-known.")
     expect(page.locator(".turn").nth(1)).to_have_class("turn edited")

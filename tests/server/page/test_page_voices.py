@@ -187,31 +187,27 @@ def test_a_clip_is_dropped(page: Page):
     expect(page.get_by_role("button", name="Play carol")).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    ("samples", "said"),
-    [
-        (speech_like(8), []),
-        (speech_like(2), ["Only 2.0 s"]),
-        (speech_like(40), ["0:40 is long"]),
-        (speech_like(70), ["1:10 is too long"]),
-        (np.zeros(8 * RATE), ["Nothing can be heard"]),
-        (speech_like(8, level=0.02), ["very quiet"]),
-        (np.clip(speech_like(8, level=3.0), -1, 1), ["too loud and distorted"]),
-        (speech_like(8, noise=0.05), ["noise or music"]),
-        (np.concatenate([speech_like(5), np.zeros(15 * RATE)]), ["Most of it is silence"]),
-    ],
-    ids=["good", "short", "long", "too long", "silent", "quiet", "clipped", "noisy", "pauses"],
-)
-def test_clips_are_listened_to_before_they_are_stored(page: Page, samples: np.ndarray, said: list[str]):
+def test_clips_are_listened_to_before_they_are_stored(page: Page):
+    clips = {
+        "Only 2.0 s": speech_like(2),
+        "0:40 is long": speech_like(40),
+        "1:10 is too long": speech_like(70),
+        "Nothing can be heard": np.zeros(8 * RATE),
+        "very quiet": speech_like(8, level=0.02),
+        "too loud and distorted": np.clip(speech_like(8, level=3.0), -1, 1),
+        "noise or music": speech_like(8, noise=0.05),
+        "Most of it is silence": np.concatenate([speech_like(5), np.zeros(15 * RATE)]),
+    }
     open_form(page)
-    page.get_by_label("Clip of one speaker").set_input_files(clip(data=wav_file(samples)))
-    expect(page.get_by_label("Name", exact=True)).to_have_value("alice")
     findings = page.locator("#clip-findings li")
-    if said:
-        expect(findings).to_contain_text(said)
-    else:
-        page.wait_for_timeout(500)
-        expect(findings).to_have_count(0)
+    for said, samples in clips.items():
+        page.get_by_label("Clip of one speaker").set_input_files(clip(data=wav_file(samples)))
+        expect(findings).to_contain_text([said])
+        expect(findings).to_have_count(1)
+    page.get_by_label("Clip of one speaker").set_input_files(clip(data=wav_file(speech_like(8))))
+    page.wait_for_function("document.querySelector('#voice-heard').duration === 8")
+    page.wait_for_timeout(300)
+    expect(findings).to_have_count(0)
 
 
 def test_a_voice_is_recorded_with_its_level_in_sight(page: Page, address: str):

@@ -1,7 +1,7 @@
 /** One turn as a row of the editor. */
 
 import { iconButton, made } from "../common/dom.js";
-import { t } from "../common/i18n.js";
+import { language, t } from "../common/i18n.js";
 import { opensMenu } from "../common/menu.js";
 import { MAX_SPEAKERS } from "./turns.js";
 
@@ -41,6 +41,9 @@ export function makeRow(id, entries) {
  *   `heard`: whether the take that is loaded has this turn, with these words or others, or not; null: it is of another script
  */
 export function fillRow(row, turn, { i, n, names, heard }) {
+  const shown = JSON.stringify([turn, i, n, names, heard, language()]);
+  if (row.shown === shown && wordsOf(row).value === turn.words) return;
+  row.shown = shown;
   const who = nameOf(turn.speaker, names);
   const values = { i: i + 1, who };
   const [speaker, words] = [row.querySelector(".speaker"), wordsOf(row)];
