@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 PORT ?= 30000
-MODEL ?=
+MODEL ?= outputs/demo.fused
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,11 +24,13 @@ help: ## show this list
 
 setup: $(INSTALLED) ## make .venv with the project in it; PYTHON=python3.12 chooses the Python
 
+outputs/demo.fused: | $(INSTALLED)
+	@$(BIN)/moss-ttsd fuse --model-path tests/golden/ttsd --codec-model-path tests/golden/codec --save-path $@
+
 demo: $(INSTALLED) ## fuse tiny random weights, serve them, speak, write outputs/demo.wav
 	@$(BIN)/python -m sglang_moss.clients.demo
 
-serve: $(INSTALLED) ## serve a fused checkpoint: MODEL=path [PORT=30000]
-	@[[ -n "$(MODEL)" ]] || { echo "error: name a fused checkpoint: make serve MODEL=path" >&2; exit 1; }
+serve: $(INSTALLED) $(filter outputs/demo.fused,$(MODEL)) ## serve a fused checkpoint: MODEL=path (the demo's) PORT=30000
 	@exec $(BIN)/sglang serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)"
 
 # Types take one core for a while, tests another.

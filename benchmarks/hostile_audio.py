@@ -14,7 +14,8 @@ import av
 import numpy as np
 import soundfile
 
-RATE = 24_000
+from .synthetic_voice import RATE, wav_of
+
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _MOST = 0xFFFFFFFF
 _LARGEST_FILE = 24_900_000  # bytes; the server's default limit is 25,000,000
@@ -46,12 +47,6 @@ def written(container: str, subtype: str | None = None, n_samples: int = RATE, r
     tone = 0.3 * np.sin(np.arange(n_samples) / 17)
     file = io.BytesIO()
     soundfile.write(file, tone, rate, format=container, subtype=subtype)
-    return file.getvalue()
-
-
-def written_of(samples: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
     return file.getvalue()
 
 
@@ -187,8 +182,8 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "5 minutes in WebM": lambda: encoded("webm", "libopus", n_samples=5 * 60 * 8_000, rate=8_000),
     "the beginning of AAC over and over": lambda: b"\xff\xf1\x50\x80\x01\x1f\xfc" * (_LARGEST_FILE // 7),
     "the beginning of WebM": lambda: encoded("webm", "libopus", rate=48_000)[:300],
-    "silence": lambda: written_of(np.zeros(RATE)),
-    "a hum of nothing": lambda: written_of(np.full(RATE, 0.3)),
+    "silence": lambda: wav_of(np.zeros(RATE)),
+    "a hum of nothing": lambda: wav_of(np.full(RATE, 0.3)),
     "NaN": lambda: floats(0.0, float("nan")),
     "infinite": lambda: floats(float("-inf"), subtype="DOUBLE"),
     "a peak of 1e38": lambda: floats(1e38),

@@ -8,7 +8,6 @@ those of `serving`, except that all of it streams.
 """
 
 import argparse
-import io
 import itertools
 import multiprocessing
 import sys
@@ -18,14 +17,13 @@ from multiprocessing.synchronize import Event
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from ..clients import ClientError, MossClient, Reference
+from ..clients import ClientError, MossClient, Reference, UnusableAnswer
 from . import serving
 from .exiting import exit_on_sigterm
 from .load_statistics import percentiles
 from .record import record
-from .synthetic_voice import RATE, synthetic_speech
+from .synthetic_voice import RATE, synthetic_speech, wav_of
 
 _CLIPS = 5
 _CLIP_SECONDS = 60
@@ -39,7 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--senders", type=int, default=2, help="clients that send references (%(default)s)")
     ours, others = parser.parse_known_args(argv)
     args = serving.parser(None).parse_args([*others, "--stream"])
-    lines = record(args.out, _cases(args, ours.senders), _row)
+    if len(args.concurrency) != 1 or args.rate:
+        parser.error("one --concurrency, and no --rate: what is sent beside it belongs to one case")
+    try:
+        lines = record(args.out, _cases(args, ours.senders), _row)
+    except (ClientError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 1 if any(line["n_failed"] or line["references_failed"] for line in lines) else 0
 
 
@@ -57,12 +61,12 @@ def _cases(args: argparse.Namespace, n_senders: int) -> Iterator[dict[str, Any]]
     ]
     for sender in senders:
         sender.start()
-    found.get()  # one has been answered: all of it has begun
+    answers = [found.get(timeout=_JOIN_SECONDS)]  # one has come to its end: all of it has begun
     lines = list(serving.cases(args))
     ending.set()
     for sender in senders:
         sender.join(_JOIN_SECONDS)
-    answers = [found.get() for _ in range(found.qsize())]
+    answers += [found.get() for _ in range(found.qsize())]
     waits = [wait for wait in answers if wait is not None]
     for line in lines:
         told = {"reference_requests": len(answers), "references_failed": len(answers) - len(waits)}
@@ -76,23 +80,18 @@ def _send(url: str, api_key: str | None, sender: int, ending: Event, found: Any)
         for number in itertools.count():
             if ending.is_set():
                 return
-            clips = [Reference(_wav(np.roll(speech, 997 * (_CLIPS * number + i)))) for i in range(_CLIPS)]
+            clips = [Reference(wav_of(np.roll(speech, 997 * (_CLIPS * number + i)))) for i in range(_CLIPS)]
             began = time.perf_counter()
             try:
                 chunks = client.stream("[S1] One, two.", clips, max_seconds=_SECONDS, exact_length=True)
-                next(chunks)
+                if next(chunks, None) is None:
+                    raise UnusableAnswer("a stream without a chunk")
                 found.put(1e3 * (time.perf_counter() - began))
                 for _ in chunks:
                     pass
             except ClientError as error:
                 print(f"a request with references failed: {error}", file=sys.stderr)
                 found.put(None)
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
-    return file.getvalue()
 
 
 def _row(line: dict[str, Any]) -> str:

@@ -16,8 +16,13 @@ _PEAK = 0.5
 
 def synthetic_clip(seconds: float, seed: int) -> bytes:
     """A WAV file, 16-bit mono at 24 kHz, of one made-up speaker; each seed gives another speaker and another clip."""
+    return wav_of(synthetic_speech(round(seconds * RATE), seed))
+
+
+def wav_of(samples: np.ndarray) -> bytes:
+    """A WAV file, 16-bit mono at 24 kHz, of [n_samples] samples."""
     file = io.BytesIO()
-    soundfile.write(file, synthetic_speech(round(seconds * RATE), seed), RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
     return file.getvalue()
 
 

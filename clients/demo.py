@@ -9,9 +9,9 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import argparse
+import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,10 +35,7 @@ _SERVER_ENV = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 _NEXT = """\
 next:
   listen to {output}; the weights are random, so it babbles
-  keep a server of these weights, then open http://127.0.0.1:30000/ or ask it from another terminal:
-    .venv/bin/moss-ttsd fuse --model-path tests/golden/ttsd --codec-model-path tests/golden/codec \\
-        --save-path outputs/demo.fused
-    make serve MODEL=outputs/demo.fused
+  make serve    keeps a server of these weights; open http://127.0.0.1:30000/ or ask it from another terminal:
     .venv/bin/moss-ttsd say "[S1] Hello. [S2] Good evening." -o outputs/demo.hello.wav
   speak with the published weights: "Serve the real model" in README.md\
 """
@@ -80,17 +77,17 @@ def run(output: Path, seconds: float) -> None:
         raise DemoFailed(f"{GOLDEN} is missing: run the demo in a checkout of the project")
     output.parent.mkdir(parents=True, exist_ok=True)
     log = output.with_suffix(".server.log")
-    with tempfile.TemporaryDirectory(prefix="moss-ttsd-demo-") as folder:
-        checkpoint = Path(folder) / "fused"
-        print("1/4 fusing two tiny checkpoints; their weights are random, so expect babble and no words", flush=True)
-        print(f"    {fuse(GOLDEN / 'ttsd', GOLDEN / 'codec', checkpoint, show_progress=False)}")
-        print(f"2/4 starting `sglang serve` with them, which takes one to two minutes (log: {log})", flush=True)
-        started = time.monotonic()
-        with LocalServer(checkpoint, log=log, env=_SERVER_ENV, on_progress=_show_progress) as server:
-            print(f"    {time.monotonic() - started:3.0f} s  ready at {server.url}", flush=True)
-            print(f"3/4 asking for {seconds:g} s of a dialogue with two reference clips", flush=True)
-            result = _speak(server.url, output, seconds)
-            print("4/4 stopping the server", flush=True)
+    checkpoint = output.with_suffix(".fused")
+    print("1/4 fusing two tiny checkpoints; their weights are random, so expect babble and no words", flush=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)  # of an earlier demo
+    print(f"    {fuse(GOLDEN / 'ttsd', GOLDEN / 'codec', checkpoint, show_progress=False)}")
+    print(f"2/4 starting `sglang serve` with them, which takes one to two minutes (log: {log})", flush=True)
+    started = time.monotonic()
+    with LocalServer(checkpoint, log=log, env=_SERVER_ENV, on_progress=_show_progress) as server:
+        print(f"    {time.monotonic() - started:3.0f} s  ready at {server.url}", flush=True)
+        print(f"3/4 asking for {seconds:g} s of a dialogue with two reference clips", flush=True)
+        result = _speak(server.url, output, seconds)
+        print("4/4 stopping the server", flush=True)
     print(f"{result}\n\n{_NEXT.format(output=output)}")
 
 

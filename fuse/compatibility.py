@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from .configs import FUSED_MODEL_TYPE
+from sglang_moss.checkpoint import MODEL_TYPE
+
 from .errors import FuseError, listed
 from .json_file import JsonFile
 
@@ -19,7 +20,7 @@ ROLES = {
 def check_architectures(lm: JsonFile, codec: JsonFile) -> None:
     """Refuse a fused input, swapped arguments and other models, by the `architectures` of both config.json."""
     for config in (lm, codec):
-        if "codec_config" in config.content or config.content.get("model_type") == FUSED_MODEL_TYPE:
+        if "codec_config" in config.content or config.content.get("model_type") == MODEL_TYPE:
             raise FuseError(f"{config.path} is of a checkpoint that is already fused: serve it as it is")
     if _architecture(lm) == CODEC_ARCHITECTURE and _architecture(codec) == LM_ARCHITECTURE:
         raise FuseError(

@@ -8,12 +8,12 @@ import json
 import re
 from typing import Any
 
+from sglang_moss.checkpoint import ARCHITECTURE, MODEL_TYPE
+
 from .errors import FuseError
 from .json_file import JsonFile, read_json, to_bytes
 
 CONFIG_NAME = "config.json"
-FUSED_ARCHITECTURE = "MossTTSDdelayWithCodec"
-FUSED_MODEL_TYPE = "moss_tts_delay_with_codec"
 PROCESSOR_CLASS = "MossTTSDelayWithCodecProcessor"
 PROCESSOR_MODULE = "processing_moss_tts_delay_with_codec"
 
@@ -57,8 +57,8 @@ def _fused_config(lm: JsonFile, codec: JsonFile) -> dict[str, Any]:
     language = {"eos_token_id": lm.integer("audio_end_token_id"), "dtype": lm.text("dtype")}
     fused = {
         **lm.content,
-        "architectures": [FUSED_ARCHITECTURE],
-        "model_type": FUSED_MODEL_TYPE,
+        "architectures": [ARCHITECTURE],
+        "model_type": MODEL_TYPE,
         # Serving stops at the end of the audio, which is the stop token of the language part from here on.
         "language_config": lm.mapping("language_config") | language,
         "codec_config": {key: value for key, value in codec.content.items() if key != "auto_map"},

@@ -1,7 +1,6 @@
 """Puts the routes on SGLang's own application, so that its port, its API key and its start-up are theirs."""
 
 from asyncio import Event
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,11 +11,13 @@ from sglang.srt.managers.tokenizer_manager import ReqState
 from sglang.srt.observability.req_time_stats import APIServerReqTimeStats
 from starlette.middleware import Middleware
 
+from sglang_moss.early_checks import no_voices, voices_folder
 from sglang_moss.hooking import check_fields
 from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.request.text import MAX_SPEAKERS
 
 from . import cors, http_protocol
+from .api_pages import ApiPages
 from .errors import error_for, error_status
 from .gate.access_log import AccessLog, write_access_log
 from .gate.admission import Admission
@@ -33,7 +34,6 @@ from .speech.sessions import Engine
 from .speech.voice_names import VoiceNames
 from .speech.voice_store import VoiceStore
 
-_DEFAULT_VOICES_DIR = "~/.cache/sglang-moss/voices"
 _BODY_MARGIN = 4_000_000  # bytes of a body besides its audio files
 _LARGEST_BODIES = 16  # as many of the largest size may be in the server at a time, or hundreds of usual ones
 _HEALTH_TIMEOUT_SECONDS = 20.0  # as SGLang's own
@@ -50,16 +50,14 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
         SystemExit: the voices' folder cannot be used; a server that starts keeps voices.
     """
     _check_fields(app, tokenizer_manager)
-    folder = Path(server_args.voices_dir or _DEFAULT_VOICES_DIR).expanduser()
+    folder = voices_folder(server_args.voices_dir)
     try:
         names = VoiceNames.of(server_args.voice_alias or (), server_args.default_voice)
         store = VoiceStore(folder, server_args.max_voices, names)
     except ValueError as error:
         raise SystemExit(f"sglang_moss: --voice-alias: {error}") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
-        raise SystemExit(
-            f"sglang_moss: no voices can be kept in {folder} ({error}); name a folder with --voices-dir"
-        ) from error
+    except OSError as error:
+        raise no_voices(folder, error) from error
     serve_generate(app)
     http_protocol.install()
     engine = Engine(tokenizer_manager, GenerateReqInput)
@@ -104,9 +102,9 @@ def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: 
 
     def build_all() -> AccessLog:
         cors.put_outermost(app)
-        return AccessLog(Page(build()), metrics, writes_log)
+        return AccessLog(Page(ApiPages(build(), app)), metrics, writes_log)
 
     app.build_middleware_stack = build_all
     tokenizer_manager.signal_handler_class = lambda manager: GracefulShutdown(
-        manager, admission, server_args.shutdown_seconds, server_args.codec_address
+        manager, admission, server_args.shutdown_seconds
     )

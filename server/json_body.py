@@ -1,8 +1,9 @@
 """A body in JSON, read without holding up what else runs: most of a large one is clips in base64.
 
 A parser holds Python's lock until it is done: 100 MB stop every stream of this process for a tenth of a second, a tenth
-of that in small values for longer. So long strings are cut out first, each in one step as long as its own copy takes;
-what is left is parsed, if that is no more than requests need; and the strings come back as they were.
+of that in small values for longer. So long strings are cut out first, each in a step of its own; what is left is
+parsed, if that is no more than requests need; and the strings come back as they were. One thing is not held against a
+long string that is plain ASCII: line ends and other control characters in it, which JSON would have escaped.
 """
 
 import asyncio
@@ -19,7 +20,10 @@ _MAX_QUOTES = 200_000
 _MAX_BACKSLASHES = 64
 _MAX_VALUES = 400_000
 _MAX_REST_BYTES = 1 << 24  # of everything but long strings
-_NO_JSON = "the body is no valid JSON: expected an object, whole characters, numbers within 64 bits and no NaN"
+_NO_JSON = (
+    "the body is no valid JSON: expected an object with `text` or `input`, whole characters, numbers within 64 bits "
+    "and no NaN"
+)
 
 
 async def read_json(body: bytes) -> Any:
@@ -44,19 +48,19 @@ def parse_json(body: bytes) -> Any:
         if sum(rest.count(sign) for sign in (b",", b"[", b"{")) > _MAX_VALUES:
             raise BadRequest(f"the body has more than {_MAX_VALUES} values in it; send what is to be spoken")
         return _put_back(orjson.loads(rest), strings)
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, RecursionError):
         raise BadRequest(_NO_JSON) from None
 
 
 def _cut(body: bytes) -> tuple[bytes, dict[str, str]]:
-    """The body with a short name for each long string without escapes, and the strings by these names."""
+    """The body with a short name for each long string, and the strings by these names."""
     nonce = secrets.token_hex(16)
     kept: list[bytes] = []
     strings: dict[str, str] = {}
     end = 0  # of what has been kept
     start = -1  # of the string that the position is in
     position = 0
-    for _ in range(_MAX_QUOTES):
+    for _ in range(_MAX_QUOTES + 1):
         position = body.find(b'"', position)
         if position < 0:
             if start >= 0:
@@ -66,15 +70,21 @@ def _cut(body: bytes) -> tuple[bytes, dict[str, str]]:
         if start < 0:
             start = position + 1
         elif not _is_escaped(body, start, position):
-            text = body[start:position] if position - start > _LONG_CHARS else b"\\"
-            if text.isascii() and b"\\" not in text:
+            if position - start > _LONG_CHARS:
                 name = f"{nonce}{len(strings)}"
-                strings[name] = text.decode("ascii")
+                strings[name] = _string(body[start:position])
                 kept += (body[end:start], name.encode())
                 end = position
             start = -1
         position += 1
     raise BadRequest(f"the body has more than {_MAX_QUOTES} quotation marks in it; send what is to be spoken")
+
+
+def _string(text: bytes) -> str:
+    """What stands between two quotation marks."""
+    if text.isascii() and b"\\" not in text:
+        return text.decode("ascii")
+    return orjson.loads(b'"%b"' % text)
 
 
 def _is_escaped(body: bytes, start: int, position: int) -> bool:

@@ -8,8 +8,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-ARCHITECTURE = "MossTTSDdelayWithCodec"
-MODEL_TYPE = "moss_tts_delay_with_codec"
+from sglang_moss.checkpoint import MODEL_TYPE
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def unused(hooks: Iterable[Hook], runs_by_process: Mapping[str, Mapping[str, int
 
 def passed_by(*targets: str) -> str:
     """The sentence for hooks that SGLang goes round."""
-    return f"sglang_moss: SGLang no longer calls {', '.join(targets)}; tested with {TESTED_SGLANG}"
+    return f"sglang_moss: SGLang has not called {', '.join(targets)}; tested with {TESTED_SGLANG}"
 
 
 def missing_fields(table: Iterable[PrivateFields], instances: Mapping[str, Any]) -> list[str]:

@@ -12,16 +12,18 @@ import warnings
 from importlib.metadata import version
 from typing import Any
 
-from sglang_moss import TESTED_SGLANG
+from sglang_moss import TESTED_SGLANG, early_checks
 
 
 def register() -> None:
     """Make SGLang able to serve MOSS-TTSD.
 
     Raises:
-        SystemExit: a registration or a hook failed; the message says which, and for which SGLang this was tested.
+        SystemExit: the command line cannot work (`early_checks`); or a registration or a hook failed: the message says
+            which, and for which SGLang this was tested.
     """
-    if "--delay-pattern" in sys.argv and multiprocessing.parent_process() is None:
+    if multiprocessing.parent_process() is None and early_checks.is_ours(sys.argv[1:]):
+        early_checks.check(sys.argv[1:])
         _announce()
     try:
         from sglang_moss.hooking import install
@@ -38,9 +40,11 @@ def register() -> None:
 
 def _announce() -> None:
     print("sglang_moss: importing SGLang, which says nothing for half a minute", file=sys.stderr, flush=True)
-    warnings.filterwarnings("ignore", "Only CUDA|Triton is not supported", UserWarning)
-    quiet = "ignore:Only CUDA:UserWarning,ignore:Triton is not supported:UserWarning"
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), quiet)))
+    rules = [os.environ.get("PYTHONWARNINGS", "")]
+    for message in ("Only CUDA", "Triton is not supported"):
+        warnings.filterwarnings("ignore", message, UserWarning)
+        rules.append(f"ignore:{message}:UserWarning")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, rules))  # of the processes that this one starts
 
 
 def _register_with_sglang() -> None:
@@ -55,7 +59,8 @@ def _register_with_sglang() -> None:
     from sglang.srt.multimodal.customized_mm_processor_utils import register_customized_processor
     from transformers import AutoConfig
 
-    from sglang_moss.config import MODEL_TYPE, MossTTSDConfig
+    from sglang_moss.checkpoint import MODEL_TYPE
+    from sglang_moss.config import MossTTSDConfig
     from sglang_moss.models.moss_ttsd import MossTTSDdelayWithCodec
     from sglang_moss.prefix_cache import build_cache
     from sglang_moss.processor import MossTTSDProcessor, TokenizerAsProcessor

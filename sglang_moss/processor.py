@@ -26,7 +26,11 @@ from sglang_moss.server_args import MossServerArgs
 
 # A request may fill the context, or the KV cache if that is smaller, but for a row; SGLang keeps 5 of it from prompts.
 _SCHEDULER_RESERVE = 4
-_WRITERS = 2  # threads that read scripts and write prompts
+_WRITERS = 2  # threads that read long scripts and write long prompts
+# What is shorter takes a few milliseconds. In a thread it would take longer, since threads pass Python's lock to and
+# fro, and of requests that come together the first would wait for all.
+_SHORT_CHARS = 4_000
+_SHORT_FRAMES = 1_000
 
 _T = TypeVar("_T")
 
@@ -76,7 +80,8 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         if image_data or request_obj.video_data:
             raise BadRequest("this model takes text and audio_data only; leave image_data and video_data out")
         options = RequestOptions.parse(request_obj.sampling_params or {})
-        script = await self._off_loop(self._script, request_obj.text)
+        is_short = len(request_obj.text) <= _SHORT_CHARS
+        script = await self._run(is_short, self._script, request_obj.text)
         mode = choose_mode(options.mode, len(audio_data or ()))
         codes = await self._encoder().encode(audio_data or (), mode, options.strict)
         references = None if audio_data is None or not (mode.clones or audio_data == []) else codes.clips
@@ -88,7 +93,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             n_new = self._row_limit(options, mode, len(prompt.rows), max_req_input_len)
             return n_new, envelope(SpeechRequest(prompt, options, codes.all_cached), self._tokens.pad_code)
 
-        n_new, packed = await self._off_loop(pack)
+        n_new, packed = await self._run(is_short and codes.n_frames <= _SHORT_FRAMES, pack)
         request_obj.sampling_params = _scheduler_params(n_new)
         request_obj.mm_hashes = None
         return packed
@@ -102,8 +107,11 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         """
         await self._encoder().encode([clip], choose_mode("voice_clone", 1), strict=True)
 
-    async def _off_loop(self, work: Callable[..., _T], *operands: Any) -> _T:
+    async def _run(self, is_short: bool, work: Callable[..., _T], *operands: Any) -> _T:
         """Do what takes long for a long text where it stops no stream."""
+        if is_short:
+            await asyncio.sleep(0)  # between those of a batch
+            return work(*operands)
         return await asyncio.get_running_loop().run_in_executor(self._writers, work, *operands)
 
     def _script(self, text: str) -> Script:

@@ -20,9 +20,12 @@ from sglang.cli.serve_backends import (
     ServeRequest,
 )
 
+from sglang_moss import socket_folder
+from sglang_moss.checkpoint import is_fused
+from sglang_moss.early_checks import FLAG, check_address
+
 logger = logging.getLogger(__name__)
 
-_FLAG = "--delay-pattern"
 _SECRETS = ("--api-key", "--admin-api-key", "--ssl-keyfile-password")
 _LISTENS_SECONDS = 60.0
 _POLL_SECONDS = 0.2
@@ -35,15 +38,16 @@ def backend() -> ServeBackend:
 
 def detect(request: ServeRequest) -> ServeBackendDetection:
     """Whether a command line of `sglang serve` is for us."""
-    from sglang_moss.server_args import is_fused
-
-    is_ours = _FLAG in request.argv or (request.model_path is not None and is_fused(request.model_path))
+    is_ours = FLAG in request.argv or (request.model_path is not None and is_fused(request.model_path))
     return ServeBackendDetection.MATCH if is_ours else ServeBackendDetection.NO_MATCH
 
 
 def run(request: ServeRequest) -> None:
     """Serve until the server ends."""
+    socket_folder.enter()
     server_args = parse(request.argv)
+    if server_args.node_rank == 0:
+        check_address(server_args.host, server_args.port)  # also what a file of arguments says
     from sglang.srt.entrypoints.http_server import launch_server
 
     # Every other front of SGLang is refused by `supported_args`.
@@ -109,5 +113,7 @@ def wait_until_it_listens(server_args: Any) -> bool:
             time.sleep(_POLL_SECONDS)
     manager: Any = http_server.get_global_state().tokenizer_manager
     manager.server_status = ServerStatus.Up
-    logger.info("The server is fired up and ready to roll! It listens at %s", server_args.url())
+    logger.info(
+        "The server is fired up and ready to roll! It listens at %s, and its page opens there too", server_args.url()
+    )
     return False

@@ -5,7 +5,6 @@ This module is imported in every process of the server, wherever the arguments a
 
 import argparse
 import json
-import os
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from sglang.srt.server_args import ServerArgs
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.sources import SourcePolicy
-from sglang_moss.config import ARCHITECTURE
+from sglang_moss.checkpoint import is_fused, why_not_served
 from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 
 WARMUP = "sglang_moss"
@@ -140,10 +139,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         if is_fused(self.model_path):
             self.delay_pattern = True
         elif self.delay_pattern:
-            raise SystemExit(
-                f"sglang_moss: --delay-pattern serves fused MOSS-TTSD checkpoints, but {self.model_path} is none; "
-                "make one with `python -m sglang_moss.fuse`, or leave the flag out"
-            )
+            raise SystemExit(f"sglang_moss: {why_not_served(self.model_path)}")
         if self.delay_pattern and self.codec_address is None:  # else made from a checked one, in another process
             refuse_unsupported(self)
             self._check_own()
@@ -201,8 +197,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         if self.log_level_http is None:
             # The access log is ours: uvicorn's has paths, and with them names of voices.
             self.log_level_http = "warning"
-        socket = f"sglang-moss-{os.getpid()}-{uuid.uuid4().hex}"
-        self.codec_address = f"ipc://{Path(tempfile.gettempdir()) / socket}"
+        self.codec_address = f"ipc://{Path(tempfile.gettempdir()) / f'codec-{uuid.uuid4().hex}'}"
         if self.skip_server_warmup:
             # SGLang asks the server for something right after a warm-up that it skips, before the server listens.
             self.skip_server_warmup = False
@@ -227,15 +222,6 @@ def bound_kv_cache(server_args: Any, previous: Callable[[Any], None]) -> None:
         n_rows = (server_args.max_running_requests + 1) * server_args.context_rows()
         declare_resolution(server_args, "sglang_moss", max_total_tokens=n_rows)
     previous(server_args)
-
-
-def is_fused(model_path: str) -> bool:
-    """Whether a directory holds a fused checkpoint; False for anything that is not a directory with a config."""
-    try:
-        config = json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
-        return ARCHITECTURE in (config.get("architectures") or ())
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False
 
 
 def _names(record: type) -> list[str]:

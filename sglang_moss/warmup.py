@@ -4,9 +4,13 @@ It also proves that SGLang still calls every hook: one that is passed by would d
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
+
+from starlette.requests import Request
 
 from sglang_moss import hooking
 from sglang_moss.errors import MossError
@@ -27,41 +31,66 @@ async def speak_once(_disaggregation_mode: str, tokenizer_manager: Any) -> None:
     Raises:
         RuntimeError: the answer holds no audio, or a hook has not run; the server must not start.
     """
-    from sglang.srt.entrypoints.http_server import serve_generate_request
-    from sglang.srt.managers.io_struct import AbortReq, GenerateReqInput
+    from sglang.srt.managers.io_struct import AbortReq
 
-    nobody: Any = None  # no HTTP request
-    request = GenerateReqInput(
-        text=_TEXT, sampling_params={"max_new_tokens": _FRAMES, "ignore_eos": True, "sampling_seed": 0}
-    )
     codec = CodecClient(tokenizer_manager.server_args.codec_address, n_vq=1)  # no codes are asked for
     await check_hooks(codec, [hook for hook in HOOKS if hook.at_start])  # without one of these no answer may ever come
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            answer = await serve_generate_request(request, nobody)  # as `/generate` does it
-        n_frames = json.loads(bytes(answer.body)).get("meta_info", {}).get("audio_frames")
-        if n_frames != _FRAMES:
-            raise RuntimeError(f"the warm-up request gave {n_frames} frames of audio, expected {_FRAMES}")
-    finally:  # what a hook that has not run breaks is told by the hook
-        tokenizer_manager._dispatch_to_scheduler(AbortReq(rid=_NOBODY))
-        await check_hooks(codec, HOOKS)
+            await _speak()
+    except Exception as error:
+        problem = f"no answer within {_ANSWER_SECONDS:g} s" if isinstance(error, TimeoutError) else str(error)
+        with contextlib.suppress(TimeoutError, MossError):  # the cause may be a hook that has not run
+            async with asyncio.timeout(_HOOKS_SECONDS):
+                if unused := await _unused(codec, HOOKS):
+                    problem += f"; {hooking.passed_by(*unused)}"
+        raise RuntimeError(f"the warm-up request failed: {problem}") from error
+    tokenizer_manager._dispatch_to_scheduler(AbortReq(rid=_NOBODY))
+    await check_hooks(codec, HOOKS)
     await tokenizer_manager.freeze_gc()  # what is loaded by now is nothing for later collections
+
+
+async def _speak() -> None:
+    """Ask as `/generate` does.
+
+    Raises:
+        RuntimeError: the answer is no speech of the length that was asked for.
+    """
+    from sglang.srt.entrypoints.http_server import serve_generate_request
+    from sglang.srt.managers.io_struct import GenerateReqInput
+
+    async def stays() -> Any:  # a client that does not leave
+        await asyncio.Event().wait()
+
+    request = GenerateReqInput(
+        text=_TEXT, sampling_params={"max_new_tokens": _FRAMES, "ignore_eos": True, "sampling_seed": 0}
+    )
+    answer = await serve_generate_request(request, Request({"type": "http", "headers": []}, stays))
+    body = json.loads(bytes(answer.body))
+    if answer.status_code != HTTPStatus.OK:
+        raise RuntimeError(f"it was answered by {answer.status_code}: {body}")
+    n_frames = body.get("meta_info", {}).get("audio_frames")
+    if n_frames != _FRAMES:
+        raise RuntimeError(f"it gave {n_frames} frames of audio, expected {_FRAMES}")
 
 
 async def check_hooks(codec: CodecClient, hooks: Sequence[hooking.Hook]) -> None:
     """Wait until every one of these hooks has run.
 
     Raises:
-        RuntimeError: SGLang has passed one by.
+        RuntimeError: SGLang has passed one by, or the codec's thread does not say.
     """
-    unused = hooking.unused(hooks, {hooking.HTTP: hooking.runs(), hooking.SCHEDULER: {}})
+    unused: list[str] | None = None
     try:
         async with asyncio.timeout(_HOOKS_SECONDS):
-            while True:
-                runs = {hooking.HTTP: hooking.runs(), hooking.SCHEDULER: await codec.hook_runs()}
-                unused = hooking.unused(hooks, runs)
-                if not unused:
-                    return
+            while unused := await _unused(codec, hooks):
                 await asyncio.sleep(_POLL_SECONDS)
     except (TimeoutError, MossError) as error:
+        if unused is None:
+            raise RuntimeError(f"the codec's thread has not answered within {_HOOKS_SECONDS:g} s") from error
         raise RuntimeError(hooking.passed_by(*unused)) from error
+
+
+async def _unused(codec: CodecClient, hooks: Sequence[hooking.Hook]) -> list[str]:
+    """Targets of hooks that have not run."""
+    return hooking.unused(hooks, {hooking.HTTP: hooking.runs(), hooking.SCHEDULER: await codec.hook_runs()})

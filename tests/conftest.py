@@ -27,7 +27,7 @@ def signals_as_in_a_terminal() -> Iterator[None]:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where only units are asked for, modules that are wide as a whole are not even imported: most import SGLang."""
-    units_only = "not wide" in config.option.markexpr
+    units_only = {"not wide", "not server"} <= set(config.option.markexpr.split(" and "))
     if units_only and collection_path.suffix == ".py" and _WIDE_MODULE.search(collection_path.read_text("utf-8")):
         return True
     return None

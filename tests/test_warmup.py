@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from sglang.srt.entrypoints import http_server
@@ -21,13 +22,16 @@ class Manager:
 
     server_args = SimpleNamespace(codec_address="ipc://nowhere")
 
-    def __init__(self, n_frames: int) -> None:
+    def __init__(self, n_frames: int, problem: Exception | None = None) -> None:
         self.n_frames = n_frames
+        self.problem = problem
         self.dispatched: list[Any] = []
         self.is_frozen = False
 
-    async def generate_request(self, request: Any, _http_request: None) -> AsyncIterator[dict[str, Any]]:
+    async def generate_request(self, request: Any, _http_request: Any) -> AsyncIterator[dict[str, Any]]:
         assert request.sampling_params["max_new_tokens"] == 8
+        if self.problem is not None:
+            raise self.problem
         yield {"meta_info": {"audio_frames": self.n_frames}}
 
     def _dispatch_to_scheduler(self, message: Any) -> None:
@@ -39,7 +43,7 @@ class Manager:
 
 @pytest.fixture
 def scheduler_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
-    """What the scheduler process answers, one after the other; the last one for ever."""
+    """What the scheduler process answers, one after the other; the last one for ever, or never where there is none."""
     answers = [ALL_RUN]
 
     class Codec:
@@ -47,6 +51,8 @@ def scheduler_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
             pass
 
         async def hook_runs(self) -> dict[str, int]:
+            if not answers:
+                await asyncio.Event().wait()
             return answers.pop(0) if len(answers) > 1 else answers[0]
 
     monkeypatch.setattr(warmup, "CodecClient", Codec)
@@ -56,19 +62,14 @@ def scheduler_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
 
 
 def speak(manager: Manager) -> None:
-    state: Any = SimpleNamespace(tokenizer_manager=manager)
-    http_server.set_global_state(state)
-    asyncio.run(warmup.speak_once("null", manager))
+    with patch.object(http_server, "_global_state", SimpleNamespace(tokenizer_manager=manager)):
+        asyncio.run(warmup.speak_once("null", manager))
 
 
 def test_a_server_that_speaks_and_runs_every_hook_starts(scheduler_runs):
     at_start = {hook.target: 1 for hook in HOOKS if hook.at_start}
-    scheduler_runs[:0] = [
-        {},
-        at_start,
-        at_start,
-        at_start,
-    ]  # the end of a request comes to the scheduler after its answer has left
+    # The end of a request comes to the scheduler after its answer has left.
+    scheduler_runs[:0] = [{}, at_start, at_start, at_start]
     manager = Manager(8)
     speak(manager)
     [abort] = manager.dispatched
@@ -79,42 +80,44 @@ def test_a_server_that_speaks_and_runs_every_hook_starts(scheduler_runs):
 @pytest.mark.parametrize("n_frames", [None, 0, 7])
 @pytest.mark.usefixtures("scheduler_runs")
 def test_a_server_without_audio_does_not_start(n_frames):
-    with pytest.raises(RuntimeError, match=f"gave {n_frames} frames of audio, expected 8"):
+    with pytest.raises(
+        RuntimeError, match=f"the warm-up request failed: it gave {n_frames} frames of audio, expected 8"
+    ):
         speak(Manager(n_frames))
 
 
-@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.body.__name__)
-def test_a_hook_that_sglang_passes_by_stops_the_start_and_is_named(scheduler_runs, monkeypatch, hook):
+@pytest.fixture(params=HOOKS, ids=lambda hook: hook.body.__name__)
+def passed_by(request: pytest.FixtureRequest, scheduler_runs, monkeypatch) -> hooking.Hook:
+    """The one hook that does not run."""
+    hook = request.param
     runs = {target: n for target, n in ALL_RUN.items() if target != hook.target}
     if hook.process == hooking.SCHEDULER:
         scheduler_runs[:] = [runs]
     else:
         monkeypatch.setattr(hooking, "runs", lambda: runs)
-    with pytest.raises(RuntimeError, match=rf"no longer calls {hook.target}; tested with {TESTED_SGLANG}"):
+    return hook
+
+
+def test_a_hook_that_sglang_passes_by_stops_the_start_and_is_named(passed_by: hooking.Hook):
+    with pytest.raises(RuntimeError, match=rf"has not called {passed_by.target}; tested with {TESTED_SGLANG}"):
         speak(Manager(8))
 
 
-@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.body.__name__)
-def test_what_a_hook_breaks_that_has_not_run_is_told_by_the_hook(scheduler_runs, monkeypatch, hook):
-    runs = {target: n for target, n in ALL_RUN.items() if target != hook.target}
-    if hook.process == hooking.SCHEDULER:
-        scheduler_runs[:] = [runs]
-    else:
-        monkeypatch.setattr(hooking, "runs", lambda: runs)
-    with pytest.raises(RuntimeError, match=rf"no longer calls {hook.target}"):
+def test_what_a_hook_breaks_that_has_not_run_is_told_by_the_hook(passed_by: hooking.Hook):
+    with pytest.raises(RuntimeError, match=rf"has not called {passed_by.target}"):
         speak(Manager(None))
 
 
-def test_a_codec_that_does_not_answer_stops_the_start(monkeypatch):
-    class Codec:
-        def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-            pass
-
-        async def hook_runs(self) -> dict[str, int]:
-            return await asyncio.Event().wait()
-
-    monkeypatch.setattr(warmup, "CodecClient", Codec)
-    monkeypatch.setattr(hooking, "runs", lambda: ALL_RUN)
-    monkeypatch.setattr(warmup, "_HOOKS_SECONDS", 0.2)
-    with pytest.raises(RuntimeError, match=r"no longer calls .*get_output_streamer_class"):
+def test_a_codec_that_does_not_answer_stops_the_start(scheduler_runs):
+    scheduler_runs.clear()
+    with pytest.raises(RuntimeError, match=r"the codec's thread has not answered"):
         speak(Manager(8))
+
+
+@pytest.mark.usefixtures("scheduler_runs")
+def test_what_sglang_says_of_a_request_that_fails_is_told():
+    with pytest.raises(
+        RuntimeError, match=r"the warm-up request failed: it was answered by 400: .*no room for it"
+    ) as e:
+        speak(Manager(8, ValueError("no room for it")))
+    assert "has not called" not in str(e.value)

@@ -20,7 +20,7 @@ _READS = ("GET", "HEAD")
 class Caller(Enum):
     """Who may call a route."""
 
-    ANYBODY = "anybody"  # probes and collectors, which have no key; SGLang's own rule
+    ANYBODY = "anybody"  # probes and collectors, which have no key, by SGLang's own rule; readers of `api_pages`
     CLIENT = "client"  # whoever has the key, if the server has one
     ADMINISTRATOR = "administrator"  # only with the administrator's key; without one there are none
 
@@ -62,10 +62,10 @@ ROUTES = (
     Route("/server_info", _READS),
     Route("/get_server_info", _READS),
     Route("/v1/loads", _READS),
-    Route("/docs", _READS),
-    Route("/docs/oauth2-redirect", _READS),
-    Route("/redoc", _READS),
-    Route("/openapi.json", _READS),
+    Route("/docs", _READS, Caller.ANYBODY),
+    Route("/docs/{path}", _READS, Caller.ANYBODY),
+    Route("/redoc", _READS, Caller.ANYBODY),
+    Route("/openapi.json", _READS, Caller.ANYBODY),
     Route("/ping", _READS, Caller.ANYBODY),
     Route("/health", _READS, Caller.ANYBODY),
     Route("/health_generate", _READS, Caller.ANYBODY),

@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from sglang.srt.managers.io_struct import AbortReq, ShutdownReq
@@ -22,12 +21,15 @@ from sglang.srt.managers.tokenizer_manager import SignalHandler
 from sglang.srt.utils import kill_process_tree
 from sglang.srt.utils.cudacore_pyspy_dump_utils import collect_scheduler_processes
 
+from sglang_moss import socket_folder
+
 from .admission import Admission
 
 logger = logging.getLogger(__name__)
 
 _LAST_WORDS_SECONDS = 5.0  # for clients to read that it is over
-_CHILDREN_SECONDS = 15.0
+_HURRIED_WORDS_SECONDS = 0.5
+_CHILDREN_SECONDS = 1.5  # to leave by themselves; taking an interpreter down takes longer, and has nothing to save
 _POLL_SECONDS = 0.05
 _OVER = {
     "type": "abort",
@@ -43,14 +45,12 @@ class GracefulShutdown(SignalHandler):
         manager: SGLang's `TokenizerManager`.
         admission: of the server's requests.
         seconds: for those that run to finish.
-        codec_address: whose file is removed.
     """
 
-    def __init__(self, manager: Any, admission: Admission, seconds: float, codec_address: str) -> None:
+    def __init__(self, manager: Any, admission: Admission, seconds: float) -> None:
         super().__init__(manager)
         self._admission = admission
         self._seconds = seconds
-        self._codec_address = codec_address
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.sigterm_handler)
@@ -66,20 +66,23 @@ class GracefulShutdown(SignalHandler):
 
     def running_phase_sigquit_handler(self, signum: Any = None, frame: Any = None) -> None:
         """A child died."""
-        self._remove_socket()
+        socket_folder.remove()
         super().running_phase_sigquit_handler(signum, frame)
 
     async def _shut_down(self) -> None:
         status = 0
         try:
             await self._until(lambda: self._admission.n_requests == 0 or self._hurry.is_set(), self._seconds)
-            await self._until(self._is_over, _LAST_WORDS_SECONDS)
+            hurried = time.monotonic() + _HURRIED_WORDS_SECONDS
+            await self._until(
+                lambda: self._is_over() or (self._hurry.is_set() and time.monotonic() > hurried), _LAST_WORDS_SECONDS
+            )
             await self._end_children()
         except Exception:
             logger.exception("shutting down failed")
             status = 1
         finally:
-            self._remove_socket()
+            socket_folder.remove()
             # Not by returning: connections whose clients read nothing more would be waited for.
             os._exit(status)
 
@@ -102,6 +105,3 @@ class GracefulShutdown(SignalHandler):
         self.tokenizer_manager._dispatch_to_scheduler(ShutdownReq())
         await self._until(lambda: not collect_scheduler_processes(), _CHILDREN_SECONDS)
         kill_process_tree(os.getpid(), include_parent=False)
-
-    def _remove_socket(self) -> None:
-        Path(self._codec_address.removeprefix("ipc://")).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from sglang_moss.request.record import current_record
 
 _LOADERS = 2  # threads that decode and resample clips
 _SHORT_CLIPS = 1000  # that are remembered
+_SHORT_BYTES = 1_000_000  # a digest of less takes no longer than another thread does to begin
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class ReferenceCodes:
     clips: list[np.ndarray]  # where the mode clones, else empty
     prompt_audio: np.ndarray | None  # where the mode continues
     all_cached: bool
+
+    @property
+    def n_frames(self) -> int:
+        """Of all of them, as the prompt has them."""
+        return sum(map(len, self.clips)) + (0 if self.prompt_audio is None else len(self.prompt_audio))
 
 
 class ReferenceEncoder:
@@ -76,7 +82,7 @@ class ReferenceEncoder:
 
     async def _encode(self, sources: Sequence[object], mode: Mode, strict: bool) -> ReferenceCodes:
         files = await asyncio.gather(*(read_source(s, self._policy, i) for i, s in enumerate(sources)))
-        digests = await asyncio.gather(*(asyncio.to_thread(_digest, data) for data in files))
+        digests = await asyncio.gather(*map(_digest, files))
         clips = [
             _Clip(data, digest, position, functools.partial(self._prepare, strict, digest))
             for position, (data, digest) in enumerate(zip(files, digests, strict=True))
@@ -139,8 +145,10 @@ class ReferenceEncoder:
         return waveform
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+async def _digest(data: bytes) -> bytes:
+    if len(data) <= _SHORT_BYTES:
+        return hashlib.sha256(data).digest()
+    return (await asyncio.to_thread(hashlib.sha256, data)).digest()
 
 
 def _key(clips: Sequence["_Clip"]) -> bytes:

@@ -13,8 +13,6 @@ from sglang_moss.request.text import has_words
 from sglang_moss.server.speech.crossfade import Crossfade
 from sglang_moss.server.speech.parts import PartLimit, Turn, plan_parts, speech_seconds, text_tokens, turns_of
 
-pytestmark = pytest.mark.wide
-
 FPS = 12.5
 words = st.text(st.sampled_from("ab cd。.!? 你好\n界1"), max_size=200).map(str.strip).filter(bool)
 turns = st.lists(st.builds(Turn, st.integers(1, 5), words), min_size=1, max_size=30)

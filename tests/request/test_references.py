@@ -274,7 +274,7 @@ def test_a_request_that_leaves_takes_no_codes_from_another_with_the_same_clips()
     with_encoder(session)
 
 
-def test_hashing_and_joining_of_clips_run_off_the_event_loop(monkeypatch):
+def test_hashing_and_joining_of_long_clips_run_off_the_event_loop(monkeypatch):
     threads: dict[str, set[int]] = {"hash": set(), "join": set()}
 
     def sha256(data: bytes) -> Any:
@@ -288,6 +288,7 @@ def test_hashing_and_joining_of_clips_run_off_the_event_loop(monkeypatch):
     async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
         await encoder.encode([clip(1), clip(2)], BOTH)
 
+    monkeypatch.setattr(references, "_SHORT_BYTES", 0)
     monkeypatch.setattr(references.hashlib, "sha256", sha256)
     monkeypatch.setattr(references, "concatenate_references", join)
     with_encoder(session)

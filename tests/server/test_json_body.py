@@ -19,7 +19,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(STRINGS, inner, max_size=4),
     max_leaves=8,
 )
-
 FRAGMENTS = [b'"', b"\\", b"{", b"}", b"[", b"]", b":", b",", b"1", b"A" * 70_000]
 
 
@@ -42,9 +41,7 @@ def test_a_value_is_the_one_that_was_written(value: Any, indent: int | None, asc
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    body=st.lists(st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b":", b",", b"1", b"A" * 70_000])).map(b"".join)
-)
+@given(body=st.lists(st.sampled_from(FRAGMENTS)).map(b"".join))
 def test_what_is_no_json_is_refused(body: bytes):
     try:
         expected = orjson.loads(body)
@@ -63,10 +60,18 @@ def test_what_is_no_json_is_refused(body: bytes):
         (b'"' + b'\\"' * 300_000 + b'"', "200000 quotation marks"),
         (b'"' + b"\\\\" * 300_000 + b'"', "64 backslashes"),
         (b" " * (1 << 24) + b"1", "16 MiB beside clips"),
+        (b"[" * 900 + b"]" * 900, "no valid JSON"),
         (b'{"text": "' + LONG.encode(), "no valid JSON"),
     ],
-    ids=["values", "brackets", "quotes", "backslashes", "blanks", "no end"],
+    ids=["values", "brackets", "quotes", "backslashes", "blanks", "deep", "no end"],
 )
 def test_more_than_any_request_needs_is_refused_by_name(body: bytes, what: str):
     with pytest.raises(BadRequest, match=what):
         parse_json(body)
+
+
+@pytest.mark.parametrize("written", [b"\\/", b"\\u002B", b"\\u003d"])
+def test_a_clip_as_other_languages_write_base64_is_one(written: bytes):
+    clip = b"ab" + written
+    body = b'{"audio_data": ["' + clip * 4_000_000 + b'"]}'  # more than all that is no clip may have
+    assert parse_json(body) == {"audio_data": [orjson.loads(b'"' + clip + b'"') * 4_000_000]}

@@ -43,14 +43,15 @@ def test_who_leaves_while_it_is_silent_ends_the_source():
             ended.append(True)
 
     async def run() -> None:
-        async for event in with_pings(events(), 0.01):
-            assert event == PING
-            break
+        pinged = with_pings(events(), 0.01)
+        assert await anext(pinged) == PING
+        await pinged.aclose()
+        assert len(ended) == 1
         task = asyncio.create_task(anext(with_pings(events(), 5)))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert len(ended) == 2
 
     asyncio.run(run())
-    assert len(ended) == 2

@@ -1,0 +1,89 @@
+"""What `/generate` takes and answers, field by field, for the API's description.
+
+`generate_body` and `request.settings` decide what is taken; a test holds the names here against theirs.
+"""
+
+from typing import Any
+
+from sglang_moss.request.prompt import MODES
+from sglang_moss.request.settings import MAX_CHUNK_FRAMES, SEED_LIMIT
+
+
+def _object(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "additionalProperties": False, **more}
+
+
+def _one_or_many(schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"description": description, "anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]}
+
+
+def _number(description: str, default: float | None, low: float, high: float) -> dict[str, Any]:
+    return _shown({"type": "number", "minimum": low, "maximum": high}, description, default)
+
+
+def _integer(description: str, default: int | None, low: int, high: int | None = None) -> dict[str, Any]:
+    bounds = {"minimum": low} if high is None else {"minimum": low, "maximum": high}
+    return _shown({"type": "integer", **bounds}, description, default)
+
+
+def _flag(description: str) -> dict[str, Any]:
+    return _shown({"type": "boolean"}, description, False)
+
+
+def _shown(schema: dict[str, Any], description: str, default: Any) -> dict[str, Any]:
+    return {**schema, "description": description} | ({} if default is None else {"default": default})
+
+
+CUSTOM_PARAMS = {
+    "mode": {
+        "enum": list(MODES),
+        "description": "How references are put to the model; the last with references, the first without.",
+    },
+    "text_temperature": _number("Of the text channel; as `temperature` unless given.", None, 0, 100),
+    "text_top_p": _number("Of the text channel; as `top_p` unless given.", None, 0, 1),
+    "text_top_k": _integer("Of the text channel; as `top_k` unless given.", None, -1),
+    "return_codes": _flag("Also `meta_info.audio_codes`, [frames][codebooks]; in a stream those of the event."),
+    "strict": _flag("At most `max_new_tokens` frames in every mode, and no reference shorter than a frame."),
+    "chunk_frames": _integer("Frames of a stream's events once they have grown.", 32, 1, MAX_CHUNK_FRAMES),
+}
+SAMPLING_PARAMS = {
+    "max_new_tokens": _integer("Frames of 80 ms at most; what the context holds unless given.", None, 1),
+    "temperature": _number("Of the audio channels; 0 is greedy.", 1.1, 0, 100),
+    "top_p": _number("Of the audio channels; above 0.", 0.9, 0, 1),
+    "top_k": _integer("Of the audio channels; -1 is off.", 50, -1),
+    "repetition_penalty": _number("Of the audio channels, over prompt and speech; 1 is off.", 1.1, 0.01, 2),
+    "sampling_seed": _integer(
+        "Repeats an answer; `meta_info.sampling_seed` names the one used.", None, 0, SEED_LIMIT - 1
+    ),
+    "ignore_eos": _flag("Exactly `max_new_tokens` frames."),
+    "n": _integer("Samples of each text, with seeds that follow each other.", 1, 1),
+    "custom_params": _object(CUSTOM_PARAMS),
+}
+_TEXT = {"type": "string", "examples": ["[S1] Did you hear that? [S2] No. What was it?"]}
+_CLIP = {"type": "string", "description": "Base64, a data URI or a URL of WAV, FLAC, OGG, MP3, M4A, MP4, AAC or WebM."}
+_CLIPS = {"anyOf": [_CLIP, {"type": "array", "items": _CLIP}]}
+_ID = {"type": "string"}
+FIELDS = {
+    "text": _one_or_many(_TEXT, "The script, or several: speaker tags [S1] to [S5], and directives at the start."),
+    "audio_data": {
+        "description": "References: the clip of [S1], of [S2], and so on; of several texts, one such entry each.",
+        "anyOf": [_CLIP, {"type": "array", "items": _CLIPS}],
+    },
+    "sampling_params": _one_or_many(_object(SAMPLING_PARAMS), "Settings; of several texts, one for all or one each."),
+    "stream": _flag("Server-sent events, each with the audio that is new; the last is `[DONE]`."),
+    "rid": _one_or_many(_ID, "What the client calls the request; echoed in `meta_info.id`."),
+    "priority": _integer("Of the scheduler, where the server has priorities.", None, -(2**31) + 1, 2**31 - 1),
+    "extra_key": {"type": "string", "description": "Requests share cached prompts under one key alone."},
+}
+_JSON: dict[str, Any] = {"content": {"application/json": {}}}
+BODY = {"required": True, "content": {"application/json": {"schema": _object(FIELDS, required=["text"])}}}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "`text` is a WAV in base64 (16 bit, mono, 24 kHz), `meta_info` says what it holds; "
+        "of several texts or samples a list; with `stream`, events.",
+        **_JSON,
+    },
+    400: {"description": "It cannot be spoken as sent; the sentence says why.", **_JSON},
+    429: {"description": "The server is full.", **_JSON},
+    503: {"description": "The server is busy or shutting down.", **_JSON},
+}

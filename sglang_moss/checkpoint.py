@@ -1,0 +1,36 @@
+"""How a fused checkpoint is told from others; imports nothing, so that a command line is checked in its first second.
+
+Source: MOSS-TTSD fuse script (`config.json` of a fused checkpoint).
+"""
+
+import json
+from pathlib import Path
+
+ARCHITECTURE = "MossTTSDdelayWithCodec"
+MODEL_TYPE = "moss_tts_delay_with_codec"
+
+
+def is_fused(model_path: str) -> bool:
+    """Whether a directory holds a fused checkpoint; False for anything that is not a directory with a config."""
+    try:
+        config = json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
+        return ARCHITECTURE in (config.get("architectures") or ())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
+def why_not_served(model_path: str) -> str:
+    """One sentence for a path that `is_fused` refuses: what is there, and what makes a fused checkpoint."""
+    path = Path(model_path)
+    if not path.exists():
+        found = f"there is no {model_path} (checkpoints are folders of this machine; nothing is downloaded)"
+    elif not path.is_dir():
+        found = f"{model_path} is a file; name the folder of a checkpoint"
+    elif not (path / "config.json").is_file():
+        found = f"{model_path} has no config.json"
+    else:
+        found = f"{model_path} is another checkpoint"
+    return (
+        f"--delay-pattern serves fused MOSS-TTSD checkpoints, and {found}; "
+        "make one with `python -m sglang_moss.fuse`, or leave the flag out"
+    )

@@ -1,0 +1,111 @@
+"""The pages that describe the API: from this server alone, without a key, and of what clients may call."""
+
+import asyncio
+import re
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from sglang_moss.errors import BadSetting
+from sglang_moss.request import settings
+from sglang_moss.request.settings import RequestOptions
+from sglang_moss.server.api_pages import ApiPages, describe
+from sglang_moss.server.generate_schema import CUSTOM_PARAMS, SAMPLING_PARAMS
+
+
+def api() -> FastAPI:
+    """Routes as SGLang's application has them before ours: some that are served, some that are not."""
+    app = FastAPI(title="FastAPI")
+    for path in (
+        "/flush_cache",
+        "/health",
+        "/v1/chat/completions",
+        "/v1/models/{model:path}",
+        "/v1/audio/voices/{name}",
+    ):
+        app.add_api_route(path, lambda: {}, methods=["GET"])
+    for path in ("/generate", "/v1/audio/speech", "/v1/audio/voices"):
+        app.add_api_route(path, lambda: {}, methods=["POST"])
+    return app
+
+
+@pytest.fixture
+def get():
+    async def ask(path: str, method: str = "GET") -> httpx.Response:
+        transport = httpx.ASGITransport(ApiPages(api(), api()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+            return await client.request(method, path)
+
+    return lambda path, method="GET": asyncio.run(ask(path, method))
+
+
+def test_what_clients_may_call_is_described_ours_first_and_tagged():
+    described = describe(api())
+    assert described["info"]["title"] == "sglang-moss"
+    tags = {
+        path: {tag for method in methods.values() for tag in method["tags"]}
+        for path, methods in described["paths"].items()
+    }
+    assert list(tags) == [
+        "/v1/audio/speech",
+        "/generate",
+        "/v1/audio/voices/{name}",
+        "/v1/audio/voices",
+        "/health",
+        "/v1/models/{model}",
+    ]
+    assert [*tags.values()] == [{"Speech"}, {"Generate"}, {"Voices"}, {"Voices"}, {"Server"}, {"Server"}]
+
+
+def test_the_key_is_declared_where_it_is_asked_for():
+    described = describe(api())
+    assert described["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert described["paths"]["/generate"]["post"]["security"] == [{"key": []}]
+    assert "security" not in described["paths"]["/health"]["get"]
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_a_page_and_all_that_it_loads_comes_from_this_server(get, page: str):
+    answer = get(page)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', answer.text)
+    assert loaded
+    assert not [address for address in loaded if not address.startswith("/")]
+    assert {get(address).status_code for address in loaded} == {200}
+    assert "http" not in answer.headers["content-security-policy"]
+
+
+def test_other_paths_go_on_and_unknown_files_are_none(get):
+    assert get("/health").json() == {}
+    assert get("/docs/files/../../../../etc/passwd").status_code == 404
+    assert get("/docs/files/none.js").status_code == 404
+    assert get("/docs", "HEAD").status_code == 200
+    assert get("/docs", "POST").status_code == 405
+    assert get("/openapi.json").json()["info"]["title"] == "sglang-moss"
+
+
+def test_every_setting_is_described_and_every_described_one_is_taken():
+    assert set(SAMPLING_PARAMS) == {*settings._OURS, "n"}
+    assert set(CUSTOM_PARAMS) == set(settings._CUSTOM)
+
+
+@pytest.mark.parametrize("name", [name for name, schema in SAMPLING_PARAMS.items() if "minimum" in schema])
+def test_a_described_bound_is_the_bound(name: str):
+    schema = SAMPLING_PARAMS[name]
+    if name == "n":  # several samples become requests of their own
+        return
+    least = schema["minimum"]
+    for value in (least, schema.get("maximum", least)):
+        if (name, value) not in {("top_p", 0), ("top_k", 0)}:
+            RequestOptions.parse({name: value})
+    for value in (least - 1, *([schema["maximum"] + 1] if "maximum" in schema else [])):
+        with pytest.raises(BadSetting, match=name):
+            RequestOptions.parse({name: value})
+
+
+@pytest.mark.parametrize("name", [name for name, schema in SAMPLING_PARAMS.items() if "default" in schema])
+def test_a_described_default_is_the_default(name: str):
+    assert RequestOptions.parse({name: SAMPLING_PARAMS[name]["default"], "sampling_seed": 1}) == RequestOptions.parse(
+        {"sampling_seed": 1}
+    )

@@ -1,0 +1,110 @@
+"""What of a command line is refused in its first second, and what is left to SGLang's own parser."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sglang_moss.checkpoint import ARCHITECTURE
+from sglang_moss.early_checks import check, check_address, is_ours, voices_folder
+
+
+@pytest.fixture
+def fused(tmp_path: Path) -> str:
+    folder = tmp_path / "fused"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"architectures": [ARCHITECTURE]}))
+    return str(folder)
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def serve(model: str, *argv: str, voices: Path) -> list[str]:
+    return ["serve", "--model-path", model, "--port", "0", "--voices-dir", str(voices), *argv]
+
+
+def test_a_command_line_is_ours_by_the_flag_or_by_the_checkpoint(fused: str):
+    assert is_ours(["serve", "--model-path", fused])
+    assert is_ours(["serve", f"--model={fused}"])
+    assert is_ours(["serve", "--model-path", "/no/such", "--delay-pattern"])
+    assert not is_ours(["serve", "--model-path", "/no/such"])
+    assert not is_ours(["generate", "--model-path", fused])
+    assert not is_ours([])
+    assert not is_ours(["serve", "--delay-pattern", "--help"])
+    assert not is_ours(["serve", "--delay-pattern", "--port"])  # SGLang's parser says what is wrong
+
+
+def test_a_command_line_that_can_work_passes(fused: str, tmp_path: Path):
+    check(serve(fused, "--delay-pattern", "--no-such-flag", "--tp-size", "1", voices=tmp_path / "new" / "voices"))
+    assert list((tmp_path / "new" / "voices").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nowhere", r"there is no .*nowhere"),
+        ("file", r"file is a file"),
+        ("empty", r"empty has no config\.json"),
+        ("other", r"other is another checkpoint"),
+    ],
+)
+def test_a_model_that_is_no_fused_checkpoint_is_named_with_what_is_there(name: str, sentence: str, tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')
+    with pytest.raises(SystemExit, match=rf"{sentence}.*python -m sglang_moss\.fuse"):
+        check(serve(str(tmp_path / name), "--delay-pattern", voices=tmp_path))
+
+
+def test_a_port_in_use_is_named(fused: str, tmp_path: Path, taken_port: int):
+    with pytest.raises(SystemExit, match=rf"port {taken_port} of 127\.0\.0\.1 .*in use.*--port"):
+        check(serve(fused, "--port", str(taken_port), voices=tmp_path))
+    check(serve(fused, "--port", str(taken_port), "--node-rank", "1", voices=tmp_path))  # it does not listen
+    check(serve(fused, "--port", "many", voices=tmp_path))  # SGLang's parser says what is wrong
+
+
+@pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 1), ("203.0.113.1", 0), ("127.0.0.1", 65536)])
+def test_an_address_that_is_not_this_machines_is_named(host: str, port: int):
+    with pytest.raises(SystemExit, match=f"port {port} of {host}"):
+        check_address(host, port)
+
+
+def test_a_port_can_be_listened_on_right_after_the_check():
+    check_address("127.0.0.1", 0)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    check_address("127.0.0.1", port)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+
+
+def test_a_folder_that_cannot_keep_voices_is_named(tmp_path: Path):
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, file / "below", Path("/proc/voices")):
+        with pytest.raises(SystemExit, match=f"no voices can be kept in {folder} .*--voices-dir"):
+            voices_folder(str(folder))
+
+
+def test_a_file_of_arguments_is_left_to_what_reads_it():
+    check(["serve", "--model-path", "/no/such", "--delay-pattern", "--config", "server.yaml"])
+
+
+def test_it_is_told_before_anything_dear_is_imported():
+    code = (
+        "import sys, sglang_moss.early_checks; print(sorted({'torch', 'sglang', 'transformers'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
