@@ -30,6 +30,7 @@ import { download } from "./takes/download.js";
 import { TakeList } from "./takes/take_list.js";
 import { Takes } from "./takes/takes.js";
 import { Casting } from "./voices/casting.js";
+import { setUpFirstVoice } from "./voices/first_voice.js";
 import { Library } from "./voices/library.js";
 import { UploadForm } from "./voices/upload.js";
 import { addVoice } from "./voices/voice_api.js";
@@ -153,6 +154,8 @@ const upload = new UploadForm(
     say(speaker ? t("voice.storedAndCast", { name, speaker: who }) : t("voice.stored", { name }));
   },
 );
+
+setUpFirstVoice(library, () => !studio.isBusy && studio.speak());
 
 // --- takes ---
 

@@ -1,17 +1,20 @@
-"""One browser for all tests of a module, and a page that is freshly opened in each."""
+"""One browser and one server for all tests of the page; in each it is freshly opened, with empty storage.
+
+The browser keeps the page's files, which takes most of what opening it costs.
+"""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
     from fake_manager import FakeManager
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> "Iterator[Browser]":
     from page_browser import chromium  # with SGLang, which is not imported where only units are asked for
 
@@ -19,17 +22,18 @@ def browser() -> "Iterator[Browser]":
         yield opened
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> "Iterator[tuple[str, FakeManager]]":
+@pytest.fixture(scope="package")
+def context(browser: "Browser") -> "Iterator[BrowserContext]":
+    with browser.new_context(bypass_csp=True, viewport={"width": 1280, "height": 800}) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def served(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[str, FakeManager]]":
     from page_browser import noise, served_page
 
-    with served_page(noise, tmp_path) as found:
+    with served_page(noise, tmp_path_factory.mktemp("voices")) as found:
         yield found
-
-
-@pytest.fixture
-def address(served: "tuple[str, FakeManager]") -> str:
-    return served[0]
 
 
 @pytest.fixture
@@ -38,15 +42,35 @@ def manager(served: "tuple[str, FakeManager]") -> "FakeManager":
 
 
 @pytest.fixture
-def page(browser: "Browser", address: str) -> "Iterator[Page]":
+def address(served: "tuple[str, FakeManager]") -> "Iterator[str]":
+    """Where the page is. Its server is as if it had just started; no request outlives the page that has sent it."""
+    from page_browser import noise
+    from waiting import wait_for
+
+    address, manager = served
+    yield address
+    wait_for(lambda: len(manager.closed) == len(manager.requests))
+    manager.requests.clear()
+    manager.closed.clear()
+    manager.script, manager.pause_seconds = noise, 0.0
+    voices = f"{address}v1/audio/voices"
+    for voice in httpx.get(voices).json()["data"]:
+        assert httpx.delete(f"{voices}/{voice['name']}").status_code == 200
+
+
+@pytest.fixture
+def page(context: "BrowserContext", address: str) -> "Iterator[Page]":
     """The page, freshly opened. It has asked nobody but its own server, and nothing in it has failed."""
-    with browser.new_context(bypass_csp=True, viewport={"width": 1280, "height": 800}) as context:
-        opened = context.new_page()
-        failures: list[str] = []
-        asked: list[str] = []
-        opened.on("pageerror", lambda error: failures.append(str(error)))
-        opened.on("request", lambda request: asked.append(request.url))
-        opened.goto(address)
-        yield opened
-        assert not failures
-        assert all(url.startswith((address, "blob:")) for url in asked)
+    opened = context.new_page()
+    failures: list[str] = []
+    asked: list[str] = []
+    opened.on("pageerror", lambda error: failures.append(str(error)))
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(address)
+    yield opened
+    storage = {"origin": address.rstrip("/"), "storageTypes": "local_storage,indexeddb"}
+    opened.goto("about:blank")  # so that it stores nothing more
+    context.new_cdp_session(opened).send("Storage.clearDataForOrigin", storage)
+    opened.close()
+    assert not failures
+    assert all(url.startswith((address, "blob:", "about:")) for url in asked)

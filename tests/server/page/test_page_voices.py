@@ -91,6 +91,23 @@ def test_a_voice_is_stored_and_cast(page: Page, address: str, manager: FakeManag
     expect(page.get_by_label("Voice of speaker 2")).to_have_value("")
 
 
+def test_without_voices_three_ways_to_begin_are_offered(page: Page, manager: FakeManager):
+    first = page.locator("#first-voice")
+    expect(first).to_contain_text("No voices yet")
+    first.get_by_role("button", name="Speak without one").click()
+    expect(page.locator("#status")).to_have_text("Everything is here.")
+    assert manager.requests[0].audio_data is None
+    first.get_by_role("button", name="Record one").click()
+    page.get_by_role("button", name="Stop recording").click()
+    expect(page.locator("#record-hint")).to_have_text("recorded")
+    with page.expect_file_chooser() as chooser:
+        first.get_by_role("button", name="Choose a clip").click()
+    chooser.value.set_files(clip())
+    page.get_by_role("button", name="Store the voice").click()
+    expect(page.get_by_role("button", name="Play alice")).to_be_visible()
+    expect(first).to_be_hidden()
+
+
 def test_the_stored_clip_itself_is_heard(page: Page, address: str, manager: FakeManager):
     for name in ("alice", "bob"):
         store_voice(address, name)
@@ -206,7 +223,7 @@ def test_clips_are_listened_to_before_they_are_stored(page: Page):
         expect(findings).to_have_count(1)
     page.get_by_label("Clip of one speaker").set_input_files(clip(data=wav_file(speech_like(8))))
     page.wait_for_function("document.querySelector('#voice-heard').duration === 8")
-    page.wait_for_timeout(300)
+    expect(page.locator("#clip-findings")).to_have_attribute("aria-busy", "false")
     expect(findings).to_have_count(0)
 
 

@@ -1,9 +1,11 @@
-/** The page's words in the language of whoever reads it; all of them stand in `strings.js`. */
+/** The page's words in the language of whoever reads it; all of them stand in `words_*.js`, a file for each language. */
 
 import { load, save } from "./store.js";
-import { STRINGS } from "./strings.js";
+import { EN } from "./words_en.js";
+import { ZH } from "./words_zh.js";
 
-const LANGUAGES = ["en", "zh"]; // in the order of the table's columns
+const WORDS = { en: EN, zh: ZH };
+const LANGUAGES = Object.keys(WORDS);
 const PLACES = { t: null, tLabel: "aria-label", tTitle: "title", tHint: "placeholder" };
 const events = new EventTarget();
 let current = initial();
@@ -35,7 +37,7 @@ export function onLanguage(show) {
  * @throws {Error} there is no such key
  */
 export function t(key, values = {}) {
-  const found = STRINGS[key]?.[LANGUAGES.indexOf(current)];
+  const found = WORDS[current][key];
   if (found === undefined) throw new Error(`there are no words for ${key}`);
   return found.replace(/\{(\w+)(?:\|([^|}]*)\|([^}]*))?\}/g, (_, name, one, many) => {
     if (one !== undefined) return values[name] === 1 ? one : many;

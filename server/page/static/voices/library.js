@@ -58,8 +58,7 @@ export class Library extends EventTarget {
     const wanted = find("voice-search").value.trim().toLocaleLowerCase();
     const found = this.#voices.filter(({ name, text }) => `${name} ${text ?? ""}`.toLocaleLowerCase().includes(wanted));
     find("voices").replaceChildren(...found.map((voice) => this.#row(voice)));
-    const none = this.isLoaded && !this.#voices.length ? t("voices.none") : null;
-    showText(find("voices-none"), none ?? (this.#voices.length && !found.length ? t("voices.notFound") : null));
+    find("voices-none").hidden = !this.#voices.length || found.length > 0;
     this.#showPlaying();
   }
 

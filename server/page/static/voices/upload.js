@@ -77,14 +77,18 @@ export class UploadForm {
     this.#clip = clip;
     if (this.#heard.src) URL.revokeObjectURL(this.#heard.src);
     this.#heard.hidden = !clip;
-    find("clip-findings").replaceChildren();
+    const list = find("clip-findings");
+    list.replaceChildren();
+    list.ariaBusy = String(Boolean(clip));
     if (!clip) {
       this.#heard.removeAttribute("src");
       return;
     }
     this.#heard.src = URL.createObjectURL(clip);
     const { findings } = await checkClip(clip);
-    if (this.#clip === clip) find("clip-findings").replaceChildren(...findings.map((words) => made("li", {}, words)));
+    if (this.#clip !== clip) return;
+    list.replaceChildren(...findings.map((words) => made("li", {}, words)));
+    list.ariaBusy = "false";
   }
 
   async #record() {
