@@ -19,6 +19,7 @@ _BODIES = (
     b'{"text": "[S1] Hi.", "rid": "a", "abort_all": true}',
     b'{"action": "reset_tensors", "tags": ["weights"], "model_path": "/", "name": "x", "messages": []}',
 )
+_STRANGE_PATHS = 500
 _CLOSED = (401, 403, 404, 405)
 # Fields that SGLang reads and that poison its metrics, or end its process where they are on.
 _POISON: tuple[dict[str, Any], ...] = (
@@ -39,7 +40,8 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
         our_paths: of the server's OpenAPI document that clients may call.
     Returns:
         Counts: `requests`; `bad_inputs` that were refused; `wrong`: that were not; `failed`: with a status of 500 or
-        above; `poisoned`: samples of `/metrics` that are no numbers any more.
+        above; `poisoned`: samples of `/metrics` that are no numbers any more; `multiplied`: 1 if each path that a
+        stranger made up has left a sample there.
     """
     from sglang.srt.entrypoints.http_server import app
 
@@ -52,7 +54,7 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
             is_refused = answer.status_code in refusals
             statuses["failed" if answer.status_code >= 500 else "refused" if is_refused else "wrong"] += 1
 
-        before = await _no_numbers(server)
+        before, n_before = await _no_numbers(server), len(await _samples(server))
         for path, methods in routes:
             if path in our_paths or path.startswith(("/health", "/docs", "/redoc", "/openapi", "/ready", "/ping")):
                 continue
@@ -64,21 +66,29 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
             body = json.dumps({"text": "[S1] Hi.", "sampling_params": {"max_new_tokens": 2}, **fields})
             headers = {"Content-Type": "application/json"}
             await count(await server.post("/generate", content=body, headers=headers), (400,))
+        for i in range(_STRANGE_PATHS):
+            await count(await server.get(f"/{i}.php"), _CLOSED)
         poisoned = len(await _no_numbers(server) - before)
+        grown = len(await _samples(server)) - n_before
     return {
         "requests": sum(statuses.values()),
         "bad_inputs": statuses["refused"],
         "wrong": statuses["wrong"],
         "failed": statuses["failed"],
         "poisoned": poisoned,
+        "multiplied": int(grown >= _STRANGE_PATHS),
     }
 
 
 async def _no_numbers(server: httpx.AsyncClient) -> set[str]:
     """Samples of `/metrics` without a number; a gauge of SGLang's may be one from the start."""
-    lines = (await server.get("/metrics/")).text.splitlines()
+    return {name for name, value in await _samples(server) if value in ("NaN", "+Inf", "-Inf")}
+
+
+async def _samples(server: httpx.AsyncClient) -> list[tuple[str, str]]:
+    lines = (await server.get("/metrics/")).text.split("\n")  # a label may hold what else ends a line
     pairs = [line.rsplit(" ", 1) for line in lines if line and not line.startswith("#")]
-    return {name for name, value in pairs if value in ("NaN", "+Inf", "-Inf")}
+    return [(name, value) for name, value in pairs]
 
 
 def knock_at_all(url: str, api_key: str | None) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from .tenants import inline_voices, stored_voices
 
 _VOICES = "/v1/audio/voices"
 _SOUND = "hostile"  # name of a voice that a doubtful file becomes
-_MUST_BE_ZERO = ("wrong", "lost", "failed", "crossed", "poisoned")
+_MUST_BE_ZERO = ("wrong", "lost", "failed", "crossed", "poisoned", "multiplied")
 
 
 def main() -> int:

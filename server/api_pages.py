@@ -4,12 +4,13 @@ SGLang's own pages load their scripts from elsewhere and list its administration
 say what is asked for and hold no data.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +26,7 @@ _TAGS = {
     "Voices": "Stored clips that scripts name.",
     "Server": "Models, load, health and metrics.",
 }
+_REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
 _KEY = "key"
 _SECURITY = {
     _KEY: {"type": "http", "scheme": "bearer", "description": "The value of `--api-key`, if the server has one."}
@@ -71,16 +73,18 @@ def describe(api: FastAPI) -> dict[str, Any]:
         title="sglang-moss",
         version=__version__,
         description="Dialogue speech with MOSS-TTSD.",
-        routes=[route for route in api.routes if _is_for_clients(route)],
+        routes=api.routes,
         tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
     )
     order = list(_TAGS)
-    whole["paths"] = dict(sorted(whole["paths"].items(), key=lambda item: order.index(_tag(item[0]))))
+    served = {path: methods for path, methods in whole["paths"].items() if _is_for_clients(path)}
+    whole["paths"] = dict(sorted(served.items(), key=lambda item: order.index(_tag(item[0]))))
     for path, operation in _operations(whole["paths"]):
         operation["tags"] = [_tag(path)]
         if routes_at(path)[0].caller is Caller.CLIENT:
             operation["security"] = [{_KEY: []}]
-    whole.setdefault("components", {})["securitySchemes"] = _SECURITY
+    schemas = whole.get("components", {}).get("schemas", {})
+    whole["components"] = {"schemas": _mentioned(whole["paths"], schemas), "securitySchemes": _SECURITY}
     return whole
 
 
@@ -88,10 +92,20 @@ def _is_page(path: str) -> bool:
     return path in _PATHS or path.startswith(f"{_FILES}/")
 
 
-def _is_for_clients(route: Any) -> bool:
-    return isinstance(route, APIRoute) and any(
-        served.caller is not Caller.ADMINISTRATOR for served in routes_at(route.path_format)
-    )
+def _is_for_clients(path: str) -> bool:
+    return any(route.caller is not Caller.ADMINISTRATOR for route in routes_at(path))
+
+
+def _mentioned(described: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    """Of all schemas those that a description refers to, and those that these refer to."""
+    found: dict[str, Any] = {}
+    waiting = [described]
+    while waiting:
+        for name in _REFERENCE.findall(json.dumps(waiting.pop())):
+            if name not in found:
+                found[name] = schemas[name]
+                waiting.append(schemas[name])
+    return found
 
 
 def _operations(paths: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -19,6 +19,7 @@ from sglang_moss.request.text import MAX_SPEAKERS
 from . import cors, http_protocol
 from .api_pages import ApiPages
 from .errors import error_for, error_status
+from .gate import http_labels
 from .gate.access_log import AccessLog, write_access_log
 from .gate.admission import Admission
 from .gate.gate import Gate, Limits
@@ -101,6 +102,8 @@ def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: 
     build = app.build_middleware_stack  # what is added to the application later would stand around ours
 
     def build_all() -> AccessLog:
+        if server_args.enable_metrics:
+            http_labels.bound(app)
         cors.put_outermost(app)
         return AccessLog(Page(ApiPages(build(), app)), metrics, writes_log)
 

@@ -43,6 +43,9 @@ def generate_router() -> APIRouter:
         if isinstance(answer, StreamingResponse):
             events: Any = answer.body_iterator
             answer.body_iterator = with_pings(events)
+            # SGLang's look for a client that left, two seconds later: it fails for what was refused, and the request
+            # would keep its place until then. `tokenizer_answers` aborts at once.
+            answer.background = None
         return answer
 
     return router

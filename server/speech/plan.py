@@ -21,7 +21,7 @@ from sglang_moss.request.text import MAX_SPEAKERS, SPEAKER_TAG, check_characters
 from ..errors import BadField, NoSuchVoice
 from .fields import DEFAULT_VOICE, SpeechFields
 from .parts import PartLimit, Turn, plan_parts, speech_seconds, text_tokens, turns_of
-from .sessions import Engine, Session
+from .sessions import MAX_FRAMES, Engine, Session
 from .tempo import FASTEST, SLOWEST
 from .voice_store import VoiceStore
 
@@ -131,7 +131,7 @@ def _max_frames(fields: SpeechFields, estimate: float, engine: Engine) -> int:
             )
         return engine.frames_in(most)
     max_frames = engine.frames_in(fields.max_seconds * speed) if math.isfinite(fields.max_seconds) else 0
-    if not 1 <= max_frames < 2**31:
+    if not 1 <= max_frames < MAX_FRAMES:
         raise BadField("max_seconds: at least the length of one frame, 0.08 s, and finite", "max_seconds")
     if fields.max_seconds * speed > most:
         raise BadField(f"max_seconds: this server speaks {most / speed:g} s at most in one request", "max_seconds")

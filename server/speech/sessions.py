@@ -20,6 +20,7 @@ from sglang_moss.request.prompt import special_strings
 from ..errors import SpeechFailed
 
 _OWN_WORDS = {"max_new_tokens": "max_seconds", "sampling_seed": "seed"}
+MAX_FRAMES = 2**31
 _GRACE_SECONDS = 10.0  # a single word may be drawn out
 
 
@@ -87,8 +88,8 @@ class Engine:
         return self._manager.max_req_input_len
 
     def frames_in(self, seconds: float) -> int:
-        """Whole frames in a length of time."""
-        return math.floor(seconds * self.frames_per_second + 1e-6)
+        """Whole frames in a length of time, however long a client says it is."""
+        return math.floor(min(seconds * self.frames_per_second, MAX_FRAMES) + 1e-6)
 
     async def learn(self, clip: bytes) -> None:
         """Encode a reference clip, to be known when it is used.

@@ -5,13 +5,32 @@ import re
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel
 
 from sglang_moss.errors import BadSetting
 from sglang_moss.request import settings
 from sglang_moss.request.settings import RequestOptions
 from sglang_moss.server.api_pages import ApiPages, describe
 from sglang_moss.server.generate_schema import CUSTOM_PARAMS, SAMPLING_PARAMS
+
+
+class Part(BaseModel):
+    words: str
+
+
+class Script(BaseModel):
+    parts: list[Part]
+
+
+class Prompt(BaseModel):
+    prompt: str
+
+
+def _speak(script: Script) -> None: ...
+
+
+def _complete(prompt: Prompt) -> None: ...
 
 
 def api() -> FastAPI:
@@ -25,8 +44,12 @@ def api() -> FastAPI:
         "/v1/audio/voices/{name}",
     ):
         app.add_api_route(path, lambda: {}, methods=["GET"])
-    for path in ("/generate", "/v1/audio/speech", "/v1/audio/voices"):
-        app.add_api_route(path, lambda: {}, methods=["POST"])
+    app.add_api_route("/v1/completions", _complete, methods=["POST"])
+    router = APIRouter()  # FastAPI keeps what is included apart
+    for path in ("/generate", "/v1/audio/voices"):
+        router.add_api_route(path, lambda: {}, methods=["POST"])
+    router.add_api_route("/v1/audio/speech", _speak, methods=["POST"])
+    app.include_router(router)
     return app
 
 
@@ -56,6 +79,12 @@ def test_what_clients_may_call_is_described_ours_first_and_tagged():
         "/v1/models/{model}",
     ]
     assert [*tags.values()] == [{"Speech"}, {"Generate"}, {"Voices"}, {"Voices"}, {"Server"}, {"Server"}]
+
+
+def test_only_what_they_refer_to_is_described():
+    schemas = describe(api())["components"]["schemas"]
+    assert {"Script", "Part"} <= schemas.keys()
+    assert "Prompt" not in schemas
 
 
 def test_the_key_is_declared_where_it_is_asked_for():

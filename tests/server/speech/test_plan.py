@@ -263,6 +263,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no time": ({"input": "a", "max_seconds": 0.01}, "max_seconds"),
     "endless": ({"input": "a", "max_seconds": float("inf")}, "max_seconds"),
     "no number": ({"input": "a", "max_seconds": float("nan")}, "max_seconds"),
+    "the largest number": ({"input": "a", "max_seconds": 1.7e308}, "max_seconds"),
+    "the largest number, faster": ({"input": "a", "max_seconds": 1.7e308, "speed": 2}, "max_seconds"),
     "a seed below zero": ({"input": "a", "seed": -1, "split": True}, "seed"),
     "tiny parts": ({"input": "a", "split_seconds": 0}, "split_seconds"),
     "parts and no parts": ({"input": "a", "split_seconds": 50, "split": False}, "split_seconds"),
