@@ -173,7 +173,7 @@ def test_it_fits_and_is_accessible(page: Page, address: str):
                 page.locator("#language").select_option(language)
                 assert page.evaluate("document.documentElement.scrollWidth") == width, (size, name, language)
             for scheme, language in LOOKED_AT.get(size, ()):
-                page.emulate_media(color_scheme=scheme)
+                page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
                 page.locator("#language").select_option(language)
                 found = Axe().run(page)
                 assert found.violations_count == 0, found.generate_report()
