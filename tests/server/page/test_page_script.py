@@ -197,6 +197,26 @@ def test_a_turn_is_dragged_by_its_grip(page: Page, end: str):
     expect(page.locator("#undo")).to_be_enabled(enabled=end == "drop")
 
 
+def test_a_turn_is_dragged_with_a_finger(page: Page):
+    before = turns_of(page)
+    grip = page.locator(".turn .grip").nth(0).bounding_box()
+    target = page.locator(".turn").nth(2).bounding_box()
+    assert grip
+    assert target
+    finger = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *heights: float) -> None:
+        points = [{"x": grip["x"] + grip["width"] / 2, "y": y} for y in heights]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    y, end = grip["y"] + grip["height"] / 2, target["y"] + target["height"]
+    touch("touchStart", y)
+    for step in range(1, 5):
+        touch("touchMove", y + (end - y) * step / 4)
+    touch("touchEnd")
+    wait_for(lambda: turns_of(page) == [*before[1:3], before[0], before[3]])
+
+
 def test_names_are_shown_where_their_speakers_speak(page: Page):
     page.get_by_label("Name of speaker 1").fill("Ann")
     expect(page.get_by_label("Speaker of turn 1").locator("option:checked")).to_have_text("Ann")
