@@ -231,7 +231,7 @@ def test_a_voice_is_recorded_with_its_level_in_sight(page: Page, address: str):
     open_form(page)
     page.get_by_label("Name", exact=True).fill("me")
     expect(page.locator("#meter")).to_be_hidden()
-    page.get_by_role("button", name="Record").click()
+    page.get_by_role("button", name="Record", exact=True).click()
     expect(page.locator("#record-hint")).to_have_text("1 s")
     wait_for(lambda: float(page.locator("#meter").evaluate("meter => meter.value")) > 0.05)  # Chromium's beeps
     page.get_by_role("button", name="Stop recording").click()
@@ -245,7 +245,7 @@ def test_a_voice_is_recorded_with_its_level_in_sight(page: Page, address: str):
 def test_a_double_click_starts_one_recording(page: Page):
     page.evaluate(SLOW_MICROPHONE)
     open_form(page)
-    page.get_by_role("button", name="Record").dblclick()
+    page.get_by_role("button", name="Record", exact=True).dblclick()
     expect(page.locator("#record-hint")).to_have_text("1 s")
     page.get_by_role("button", name="Stop recording").click()
     expect(page.locator("#record-hint")).to_have_text("recorded")
