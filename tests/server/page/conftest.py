@@ -3,6 +3,7 @@
 The browser keeps the page's files, which takes most of what opening it costs.
 """
 
+import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 def browser() -> "Iterator[Browser]":
     from page_browser import chromium  # with SGLang, which is not imported where only units are asked for
 
+    gc.freeze()  # what that has imported need not be searched for garbage again and again
     with chromium() as opened:
         yield opened
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="package")
@@ -36,13 +39,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[str, Fak
         yield found
 
 
+@pytest.fixture(scope="package")
+def server(served: "tuple[str, FakeManager]") -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served[0]) as client:
+        yield client
+
+
 @pytest.fixture
 def manager(served: "tuple[str, FakeManager]") -> "FakeManager":
     return served[1]
 
 
 @pytest.fixture
-def address(served: "tuple[str, FakeManager]") -> "Iterator[str]":
+def address(served: "tuple[str, FakeManager]", server: httpx.Client) -> "Iterator[str]":
     """Where the page is. Its server is as if it had just started; no request outlives the page that has sent it."""
     from page_browser import noise
     from waiting import wait_for
@@ -53,9 +62,8 @@ def address(served: "tuple[str, FakeManager]") -> "Iterator[str]":
     manager.requests.clear()
     manager.closed.clear()
     manager.script, manager.pause_seconds = noise, 0.0
-    voices = f"{address}v1/audio/voices"
-    for voice in httpx.get(voices).json()["data"]:
-        assert httpx.delete(f"{voices}/{voice['name']}").status_code == 200
+    for voice in server.get("v1/audio/voices").json()["data"]:
+        assert server.delete(f"v1/audio/voices/{voice['name']}").status_code == 200
 
 
 @pytest.fixture

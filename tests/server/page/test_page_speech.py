@@ -64,7 +64,7 @@ def test_every_sample_is_heard_once_and_in_order(page: Page, manager: FakeManage
     assert np.array_equal(heard[played], NOISE / 32768)
 
 
-@pytest.mark.parametrize("speed", ["0.5", "2"])
+@pytest.mark.parametrize("speed", [pytest.param("0.5", marks=pytest.mark.slow), "2"])
 def test_another_speed_keeps_the_pitch(page: Page, manager: FakeManager, speed: str):
     """A tone of 200 Hz stays one, and lasts as much longer or shorter."""
     tone = np.rint(8000 * np.sin(2 * np.pi * 200 * np.arange(25 * FRAME_SAMPLES) / SAMPLE_RATE)).astype(np.int16)
