@@ -60,7 +60,7 @@ class Generate:
         page.route("**/generate", self.answer)
 
     def answer(self, route: Route) -> None:
-        self.bodies.append(route.request.post_data_json)
+        self.bodies.append(json.loads(route.request.post_data or ""))
         wav = base64.b64encode(wav_bytes(frames_of(self.level, self.n_frames), SAMPLE_RATE)).decode()
         events = [{"text": wav, "meta_info": {"finish_reason": STOP}}]
         body = "".join(f"data: {json.dumps(one)}\n\n" for one in events) + "data: [DONE]\n\n"
