@@ -98,6 +98,7 @@ def test_without_voices_three_ways_to_begin_are_offered(page: Page, manager: Fak
     expect(page.locator("#status")).to_have_text("Everything is here.")
     assert manager.requests[0].audio_data is None
     first.get_by_role("button", name="Record one").click()
+    expect(page.locator("#record-hint")).to_have_text("1 s")
     page.get_by_role("button", name="Stop recording").click()
     expect(page.locator("#record-hint")).to_have_text("recorded")
     with page.expect_file_chooser() as chooser:
