@@ -28,6 +28,7 @@ from .gate.metrics import SpeechMetrics
 from .gate.rate_limit import RateLimit
 from .gate.shutdown import GracefulShutdown
 from .generate import serve_generate
+from .page.encode import encode_router
 from .page.page import Page
 from .speech.routes import profile_router, speech_router, voice_router
 from .speech.sessions import Engine
@@ -40,7 +41,7 @@ _HEALTH_TIMEOUT_SECONDS = 20.0  # as SGLang's own
 
 
 def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
-    """Serve `/v1/audio/speech` and `/v1/audio/voices` on `app`, and watch over all of its requests.
+    """Serve `/v1/audio/speech`, `/v1/audio/voices` and the page on `app`, and watch over all of its requests.
 
     Args:
         app: SGLang's application, before it starts.
@@ -64,6 +65,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
     app.include_router(profile_router(engine))
     app.include_router(voice_router(engine, store))
+    app.include_router(encode_router())
     app.add_exception_handler(RequestValidationError, _invalid)
     _watch_over(app, server_args, tokenizer_manager, engine)
 

@@ -92,9 +92,11 @@ class Gate:
             self._admission.check_place()
         # A place is taken by a whole body only, else slow senders would fill the server.
         limits = self._limits
-        max_bytes = {Work.SPEECH: limits.body_bytes, Work.VOICE: min(limits.body_bytes, limits.voice_bytes)}.get(
-            route.work, limits.small_bytes
-        )
+        max_bytes = {
+            Work.SPEECH: limits.body_bytes,
+            Work.VOICE: min(limits.body_bytes, limits.voice_bytes),
+            Work.ENCODING: limits.body_bytes,
+        }.get(route.work, limits.small_bytes)
         body = BoundedBody(scope, receive, max_bytes, limits.body_seconds, ticket, needs_place)
         body.check_announced()
         answer = _Answer(send, body, ticket)

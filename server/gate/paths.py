@@ -12,6 +12,7 @@ from starlette.types import Scope
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
 PROFILE = "/v1/audio/profile"
+ENCODE = "/page/encode"
 _NAMED = f"{VOICES}/{{name}}"
 _ONE_SEGMENT, _ANY_REST = "{name}", "{path}"
 _READS = ("GET", "HEAD")
@@ -31,6 +32,7 @@ class Work(Enum):
     NONE = "none"
     SPEECH = "speech"  # a place among those that run or wait; the rate limit; a body with references
     VOICE = "voice"  # likewise, and a body with one clip
+    ENCODING = "encoding"  # the rate limit, and a body with the samples of a speech; the model has no part in it
     LIMITED = "limited"  # the rate limit alone
 
 
@@ -54,6 +56,7 @@ ROUTES = (
     Route(_NAMED, ("PUT",), work=Work.VOICE),
     Route(_NAMED, ("DELETE",), work=Work.LIMITED),
     Route(f"{_NAMED}/clip", _READS),
+    Route(ENCODE, ("POST",), work=Work.ENCODING),
     Route("/v1/models", _READS),
     Route("/v1/models/{path}", _READS),
     Route("/model_info", _READS),
@@ -77,7 +80,7 @@ ROUTES = (
     Route("/start_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
     Route("/stop_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
 )
-_OURS = (Work.SPEECH, Work.VOICE, Work.LIMITED)
+_OURS = (Work.SPEECH, Work.VOICE, Work.ENCODING, Work.LIMITED)
 
 
 def path_of(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""The page at `/`: the files in `static`, sent as they are, with nothing to build and nothing from elsewhere.
+"""The page at `/`: the files in `static` and below, sent as they are, with nothing to build and nothing from elsewhere.
 
 It stands in front of the API key: it holds no data, and asks the API for everything with the key that its user types.
 """

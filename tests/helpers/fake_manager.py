@@ -40,6 +40,7 @@ class FakeManager:
     default_voice: str | None = None
     whole_answers: bool = False
     profile: str | None = None
+    max_request_bytes: int | None = None
     requests: list[Any] = field(default_factory=list)
     learned: list[bytes] = field(default_factory=list)  # clips that were to be encoded
     closed: list[str] = field(default_factory=list)  # ids of requests whose generator has ended, however it did
@@ -64,7 +65,7 @@ class FakeManager:
             max_running_requests=2,
             max_queued_speech=100,
             rate_limit=None,
-            max_request_bytes=None,
+            max_request_bytes=self.max_request_bytes,
             request_body_seconds=30.0,
             enable_metrics=False,
             served_model_name="fake",

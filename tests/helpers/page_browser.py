@@ -1,23 +1,30 @@
 """A headless Chromium of this machine, and the page served over a stand-in for SGLang."""
 
+import io
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
+import soundfile
 from fake_endpoints import listening
-from fake_manager import FakeManager
+from fake_manager import FRAME_SAMPLES, STOP, FakeManager, event
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from sglang.srt.utils.auth import add_api_key_middleware
+from sound_files import tone_file
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from sglang_moss.server.app import add_routes
 
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+N_EVENTS = 8
+NOISE = np.random.default_rng(0).integers(1_000, 9_000, N_EVENTS * 3 * FRAME_SAMPLES).astype(np.int16)
 
 expect.set_options(timeout=20_000)
 
@@ -55,21 +62,62 @@ def served_page(
         yield f"{url}{prefix}/", manager
 
 
+def noise(_request: Any) -> Iterator[dict[str, Any]]:
+    """A script for `FakeManager`: the samples of `NOISE`, 1.92 s."""
+    *first, last = np.split(NOISE, N_EVENTS)
+    yield from (event(pcm) for pcm in first)
+    yield event(last, STOP)
+
+
 def speak(page: Page) -> None:
     """Have the script spoken to its end."""
     page.get_by_role("button", name="Speak", exact=True).click()
     expect(page.locator("#status")).to_have_text("Everything is here.", timeout=60_000)
+    expect(page.locator("#heard")).to_contain_text("Take")  # it is kept
 
 
-def downloaded(page: Page, audio_format: str) -> Path:
-    """The file that the download button gives."""
-    page.get_by_label("Format").select_option(audio_format)
+def downloaded(page: Page, label: str) -> Path:
+    """The file that the player's download button gives, by the format's name in its menu."""
+    page.locator("#download").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download").click()
+        page.get_by_role("menuitem", name=label, exact=True).click()
     return download.value.path()
+
+
+def heard_samples(page: Page) -> np.ndarray:
+    """[L] int16, what is in the player."""
+    return soundfile.read(io.BytesIO(downloaded(page, "WAV").read_bytes()), dtype="int16")[0]
 
 
 def write(page: Page, script: str) -> None:
     """Paste a script into the emptied editor."""
     page.get_by_role("button", name="Clear").click()
     page.get_by_label("Words of turn 1").fill(script)
+
+
+def turns_of(page: Page) -> list[tuple[str, str]]:
+    """Speaker and words of each turn in the editor."""
+    items = page.get_by_role("list", name="Turns").get_by_role("listitem").all()
+    return [(item.get_by_role("combobox").input_value(), item.get_by_role("textbox").input_value()) for item in items]
+
+
+def open_panel(page: Page, name: str) -> Locator:
+    """Bring a panel into sight."""
+    page.get_by_role("tab", name=name).click()
+    return page.get_by_role("tabpanel", name=name)
+
+
+def choose(page: Page, button: Locator, *entries: str) -> None:
+    """Open a button's menu, and take an entry of it, and of the menu that this opens."""
+    button.click()
+    for entry in entries:
+        page.get_by_role("menu").get_by_role("menuitem", name=entry).or_(
+            page.get_by_role("menu").get_by_role("menuitemradio", name=entry)
+        ).first.click()
+
+
+def store_voice(address: str, name: str) -> None:
+    """Store a voice that says who it is, behind the page's back."""
+    form = {"name": name, "text": f"I am {name}."}
+    files = {"audio": ("a.wav", tone_file(1.5))}
+    assert httpx.post(f"{address}v1/audio/voices", data=form, files=files).status_code == 201

@@ -1,38 +1,67 @@
 /** Puts the parts of the page together. What users or the server say reaches the document as text, never as HTML. */
 
-import { setKey, speakFile } from "./api.js";
-import { Editor } from "./editor.js";
-import { Player } from "./player.js";
-import { EXAMPLE, estimatedSeconds, savedTurns, scriptOf, speakersOf } from "./script.js";
-import { Settings } from "./settings.js";
-import { Speech } from "./speech.js";
-import { load, save } from "./store.js";
-import { UploadForm } from "./upload.js";
-import { Voices } from "./voices.js";
-import { Waveform } from "./waveform.js";
+import { clock, find } from "./common/dom.js";
+import { wordsFor } from "./common/errors.js";
+import { language, onLanguage, setLanguage, t, translate } from "./common/i18n.js";
+import { setUpMenu } from "./common/menu.js";
+import { resolve, say, setUpNotices, showProblem, withdrawUndo } from "./common/notices.js";
+import { Panels } from "./common/panels.js";
+import { setUpShortcuts } from "./common/shortcuts.js";
+import { load, save } from "./common/store.js";
+import { Controls } from "./player/controls.js";
+import { Deck } from "./player/deck.js";
+import { Dock } from "./player/dock.js";
+import { Player } from "./player/player.js";
+import { Waveform } from "./player/waveform.js";
+import { Editor } from "./script/editor.js";
+import { firstExample } from "./script/examples.js";
+import { FileMenu, projectOf } from "./script/file_menu.js";
+import { Project, emptyProject, readProject } from "./script/project.js";
+import { nameOf } from "./script/row.js";
+import { turnEntries } from "./script/turn_menu.js";
+import { estimatedSeconds } from "./script/turns.js";
+import { askForKey, setUpKeyForm } from "./server/key_form.js";
+import { ServerStatus } from "./server/status.js";
+import { Settings } from "./settings/settings.js";
+import { Speech } from "./speech/speech.js";
+import { Studio } from "./studio.js";
+import { Compare } from "./takes/compare.js";
+import { download } from "./takes/download.js";
+import { TakeList } from "./takes/take_list.js";
+import { Takes } from "./takes/takes.js";
+import { Casting } from "./voices/casting.js";
+import { setUpFirstVoice } from "./voices/first_voice.js";
+import { Library } from "./voices/library.js";
+import { UploadForm } from "./voices/upload.js";
+import { addVoice } from "./voices/voice_api.js";
 
-const PREVIEW_SECONDS = 10;
-const PREVIEW_WORDS = "Hello! This is what I sound like.";
+translate(document);
+setUpMenu();
+setUpNotices();
 
-const find = (id) => document.getElementById(id);
 const saved = load();
-const editor = new Editor();
-const settings = new Settings(saved.settings);
-const voices = new Voices(saved.voices);
+const first = { ...emptyProject(), ...projectOf(firstExample(language())) };
+// Versions before this one kept the parts of a project side by side.
+const project = new Project(readProject(saved.project ?? saved, first));
+const panels = new Panels();
+const settings = new Settings(project, () => panels.show("settings"));
+const library = new Library(() => namedSpeakers());
+const casting = new Casting(project, library);
 const player = new Player();
+const deck = new Deck(player);
 const speech = new Speech(player);
-const waveform = new Waveform(find("waveform"));
-let asked = null; // request that was made last
-let hasTriedKey = false;
-let download = null; // AbortController of a file that the server is making
+const takes = new Takes();
+const studio = new Studio({ project, settings, casting, takes, deck, speech });
+const editor = new Editor(project, (id) => turnEntries(id, { project, editor, studio, deck }));
+const controls = new Controls(player, deck, new Waveform(find("waveform"), deck), (id) => editor.light(id));
+const compare = new Compare(takes, deck, openTake);
+const list = new TakeList(takes, deck, player, compare);
+const files = new FileMenu(project);
+const server = new ServerStatus(() => speech.isComing);
+const dock = new Dock({ studio, speech, deck }, saveTake, keepSeed);
 
-function say(message) {
-  find("status").textContent = message;
-}
-
-function showProblem(message) {
-  find("problem").textContent = message ?? "";
-  find("problem").hidden = !message;
+function namedSpeakers() {
+  return casting.speakers.map((speaker) => ({ speaker, name: nameOf(speaker, project.state.names) }));
 }
 
 function show(error) {
@@ -40,223 +69,172 @@ function show(error) {
     askForKey();
     return;
   }
-  showProblem(error.message);
-  settings.point(error.param);
+  showProblem(wordsFor(error), settings.point(error.param) ? "settings" : causeOf(error));
 }
 
-function askForKey() {
-  if (hasTriedKey) find("key-hint").textContent = "The server did not take this key.";
-  find("key-form").hidden = false;
-  find("key").focus();
+/** What has to change for an error to be gone. */
+function causeOf({ param, message }) {
+  if (param === "input" || message.startsWith("text:")) return "script";
+  return param === "voices" ? "voices" : "server";
 }
 
-// --- the script ---
+// --- the project ---
 
-function showSize() {
-  const { turns } = editor;
-  const nLetters = turns.reduce((sum, turn) => sum + [...turn.words.trim()].length, 0);
-  const nTurns = turns.filter((turn) => turn.words.trim()).length;
-  const count = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
-  find("script-size").textContent =
-    `${count(nTurns, "turn")} · ${count(nLetters, "character")} · about ${clock(estimatedSeconds(turns), 0)}`;
-  voices.speakers = speakersOf(turns);
-}
-
-editor.addEventListener("change", () => {
-  save({ turns: editor.turns });
-  showSize();
+project.addEventListener("change", ({ detail: { before, state } }) => {
+  save({ project: state });
+  withdrawUndo("script");
+  if (before.turns !== state.turns) resolve("script");
+  if (before.settings !== state.settings) resolve("settings");
+  if (before.cast !== state.cast) resolve("voices");
+  if (before.turns !== state.turns) putPauses(before.turns, state.turns);
+  showProject();
+  dock.show();
 });
-editor.addEventListener("say", (event) => say(event.detail));
-find("add-turn").addEventListener("click", () => editor.append());
-find("clear").addEventListener("click", () => (editor.turns = []));
-find("example").addEventListener("click", () => (editor.turns = EXAMPLE));
+
+function showProject() {
+  const { turns, title } = project.state;
+  const spoken = turns.filter((turn) => turn.words.trim());
+  const letters = spoken.reduce((sum, turn) => sum + [...turn.words.trim()].length, 0);
+  const pauses = spoken.slice(0, -1).reduce((sum, turn) => sum + turn.pause, 0);
+  const length = clock(estimatedSeconds(turns) + pauses);
+  find("script-size").textContent = t("script.size", { turns: spoken.length, letters, length });
+  if (find("title").value.trim() !== title.trim()) find("title").value = title;
+  find("undo").disabled = !project.canUndo;
+  find("redo").disabled = !project.canRedo;
+}
+
+/** Pauses that were changed in the script are changed in the take that is loaded, which need not be spoken again. */
+async function putPauses(before, now) {
+  const { take } = deck;
+  if (!take) return;
+  const was = new Map(before.map(({ id, pause }) => [id, pause]));
+  const changed = new Map(
+    now.filter(({ id, pause }) => was.has(id) && was.get(id) !== pause).map((turn) => [turn.id, turn.pause]),
+  );
+  if (!take.turns.some(({ id }) => changed.has(id))) return;
+  const turns = take.turns.map((turn) => (changed.has(turn.id) ? { ...turn, pause: changed.get(turn.id) } : turn));
+  await takes.update(take.id, { turns });
+}
+
+find("title").addEventListener("input", ({ target }) => project.change({ title: target.value }, "title"));
+find("undo").addEventListener("click", () => project.undo());
+find("redo").addEventListener("click", () => project.redo());
+find("add-turn").addEventListener("click", () => editor.insertAfter());
 find("as-text").addEventListener("click", () => {
   editor.isText = !editor.isText;
   find("as-text").setAttribute("aria-pressed", String(editor.isText));
   find("add-turn").hidden = editor.isText;
 });
+editor.addEventListener("unreadable", ({ detail }) => files.explain(detail));
+editor.addEventListener("hear", ({ detail: id }) => deck.playMark(deck.markOf(id)));
+editor.addEventListener("again", ({ detail: id }) => !studio.isBusy && studio.again(id));
 
-// --- voices and settings ---
+// --- voices ---
 
-voices.addEventListener("change", () => save({ voices: voices.chosen }));
-voices.addEventListener("say", (event) => say(event.detail));
-voices.addEventListener("locked", askForKey);
-voices.addEventListener("preview", ({ detail: voice }) => {
-  const body = { input: PREVIEW_WORDS, voice: voice.name, max_seconds: PREVIEW_SECONDS, seed: 0 };
-  ask({ body, name: `preview-${voice.name}`, expectedSeconds: PREVIEW_SECONDS / 3 });
+library.addEventListener("locked", askForKey);
+library.addEventListener("heard", () => player.pause());
+library.addEventListener("cast", ({ detail: { speaker, name } }) => {
+  casting.cast(speaker, name);
+  say(t("voice.castDone", { name, speaker: nameOf(speaker, project.state.names) }));
 });
-new UploadForm(async (form) => {
-  try {
-    await voices.add(form);
-  } catch (error) {
-    if (error.status === 401) askForKey();
-    throw error;
-  }
-  say(`${form.get("name")} is stored.`);
-});
-settings.addEventListener("change", () => save({ settings: settings.values }));
-find("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  setKey(find("key").value.trim());
-  hasTriedKey = true;
-  find("key").value = "";
-  find("key-form").hidden = true;
-  voices.load();
+library.addEventListener("renamed", ({ detail: { from, to } }) => casting.renamed(from, to));
+player.addEventListener("change", () => player.isPlaying && library.hush());
+const upload = new UploadForm(
+  () => ({ speakers: namedSpeakers(), free: casting.free }),
+  async ({ name, clip, text, speaker }) => {
+    try {
+      await addVoice(name, clip, text);
+    } catch (error) {
+      if (error.status === 401) askForKey();
+      throw error;
+    }
+    await library.load();
+    if (speaker) casting.cast(speaker, name);
+    const who = speaker && nameOf(speaker, project.state.names);
+    say(speaker ? t("voice.storedAndCast", { name, speaker: who }) : t("voice.stored", { name }));
+  },
+);
+
+setUpFirstVoice(library, () => !studio.isBusy && studio.speak());
+
+// --- takes ---
+
+takes.addEventListener("change", () => {
+  const now = takes.find(deck.take?.id);
+  if (now && now !== deck.take) deck.refresh(now);
 });
 
-// --- speech ---
-
-function speakScript() {
-  showProblem(null);
-  const { turns } = editor;
-  const input = scriptOf(turns);
-  if (!input) {
-    showProblem("There is nothing to say yet: write a turn first.");
-    return;
-  }
-  if (!settings.check()) {
-    showProblem("A setting is out of range.");
-    return;
-  }
-  const body = { input, seed: crypto.getRandomValues(new Uint32Array(1))[0], ...settings.request };
-  if (Object.keys(voices.wanted).length) body.voices = voices.wanted;
-  const expected = estimatedSeconds(turns);
-  ask({ body, name: "dialogue", expectedSeconds: Math.min(expected, body.max_seconds ?? expected) });
+async function openTake(id, place = 0) {
+  const take = takes.find(id);
+  deck.load(take, await takes.recording(id), place);
 }
 
-async function ask(request) {
+async function saveTake(take, format) {
   showProblem(null);
-  asked = request;
-  say("Waiting for the first sound…");
   try {
-    const isWhole = await speech.begin(request);
-    if (asked === request) say(isWhole ? "Everything is here." : "Stopped.");
+    say(t("download.making"));
+    say(t("download.done", { file: await download(take, await takes.recording(take.id), format) }));
   } catch (error) {
-    say(speech.request === request ? "It broke off." : "");
+    say("");
     show(error);
   }
 }
 
-function speakOrStop() {
-  if (speech.isComing) speech.stop();
-  else if (download) download.abort();
-  else speakScript();
+function keepSeed(seed) {
+  settings.seed = seed;
+  say(t("figures.seedKept", { seed: String(seed) }));
 }
 
-speech.addEventListener("change", () => {
-  showButtons();
-  draw();
-  if (speech.recording) showFigures();
-  if (speech.isComing && speech.request === asked) say("Speaking…");
+list.addEventListener("open", async ({ detail: take }) => {
+  if (deck.take?.id !== take.id) await openTake(take.id);
+  else return controls.toggle();
+  return player.play();
+});
+list.addEventListener("restore", async ({ detail: take }) => {
+  project.change(readProject({ ...take.project, title: project.state.title || take.project.title }));
+  if (deck.take?.id !== take.id && !speech.isComing) await openTake(take.id);
+  say(t("take.restored", { name: take.name }));
+});
+list.addEventListener("seed", ({ detail: take }) => keepSeed(take.seed));
+list.addEventListener("save", ({ detail: { take, format } }) => saveTake(take, format));
+deck.addEventListener("change", () => (editor.heard = () => studio.heard));
+
+// --- the server ---
+
+studio.addEventListener("error", ({ detail }) => show(detail));
+speech.addEventListener("change", () => !speech.isHeard && server.ask());
+server.addEventListener("back", () => {
+  resolve("server");
+  if (!library.isLoaded) library.load();
+});
+setUpKeyForm(() => {
+  library.load();
+  server.ask();
 });
 
-function showFigures() {
-  const { recording, firstSoundMs, realTimeFactor } = speech;
-  const { seed } = speech.request.body;
-  find("first-sound").textContent = `${Math.round(firstSoundMs).toLocaleString("en")} ms`;
-  find("length").textContent = `${recording.seconds.toFixed(2)} s`;
-  find("rtf").textContent = `${realTimeFactor.toFixed(2)} (${(1 / realTimeFactor).toFixed(1)}×)`;
-  find("seed").textContent = String(seed);
-  find("seed").setAttribute("aria-label", `Seed ${seed}: keep it in the settings`);
-  find("seed").disabled = false;
-}
+// --- the page ---
 
-function showButtons() {
-  const isBusy = speech.isComing || download !== null;
-  find("speak").textContent = isBusy ? "Stop" : "Speak";
-  find("speak").className = isBusy ? "danger" : "primary";
-  find("pause").textContent = player.isPlaying ? "Pause" : "Play";
-  find("pause").disabled = !speech.recording;
-  find("format").disabled = find("download").disabled = !speech.recording || isBusy;
-}
+setUpShortcuts(
+  {
+    speak: () => dock.speakOrStop(),
+    stop: () => speech.stop(),
+    play: () => controls.toggle(),
+    undo: () => project.undo(),
+    redo: () => project.redo(),
+    swap: () => compare.swap(),
+  },
+  () => studio.isBusy,
+);
+find("language").value = language();
+find("language").addEventListener("change", ({ target }) => setLanguage(target.value));
+onLanguage(showProject);
+addEventListener("beforeunload", (event) => speech.isHeard && event.preventDefault());
 
-find("speak").addEventListener("click", speakOrStop);
-find("pause").addEventListener("click", () => (player.isPlaying ? player.pause() : player.play()));
-find("seed").addEventListener("click", () => {
-  settings.seed = speech.request.body.seed;
-  find("settings").open = true;
-  say("The next speech has the same seed.");
-});
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !speech.isComing) speakOrStop();
-  else if (event.key === "Escape" && (speech.isComing || download) && !find("confirm").open) speakOrStop();
-  else return;
-  event.preventDefault();
-});
-
-// --- what is heard ---
-
-function draw() {
-  const { recording } = speech;
-  const position = recording ? player.position : 0;
-  waveform.show(recording, position, speech.expectedSeconds);
-  const rate = recording?.sampleRate ?? 1;
-  find("time").textContent = `${clock(position / rate, 1)} / ${clock(recording?.seconds ?? 0, 1)}`;
-  if (recording && player.isPlaying) scheduleDraw();
-}
-
-let isDrawScheduled = false;
-function scheduleDraw() {
-  if (isDrawScheduled) return;
-  isDrawScheduled = true;
-  requestAnimationFrame(() => {
-    isDrawScheduled = false;
-    draw();
-  });
-}
-
-player.addEventListener("change", () => {
-  showButtons();
-  draw();
-});
-waveform.addEventListener("seek", (event) => {
-  player.seek(event.detail * speech.recording.sampleRate);
-  draw();
-});
-
-// --- files ---
-
-find("download").addEventListener("click", async () => {
-  const { body, name } = speech.request;
-  const format = find("format").value;
-  const file = `${name}-${body.seed}.${format}`;
-  if (format === "wav") {
-    offer(speech.recording.toWav(), file);
-    return;
-  }
-  // Formats but WAV are encoded by the server, which repeats a speech from its seed.
-  showProblem(null);
-  say(`The server speaks it once more, as ${format.toUpperCase()}…`);
-  download = new AbortController();
-  showButtons();
-  try {
-    offer(await speakFile(body, format, download.signal), file);
-    say(`${file} is here.`);
-  } catch (error) {
-    say(error.name === "AbortError" ? "Stopped." : "");
-    if (error.name !== "AbortError") show(error);
-  } finally {
-    download = null;
-    showButtons();
-  }
-});
-
-function offer(blob, file) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = file;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
-
-/** 1:05.3 */
-function clock(seconds, digits) {
-  const rounded = Number(seconds.toFixed(digits));
-  const rest = (rounded % 60).toFixed(digits).padStart(digits ? digits + 3 : 2, "0");
-  return `${Math.floor(rounded / 60)}:${rest}`;
-}
-
-editor.turns = savedTurns(saved.turns) ?? EXAMPLE;
-voices.load();
-showButtons();
-draw();
+showProject();
+upload.showSpeakers();
+controls.show();
+library.load();
+server.ask();
+await takes.open();
+await files.openLink();
+if (takes.list.length && !deck.recording) await openTake(takes.list[0].id);

@@ -165,6 +165,7 @@ def test_the_administrators_key_opens_what_is_on_the_list_and_nothing_else(tmp_p
         ("/v1/audio/speech", "POST", "/v1/audio/speech", Work.SPEECH),
         ("/v1/audio/voices", "POST", "/v1/audio/voices", Work.VOICE),
         ("/v1/audio/voices/anna", "DELETE", "/v1/audio/voices/{name}", Work.LIMITED),
+        ("/page/encode", "POST", "/page/encode", Work.ENCODING),
         ("/v1/models/a/model", "GET", None, Work.NONE),
         ("/health", "GET", None, Work.NONE),
     ],

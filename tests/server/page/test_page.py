@@ -1,5 +1,7 @@
 """The page's files over HTTP: public, cached by their content, closed to everything else."""
 
+import posixpath
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,10 @@ import sglang_moss.server.page.page
 
 pytestmark = pytest.mark.wide
 
-FILES = [file.name for file in (Path(sglang_moss.server.page.__file__).parent / "static").iterdir()]
+STATIC = Path(sglang_moss.server.page.__file__).parent / "static"
+FILES = sorted(str(file.relative_to(STATIC)) for file in STATIC.rglob("*") if file.is_file())
+MODULES = [name for name in FILES if name.endswith(".js")]
+INDEX = (STATIC / "index.html").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,22 @@ def test_every_file_is_public_and_says_how_far_it_may_reach(client: httpx.Client
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert b"http://" not in answer.content.replace(b"http://www.w3.org/2000/svg", b"")
     assert b"https://" not in answer.content
+
+
+def test_all_modules_and_styles_are_asked_for_at_once():
+    """An import is only known once the module before it has come: each would wait for the server once more."""
+    named = set(re.findall(r'(?:href|src)="page/([^"#]+)', INDEX))
+    assert {name for name in FILES if name.endswith((".js", ".css"))} == {
+        n for n in named if n.endswith((".js", ".css"))
+    }
+
+
+def test_every_module_is_imported_by_another():
+    def imports(name: str) -> set[str]:
+        found = re.findall(r'(?:from|import) "(\.[^"]+)"', (STATIC / name).read_text())
+        return {posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) for path in found}
+
+    assert set().union(*map(imports, MODULES)) == set(MODULES) - {"main.js"}
 
 
 def test_a_file_is_sent_again_only_when_it_has_changed(client: httpx.Client):

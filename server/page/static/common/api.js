@@ -1,0 +1,97 @@
+/** The server's API, by addresses relative to the page: it works behind any path prefix. */
+
+const KEY = "moss-ttsd-key";
+
+/** What the server refused, in its own words, or that it could not be reached (`status` 0). */
+export class ApiError extends Error {
+  constructor(status, message, { param = null, code = null, retryAfter = null } = {}) {
+    super(message);
+    this.status = status;
+    this.param = param; // the field that it is about
+    this.code = code; // for programs
+    this.retryAfter = retryAfter; // seconds
+  }
+}
+
+/** Kept as long as the tab is open, and nowhere else. */
+export function setKey(key) {
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    // No storage: the key is asked for again after a reload.
+  }
+  currentKey = key;
+}
+
+let currentKey = "";
+try {
+  currentKey = sessionStorage.getItem(KEY) ?? "";
+} catch {
+  // No storage.
+}
+
+/** @returns {Promise<Response>} of status 2xx. @throws {ApiError} */
+export async function request(path, options = {}) {
+  const headers = new Headers(options.headers);
+  try {
+    if (currentKey) headers.set("Authorization", `Bearer ${currentKey}`);
+  } catch {
+    throw new ApiError(401, "No header can hold this key.");
+  }
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers, credentials: "same-origin" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, error instanceof TypeError ? "" : String(error.message));
+  }
+  if (!response.ok) throw await errorOf(response);
+  return response;
+}
+
+async function errorOf(response) {
+  const body = await response.json().catch(() => null);
+  const error = body?.error;
+  const said = error?.message ?? error ?? body?.detail;
+  const message = typeof said === "string" ? said : `The server answered ${response.status}.`;
+  const retryAfter = secondsOf(response.headers.get("Retry-After"));
+  return new ApiError(response.status, message, { param: error?.param, code: error?.code, retryAfter });
+}
+
+/** Of `Retry-After`, which is a number or a date. */
+function secondsOf(value) {
+  const seconds = Number(value ?? NaN);
+  const left = Number.isNaN(seconds) ? (Date.parse(value) - Date.now()) / 1000 : seconds;
+  return left > 0 ? Math.ceil(left) : null;
+}
+
+/** Send JSON. */
+export function post(path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return request(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+}
+
+/** What the server is and has to do: its model's name, or null, and its load as SGLang tells it, or null. */
+export async function serverState() {
+  const [models, loads] = await Promise.all([
+    request("v1/models").then((response) => response.json()),
+    request("v1/loads?include=core").then(
+      (response) => response.json(),
+      () => null,
+    ),
+  ]);
+  return { model: models?.data?.[0]?.id ?? null, loads: loads?.loads ?? null };
+}
+
+/**
+ * A file of samples that are here already.
+ *
+ * @param {Int16Array} pcm
+ * @param {number} sampleRate in Hz
+ * @param {string} format as the server calls it
+ * @returns {Promise<Blob>}
+ */
+export async function encode(pcm, sampleRate, format) {
+  const options = { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: pcm };
+  return (await request(`page/encode?format=${format}&rate=${sampleRate}`, options)).blob();
+}

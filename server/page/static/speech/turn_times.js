@@ -1,0 +1,75 @@
+/**
+ * When each turn of a speech is heard.
+ *
+ * The server may say so. Where it does not, the length is shared out by how long the words take to say, and each border
+ * is moved to the quietest moment near it: an estimate, and shown as one.
+ */
+
+import { PEAKS_PER_SECOND } from "./recording.js";
+import { estimatedSeconds } from "../script/turns.js";
+
+const REACH_SECONDS = 0.8; // how far a border may be moved
+const QUIET_PEAKS = 5; // that are added up where it is looked for
+
+/**
+ * @param {object[]} turns that were spoken, each with words
+ * @param {import("./recording.js").Recording} recording all of it
+ * @param {object[]?} given by the server, `[{speaker, start, end, text}]`
+ * @returns {{times: {start: number, end: number}[], isEstimate: boolean}} in seconds, one for each turn
+ */
+export function timesOf(turns, recording, given) {
+  const told = given && matched(turns, given, recording.seconds);
+  if (told) return { times: told, isEstimate: false };
+  return { times: estimatedTimes(turns, recording.seconds, recording), isEstimate: turns.length > 1 };
+}
+
+/** Times by the words alone, from `start` on; moved to where `recording` is quiet, if there is one. */
+export function estimatedTimes(turns, seconds, recording = null, start = 0) {
+  const lengths = turns.map((turn) => estimatedSeconds([turn]));
+  const total = lengths.reduce((sum, length) => sum + length, 0) || 1;
+  const borders = [0];
+  for (const length of lengths) borders.push(borders.at(-1) + (length / total) * seconds);
+  for (let i = 1; recording && i < turns.length; i++) {
+    const reach = Math.min(REACH_SECONDS, (borders[i] - borders[i - 1]) / 2, (borders[i + 1] - borders[i]) / 2);
+    const at = start + borders[i];
+    borders[i] = quietest(recording.peaks, at - reach, at + reach) - start;
+  }
+  return turns.map((_, i) => ({ start: start + borders[i], end: start + borders[i + 1] }));
+}
+
+/** The middle of the quietest tenth of a second between two moments. */
+export function quietest(peaks, from, to) {
+  const [first, last] = [Math.max(0, Math.floor(from * PEAKS_PER_SECOND)), Math.ceil(to * PEAKS_PER_SECOND)];
+  const middle = (first + last - QUIET_PEAKS) / 2;
+  let [best, found] = [Infinity, middle];
+  for (let i = first; i + QUIET_PEAKS <= Math.min(last, peaks.length); i++) {
+    let loud = 0;
+    for (let k = 0; k < QUIET_PEAKS; k++) loud += peaks[i + k];
+    const isNearer = Math.abs(i - middle) < Math.abs(found - middle);
+    if (loud < best || (loud === best && isNearer)) [best, found] = [loud, i];
+  }
+  return (found + QUIET_PEAKS / 2) / PEAKS_PER_SECOND;
+}
+
+/** Where a speech may be cut in front of `times[i]`, in seconds: between two turns, where it is quiet. */
+export function cutBefore(times, i, recording) {
+  if (i <= 0) return 0;
+  if (i >= times.length) return recording.seconds;
+  const [end, start] = [times[i - 1].end, times[i].start];
+  return start - end > 2 / PEAKS_PER_SECOND ? quietest(recording.peaks, end, start) : (start + end) / 2;
+}
+
+/** The server's times for our turns; null: they are not those of these turns. */
+function matched(turns, given, seconds) {
+  const isTime = ({ start, end } = {}) => start >= 0 && end >= start && start <= seconds + 0.5;
+  if (!given.length || !given.every(isTime)) return null;
+  const times = given.map(({ start, end }) => ({ start: Math.min(start, seconds), end: Math.min(end, seconds) }));
+  if (given.length === turns.length) return times;
+  const runs = []; // neighbours of one speaker, which the server reads as one turn
+  for (const turn of turns) {
+    if (runs.at(-1)?.[0].speaker === turn.speaker) runs.at(-1).push(turn);
+    else runs.push([turn]);
+  }
+  if (runs.length !== times.length) return null;
+  return runs.flatMap((run, i) => estimatedTimes(run, times[i].end - times[i].start, null, times[i].start));
+}

@@ -1,0 +1,230 @@
+/** Has scripts spoken: all of one, one turn of a take again, the rest of a take, or only what was changed since. */
+
+import { t } from "./common/i18n.js";
+import { say, showProblem } from "./common/notices.js";
+import { estimatedSeconds, isSpoken, scriptOf } from "./script/turns.js";
+import { continuing } from "./speech/continuation.js";
+import { generate, speak } from "./speech/events.js";
+import { estimatedTimes, timesOf } from "./speech/turn_times.js";
+import { baseOf, changesOf, rearranged, sampleBefore, spliced } from "./takes/splice.js";
+
+/** Events: "error" with what the server said; "change": something has begun, arrived or ended. */
+export class Studio extends EventTarget {
+  #parts;
+  #marks = () => []; // of the speech that is coming, `[turn, time]` each
+  #seconds = 0; // that it will take, about, with what stands before it
+  #isUpdating = false;
+
+  /** @param {{project, settings, casting, takes, deck, speech}} parts of the page */
+  constructor(parts) {
+    super();
+    this.#parts = parts;
+    parts.speech.addEventListener("change", () => this.#onSpeech());
+  }
+
+  get isBusy() {
+    return this.#parts.speech.isComing || this.#isUpdating;
+  }
+
+  /** Speak the whole script. */
+  async speak() {
+    const { project, casting } = this.#parts;
+    const turns = project.turns.filter(isSpoken);
+    const fields = this.#fields(turns);
+    if (!fields) return;
+    const seconds = Math.min(estimatedSeconds(turns), fields.max_seconds ?? Infinity);
+    const { wanted } = casting;
+    const voices = Object.keys(wanted).length ? { voices: wanted } : {};
+    const body = { input: scriptOf(project.turns), ...fields, ...voices };
+    this.#seconds = seconds;
+    this.#marks = (there) => estimatedTimes(turns, Math.max(seconds, there.seconds)).map((time, i) => [turns[i], time]);
+    const result = await this.#run((signal) => speak(body, signal));
+    if (!result.recording) return;
+    const { times, isEstimate } = timesOf(turns, result.recording, result.turns);
+    await this.#keep({ turns, times, isEstimate, recording: result.recording }, result, fields.seed);
+  }
+
+  /** Speak a turn of the script, and put it into the loaded take in the place of what it was there, if it was. */
+  async again(id) {
+    const { project, deck } = this.#parts;
+    const turn = project.turns.find((each) => each.id === id);
+    const isThere = deck.take?.turns.some((each) => each.id === id);
+    await this.#resume(id, [turn], isThere ? 1 : 0);
+  }
+
+  /** Speak the script from a turn on, behind what the loaded take has up to there. */
+  async continueFrom(id) {
+    const { turns } = this.#parts.project;
+    await this.#resume(id, turns.slice(turns.findIndex((each) => each.id === id)), Infinity);
+  }
+
+  /** How many turns of the script the loaded take lacks; null: none, or there is nothing of the script in it. */
+  get nChanged() {
+    const { project, deck } = this.#parts;
+    if (!deck.take) return null;
+    const { kept, nNew, isCut } = changesOf(deck.take, project.turns.filter(isSpoken));
+    return kept.length && (nNew || isCut) ? nNew : null;
+  }
+
+  /** Make the loaded take one of the script as it is now, and speak only what it lacks. */
+  async update() {
+    const { project, deck } = this.#parts;
+    const turns = project.turns.filter(isSpoken);
+    const fields = deck.take && this.#fields(turns);
+    if (!fields) return;
+    const { take, raw } = deck;
+    const { kept, isSame, nNew } = changesOf(take, turns);
+    let base = rearranged(baseOf(take, raw), kept);
+    let result = { finishReason: "stop", firstSoundMs: 0, workSeconds: 0, start: 0, end: base.recording.length };
+    this.#isUpdating = true;
+    for (let i = 0, n = 0; i < turns.length; i++) {
+      if (isSame(turns[i])) continue;
+      let end = i + 1;
+      while (end < turns.length && !isSame(turns[end])) end += 1;
+      say(t("status.updating", { n: n + 1, all: nNew }));
+      const spoken = await this.#speakInto(base, i, i, turns.slice(i, end), fields, true);
+      result = spoken.result;
+      base = spoken.base;
+      if (!base) break;
+      n += end - i;
+      i = end - 1;
+    }
+    this.#isUpdating = false;
+    if (base)
+      await this.#keep(
+        base,
+        result,
+        fields.seed,
+        turns.findIndex((turn) => !isSame(turn)),
+      );
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Tells of a turn whether the loaded take has it: "same", "edited" since, "new"; null: it is of another script. */
+  get heard() {
+    const { deck, project } = this.#parts;
+    const spoken = new Map((deck.take?.turns ?? []).map((turn) => [turn.id, turn]));
+    const isOfTake = project.turns.some(({ id }) => spoken.has(id));
+    return (turn) => {
+      const known = spoken.get(turn.id);
+      if (!known) return isOfTake ? "new" : null;
+      return known.words.trim() === turn.words.trim() && known.speaker === turn.speaker ? "same" : "edited";
+    };
+  }
+
+  /** Speak turns of the script in the loaded take, in the place of so many of its own. */
+  async #resume(id, wanted, nReplaced) {
+    const { deck } = this.#parts;
+    const turns = wanted.filter(isSpoken);
+    const fields = deck.take && this.#fields(turns);
+    if (!fields) return;
+    const { take, raw } = deck;
+    const k = this.#placeOf(id, take);
+    const rest = Math.min(take.turns.length, k + nReplaced);
+    const { base, result } = await this.#speakInto(baseOf(take, raw), k, rest, turns, fields);
+    if (base) await this.#keep(base, result, fields.seed);
+    else if (result.recording) deck.load(take, raw, sampleBefore(baseOf(take, raw), k) / raw.sampleRate);
+  }
+
+  /** Speak turns into a base. @returns {Promise<{base: object?, result: object}>} null: half a turn is of no use */
+  async #speakInto(base, k, rest, turns, fields, isQuiet = false) {
+    const { casting } = this.#parts;
+    const [from, to] = [k, rest].map((i) => sampleBefore(base, i));
+    const isLast = rest === base.turns.length;
+    const start = from / base.recording.sampleRate;
+    const seconds = Math.min(estimatedSeconds(turns), fields.max_seconds ?? Infinity);
+    const before = base.turns.slice(0, k).map((turn, i) => [turn, base.times[i]]);
+    const expected = (there) => estimatedTimes(turns, Math.max(seconds, there.seconds - start), null, start);
+    this.#seconds = start + seconds;
+    this.#marks = (there) => [...before, ...expected(there).map((time, i) => [turns[i], time])];
+    const ask = async function* (signal) {
+      const body = await continuing(base, k, turns, fields, casting.voices, seconds);
+      const fresh = { input: scriptOf(turns), ...fields, voices: casting.wanted };
+      yield* body ? generate(body, signal) : speak(fresh, signal);
+    };
+    const place = { before: base.recording, from, after: isLast ? null : base.recording.slice(to), isQuiet };
+    const result = await this.#run(ask, place);
+    const isCut = ["stopped", "broken"].includes(result.finishReason);
+    const isOfUse = result.recording && !(isCut && (isQuiet || !isLast));
+    return { base: isOfUse ? spliced(base, k, rest, turns, result) : null, result };
+  }
+
+  /** Where a turn of the script stands in a take, or would: behind the nearest turn before it that the take has. */
+  #placeOf(id, take) {
+    const { turns } = this.#parts.project;
+    for (let i = turns.findIndex((turn) => turn.id === id); i >= 0; i--) {
+      const k = take.turns.findIndex((turn) => turn.id === turns[i].id);
+      if (k >= 0) return turns[i].id === id ? k : k + 1;
+    }
+    return 0;
+  }
+
+  /** Fields of a request besides script and voices, or null: it cannot be asked for, and why is shown. */
+  #fields(turns) {
+    showProblem(null);
+    if (!turns.length) {
+      showProblem(t("problem.noWords"), "script");
+      return null;
+    }
+    if (!this.#parts.settings.check()) {
+      showProblem(t("problem.settings"), "settings");
+      return null;
+    }
+    return { seed: crypto.getRandomValues(new Uint32Array(1))[0], ...this.#parts.settings.request };
+  }
+
+  async #run(ask, place) {
+    const { speech } = this.#parts;
+    if (!place?.isQuiet) say(t("status.waiting"), true);
+    const result = await speech.begin(ask, place);
+    if (result.error) this.dispatchEvent(new CustomEvent("error", { detail: result.error }));
+    if (!speech.isComing) say(ending(result), !result.error);
+    return result;
+  }
+
+  #onSpeech() {
+    const { speech, deck } = this.#parts;
+    if (speech.isHeard) {
+      say(t("status.speaking"), true);
+      const marks = this.#marks(speech.recording).map(([{ id, speaker, words }, time]) => ({
+        id,
+        speaker,
+        words,
+        ...time,
+      }));
+      deck.showLive(speech.recording, marks, this.#seconds);
+    }
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Make a take of a base, and put it into the player: where that is now, or at a turn, to be played from there. */
+  async #keep(base, result, seed, mark = null) {
+    const { takes, deck, speech, project } = this.#parts;
+    const { recording, turns, times, isEstimate } = base;
+    const { finishReason, firstSoundMs, workSeconds } = result;
+    const { sampleRate, seconds } = recording;
+    const figures = { firstSoundMs, realTimeFactor: (workSeconds * sampleRate) / (result.end - result.start) };
+    const about = { project: { ...project.state, turns }, turns, times, isEstimate, seed, finishReason, figures };
+    const now = deck.seconds;
+    const isOurs = mark !== null || (deck.recording === recording && !speech.isHeard);
+    const { take, isKept } = await takes.keep({ ...about, sampleRate, seconds }, recording);
+    if (!isKept) showProblem(t("problem.full"), "takes");
+    else if (finishReason === "length") showProblem(t("ended.lengthWhy"), "settings");
+    if (isOurs) deck.load(take, recording, mark === null ? placeIn(take, now) : { mark: Math.max(0, mark), offset: 0 });
+    if (mark !== null) deck.playMark(Math.max(0, mark));
+  }
+}
+
+/** A moment of the samples as they came, as a place in a take that may have pauses. */
+function placeIn({ times }, seconds) {
+  const mark = times.findLastIndex(({ start }) => start <= seconds);
+  if (mark < 0) return seconds;
+  const { start, end } = times[mark];
+  return { mark, offset: (seconds - start) / (end - start || 1) };
+}
+
+function ending({ recording, finishReason }) {
+  if (finishReason === "stopped") return t("status.stopped");
+  if (finishReason === "broken") return recording ? t("status.broken") : "";
+  return t("status.done");
+}

@@ -1,0 +1,60 @@
+/**
+ * Takes put together from parts of others. A base is `{turns, times, recording, isEstimate}`: what was spoken, when,
+ * and its samples without pauses.
+ */
+
+import { Recording } from "../speech/recording.js";
+import { cutBefore, estimatedTimes } from "../speech/turn_times.js";
+
+export const baseOf = ({ turns, times, isEstimate }, recording) => ({ turns, times, recording, isEstimate });
+
+/** The sample at which a base is cut in front of its turn `i`. */
+export function sampleBefore({ times, recording }, i) {
+  return Math.round(cutBefore(times, i, recording) * recording.sampleRate);
+}
+
+/** How a base differs from a script: which of its turns are spoken as they are written, and which are to be spoken. */
+export function changesOf(base, turns) {
+  const spoken = new Map(base.turns.map((turn) => [turn.id, turn]));
+  const isSame = (turn) => {
+    const known = spoken.get(turn.id);
+    return known && known.speaker === turn.speaker && known.words.trim() === turn.words.trim();
+  };
+  const kept = turns.filter(isSame);
+  const order = base.turns.filter(({ id }) => kept.some((turn) => turn.id === id));
+  const isMoved = order.some(({ id }, i) => id !== kept[i].id);
+  return { kept, isSame, nNew: turns.length - kept.length, isCut: isMoved || kept.length < base.turns.length };
+}
+
+/** A base of only these turns of it, in this order. */
+export function rearranged(base, turns) {
+  const recording = new Recording(base.recording.sampleRate);
+  const times = turns.map(({ id }) => {
+    const i = base.turns.findIndex((turn) => turn.id === id);
+    const [from, to] = [sampleBefore(base, i), sampleBefore(base, i + 1)];
+    const isNext =
+      recording.length > 0 && turns[turns.findIndex((turn) => turn.id === id) - 1].id === base.turns[i - 1]?.id;
+    if (isNext) recording.add(base.recording.slice(from, to));
+    else recording.join(base.recording.slice(from, to));
+    const shift = (recording.length - to) / recording.sampleRate;
+    return { start: base.times[i].start + shift, end: base.times[i].end + shift };
+  });
+  return { turns, times, recording, isEstimate: base.isEstimate };
+}
+
+/**
+ * A base with turns in the place of its turns `k` to `rest` - 1.
+ *
+ * @param {{recording: Recording, start: number, end: number}} result of a speech, see `Speech.begin`
+ */
+export function spliced(base, k, rest, turns, { recording, start, end }) {
+  const [begun, ended] = [start, end].map((sample) => sample / recording.sampleRate);
+  const shift = ended - sampleBefore(base, rest) / recording.sampleRate;
+  const behind = base.times.slice(rest).map((time) => ({ start: time.start + shift, end: time.end + shift }));
+  return {
+    turns: [...base.turns.slice(0, k), ...turns, ...base.turns.slice(rest)],
+    times: [...base.times.slice(0, k), ...estimatedTimes(turns, ended - begun, recording, begun), ...behind],
+    recording,
+    isEstimate: base.isEstimate || turns.length > 1,
+  };
+}
