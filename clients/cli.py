@@ -1,4 +1,5 @@
-"""The command line `moss-ttsd`: speak with a running server, keep voices on it, measure it, and fuse checkpoints.
+"""The command line `moss-ttsd`: speak with a running server, keep voices on it, measure and judge it, and fuse
+checkpoints.
 
 Exit status: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 Ctrl-C.
 """
@@ -10,7 +11,7 @@ import typer
 from sglang_moss import __version__
 
 from ..fuse import fuse as fuse_checkpoints
-from .commands import batch, podcast, say
+from .commands import batch, evaluate, podcast, say
 from .commands.options import failures_in_one_line
 from .commands.voices import voices
 
@@ -25,6 +26,7 @@ app.command(epilog=say.EPILOG)(say.say)
 app.command(epilog=batch.EPILOG)(batch.batch)
 app.command(epilog=podcast.EPILOG)(podcast.podcast)
 app.add_typer(voices, name="voices")
+app.add_typer(evaluate.app, name="eval")
 
 
 @app.callback(invoke_without_command=True)
