@@ -56,9 +56,9 @@ class Judge:
                 f'{strange[0].language!r} in {strange[0].id!r}; choose another --recogniser, or set "language"'
             )
         self._back_ends = back_ends
-        self._references = back_ends.embedder and References(
-            back_ends.embedder, back_ends.aligner, back_ends.recogniser
-        )
+        self._references: References | None = None
+        if back_ends.embedder is not None:
+            self._references = References(back_ends.embedder, back_ends.aligner, back_ends.recogniser)
 
     def score(self, item: Item, recording: Recording, below: Path) -> ItemScore:
         """Judge one item; `below`: the folder that paths of audio are relative to, where they lie in it."""
@@ -79,8 +79,8 @@ class Judge:
             id=item.id,
             language=item.language,
             audio=shown,
-            said=said,
-            heard=answer,
+            said=" ".join(said),
+            heard=" ".join(answer),
             heard_text=heard.text,
             words=word_errors(said, answer),
             characters=character_errors(said, answer),
@@ -104,7 +104,7 @@ def judge_all(
     items: Sequence[Item],
     recordings: Sequence[Recording],
     result: Path,
-    on_item: Callable[[ItemScore], None],
+    on_item: Callable[[], None],
 ) -> list[ItemScore]:
     """Scores of all items, in their order; those of an earlier run that still hold are taken over."""
     part = part_of(result)
@@ -120,7 +120,7 @@ def judge_all(
                 file.write(json.dumps({"fingerprint": mark, "score": score.model_dump(mode="json")}) + "\n")
                 file.flush()
             scores.append(score)
-            on_item(score)
+            on_item()
     return scores
 
 

@@ -67,7 +67,7 @@ def _similarities(axes: Any, items: Sequence[ItemScore]) -> bool:
 
 
 def _lengths(axes: Any, items: Sequence[ItemScore]) -> bool:
-    points = [(len("".join(item.said)), item.signal.seconds, item.signal.flags) for item in items if item.signal]
+    points = [(len(item.said), item.signal.seconds, item.signal.flags) for item in items if item.signal]
     for flagged, colour, name in ((False, _INK, "no flag"), (True, _BAD, "a flag")):
         chosen = [(letters, seconds) for letters, seconds, flags in points if bool(flags) == flagged]
         if chosen:

@@ -82,9 +82,10 @@ def _worst_first(item: ItemScore) -> tuple[bool, float, str]:
 
 def _words(item: ItemScore) -> Iterator[tuple[str, str, str]]:
     """(kind, said, heard) of each run of words."""
+    said, heard = item.said.split(), item.heard.split()
     between = "" if item.language == "zh" else " "
-    for piece in pieces_of(item.said, item.heard):
-        yield piece.kind, between.join(item.said[slice(*piece.said)]), between.join(item.heard[slice(*piece.heard)])
+    for piece in pieces_of(said, heard):
+        yield piece.kind, between.join(said[slice(*piece.said)]), between.join(heard[slice(*piece.heard)])
 
 
 def _shown(metric: Metric, figure: Figure) -> tuple[str, str]:

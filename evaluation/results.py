@@ -48,7 +48,7 @@ class TurnScore(_Record):
 
     @property
     def counts(self) -> bool:
-        """Whether it can be said whose voice this is nearest to: the speaker has a reference, and is not the only one."""
+        """Whether it can be said whose voice this is: the speaker has a reference, and so has another one."""
         return self.speaker in self.similarities and len(self.similarities) > 1
 
     @property
@@ -89,7 +89,7 @@ class ItemScore(_Record):
 
     Attributes:
         audio: its file, relative to the folder of the result where it lies below it.
-        said, heard: as they are compared, see `spoken_words`.
+        said, heard: tokens as they are compared, see `spoken_words`, with a blank between two.
         heard_text: as the recogniser wrote it.
         notes: what could not be judged, and why.
     """
@@ -98,8 +98,8 @@ class ItemScore(_Record):
     language: str
     audio: str | None
     problem: str | None = None
-    said: list[str] = []
-    heard: list[str] = []
+    said: str = ""
+    heard: str = ""
     heard_text: str = ""
     words: Errors | None = None
     characters: Errors | None = None

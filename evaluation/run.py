@@ -13,7 +13,7 @@ from .dataset import Item
 from .embedders import load_embedder
 from .judge import BackEnds, Judge, judge_all, part_of
 from .recognisers import load_recogniser
-from .results import ItemScore, Result
+from .results import Result
 from .speaking import recordings_in
 from .statistics import figures_of
 
@@ -53,7 +53,7 @@ def judge_folder(
     dataset: str,
     server: str | None,
     settings: dict[str, str | int | float | bool | None],
-    on_item: Callable[[ItemScore], None] = lambda _score: None,
+    on_item: Callable[[], None] = lambda: None,
 ) -> Result:
     """Judge the speech in a folder and write the result to `out`.
 

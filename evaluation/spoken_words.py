@@ -17,7 +17,7 @@ _HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _TOKEN = re.compile(f"[{_HAN}]|[^\\s{_HAN}]+")
 _IS_HAN = re.compile(f"[{_HAN}]")
 _LETTER = re.compile(r"[^\W\d_]")
-_LAUGHTER = re.compile(r"\[[^\[\]]*\]")
+_EVENT = re.compile(r"\[[^\[\]]*\]")
 
 
 def language_of(text: str) -> str:
@@ -28,7 +28,8 @@ def language_of(text: str) -> str:
 
 def tokens_of(text: str, language: str) -> list[str]:
     """The words, or characters, that are counted; none for a text that is only punctuation."""
-    return _TOKEN.findall(_normaliser(language)(_LAUGHTER.sub(" ", text)))
+    found = _TOKEN.findall(_normaliser(language)(_EVENT.sub(" ", text)))
+    return [token for token in found if any(map(str.isalnum, token))]  # the normaliser leaves dots of "..."
 
 
 def characters_of(tokens: list[str]) -> str:

@@ -9,6 +9,7 @@ that holds all speakers is cut by its transcript first.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class References:
         """Embedding by speaker; and notes on references that could not be used."""
         voices: dict[int, np.ndarray] = {}
         notes = []
-        asked = [(k, clip, None) for k, clip in item.clips.items()]
+        asked: list[tuple[int, Path | str, str | None]] = [(k, clip, None) for k, clip in item.clips.items()]
         if item.shared_clip is not None:
             asked.append((0, item.shared_clip, item.shared_text))
         for speaker, clip, text in asked:
@@ -52,7 +53,7 @@ class References:
             voices |= {speaker or k: voice for k, voice in self._known[key].items()}
         return voices, notes
 
-    def _embedded(self, item: Item, clip, text: str | None) -> dict[int, np.ndarray]:
+    def _embedded(self, item: Item, clip: Path, text: str | None) -> dict[int, np.ndarray]:
         samples, _ = read_clip(clip)
         if text is None:
             return {0: self._embedder.embed(samples)}
@@ -66,7 +67,7 @@ class References:
 
 
 def score_turns(
-    item: Item, spans: Sequence[Span], samples: np.ndarray, voices: dict[int, np.ndarray], embedder: Embedder
+    item: Item, spans: Sequence[Span], samples: np.ndarray, voices: dict[int, np.ndarray], embedder: Embedder | None
 ) -> list[TurnScore]:
     """Similarity of each turn to each speaker who takes part; none where a turn is too short to tell."""
     taking_part = {turn.speaker for turn in item.turns}
@@ -74,7 +75,7 @@ def score_turns(
     scores = []
     for turn, span in zip(item.turns, spans, strict=True):
         similarities: dict[int, float] = {}
-        if voices and span.seconds >= embedder.least_s:
+        if voices and embedder is not None and span.seconds >= embedder.least_s:
             heard = embedder.embed(span.of(samples))
             similarities = {k: float(heard @ voice) for k, voice in sorted(voices.items())}
         scores.append(

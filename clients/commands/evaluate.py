@@ -1,6 +1,6 @@
 """`moss-ttsd eval`: speak a dataset and judge it, or judge what is there; `eval compare`: hold two results together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,25 +123,25 @@ def evaluate(
         items = read_dataset(dataset)[:limit]
         back_ends = Choice(**asdict(listening)).load()  # before anything is spoken for nothing
         spoken: dict = {}
+        folder = audio or save_dir or out.with_name(f"{out.stem}.audio")
         if audio is None:
             settings = Settings(max_seconds=max_seconds, **asdict(sampling))
-            folder = save_dir or out.with_name(f"{out.stem}.audio")
             how = Speaking(
                 server.url, server.api_key, server.timeout, retries, concurrency, settings, mode, text_normalize
             )
-            with tqdm(total=len(items), unit="item", desc="spoken", disable=None) as bar:
-                speak(items, folder, how, lambda: bar.update() and None)
+            with _progress("spoken", len(items)) as advance:
+                speak(items, folder, how, advance)
             spoken = {**settings, "mode": mode, "text_normalize": text_normalize}
-        with tqdm(total=len(items), unit="item", desc="judged", disable=None) as bar:
+        with _progress("judged", len(items)) as advance:
             result = judge_folder(
                 items,
-                audio or folder,
+                folder,
                 back_ends,
                 out,
                 dataset=str(dataset),
                 server=None if audio else server.url,
                 settings=spoken,
-                on_item=lambda _score: bar.update() and None,
+                on_item=advance,
             )
         if report is not None:
             write_report(result, out.parent, report, embed=embed_audio)
@@ -165,6 +165,16 @@ def compare(
         from ...evaluation.results import Result
 
         typer.echo(table_of(compared(Result.read(a), Result.read(b))))
+
+
+@contextmanager
+def _progress(what: str, n_items: int) -> Iterator[Callable[[], None]]:
+    with tqdm(total=n_items, unit="item", desc=what, disable=None) as bar:
+
+        def advance() -> None:
+            bar.update()
+
+        yield advance
 
 
 @contextmanager

@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -49,7 +50,7 @@ def spans_of(aligner: Aligner, samples: np.ndarray, turns: Sequence[Turn], langu
     borders = aligner.borders(samples, turns, language, heard) if len(turns) > 1 else []
     edges = [0.0, *borders, len(samples) / RATE]
     spans = []
-    for begin_s, end_s in zip(edges, edges[1:], strict=False):
+    for begin_s, end_s in pairwise(edges):
         inside = sounding(samples[round(begin_s * RATE) : round(end_s * RATE)]) if end_s > begin_s else Span(0, 0)
         spans.append(Span(begin_s + inside.start_s, begin_s + inside.end_s))
     return spans

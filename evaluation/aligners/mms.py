@@ -35,8 +35,8 @@ class ForcedAlignment:
             network = bundle.get_model(with_star=False).to(device).eval()
         except OSError as error:
             raise CannotJudge(
-                f"the aligner mms cannot load its weights: {error}; torch keeps them in its hub's folder of checkpoints "
-                "once they have been downloaded"
+                f"the aligner mms cannot load its weights: {error}; torch's hub keeps them in its "
+                "folder of checkpoints once they have been downloaded"
             ) from error
         self._labels = {label: i for i, label in enumerate(bundle.get_labels(star=None))}
         self._emit = lambda samples: emissions(network, samples, device)

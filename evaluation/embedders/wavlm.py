@@ -22,11 +22,13 @@ class WavLM:
         name = model or _MODEL
         try:
             self._extract: Any = AutoFeatureExtractor.from_pretrained(name)
-            self._model: Any = WavLMForXVector.from_pretrained(name).eval().to(device)
+            network: Any = WavLMForXVector.from_pretrained(name)
         except (OSError, ValueError) as error:
             raise CannotJudge(
-                f"the embedder wavlm cannot load {name!r}: {str(error).splitlines()[0]}; --embedder-model names a folder"
+                f"the embedder wavlm cannot load {name!r}: {str(error).splitlines()[0]}; "
+                "--embedder-model names a folder"
             ) from error
+        self._model = network.eval().to(device)
         self._device = device
         self.versions = {"transformers": version("transformers"), "torch": version("torch")}
 
