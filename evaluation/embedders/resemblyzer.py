@@ -4,8 +4,9 @@ The package itself is not imported: it wants `webrtcvad`, which has no wheels, a
 
     pip install --no-deps resemblyzer
 
-is all that it takes; network and mel spectrogram are a page of torch. Long silences are cut out by level, where the
-package has WebRTC's detector of voices.
+is all that it takes; network and mel spectrogram are a page of torch. Two things differ on purpose: long silences are
+cut out by level, where the package has WebRTC's detector of voices, and loud speech is made as soft as all other speech,
+where the package only raises what is softer: the network hears loudness, and that is no part of a voice.
 
     speech -> windows of 1.6 s, 0.77 s apart -> mel [160, 40] -> 3 LSTM layers -> [256], their mean, length 1
 
@@ -24,7 +25,7 @@ _INSTALL = "pip install --no-deps resemblyzer"
 _WINDOW, _STEP = 160, 77  # mel frames of 10 ms
 _HOP, _N_FFT, _N_MELS, _SIZE = 160, 400, 40, 256
 _LEAST_COVERED = 0.75  # of the last window
-_LEVEL_DBFS = -30.0  # quieter speech is raised to it
+_LEVEL_DBFS = -30.0
 _KEPT_PAUSE_FRAMES = 18  # of silence: 6 windows of 30 ms
 
 
@@ -55,7 +56,7 @@ class Resemblyzer:
         self.versions = {"resemblyzer": weights.name if model else version("resemblyzer"), "torch": version("torch")}
 
     def embed(self, samples: np.ndarray) -> np.ndarray:
-        return self.embed_speech(at_least_level(without_long_pauses(samples)))
+        return self.embed_speech(without_long_pauses(at_one_level(samples)))
 
     def embed_speech(self, samples: np.ndarray) -> np.ndarray:
         """The same of speech that is prepared already: as the package's `embed_utterance`."""
@@ -94,10 +95,10 @@ def without_long_pauses(samples: np.ndarray) -> np.ndarray:
     return kept if len(kept) else samples
 
 
-def at_least_level(samples: np.ndarray) -> np.ndarray:
-    """Raise what is quieter than -30 dBFS (rms) to it."""
+def at_one_level(samples: np.ndarray) -> np.ndarray:
+    """Bring it to -30 dBFS (rms)."""
     rms_dbfs = 10 * np.log10(max(float(np.mean(samples.astype(np.float64) ** 2)), 1e-12))
-    return samples * np.float32(10 ** (max(0.0, _LEVEL_DBFS - rms_dbfs) / 20))
+    return samples * np.float32(10 ** ((_LEVEL_DBFS - rms_dbfs) / 20))
 
 
 def _below(prefix: str, state: dict) -> dict:

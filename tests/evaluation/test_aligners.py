@@ -107,7 +107,7 @@ def test_more_letters_than_frames_are_refused():
 
     from sglang_moss.evaluation.aligners.mms import aligned_borders
 
-    with pytest.raises(CannotJudge, match="30 letters, too many for 0.1 s"):
+    with pytest.raises(CannotJudge, match=r"30 letters, too many for 0\.1 s"):
         aligned_borders(torch.from_numpy(planted([1, 2, 3])), [[1, 2, 3] * 10], seconds=0.06)
     with pytest.raises(CannotJudge, match="no letter"):
         aligned_borders(torch.from_numpy(planted([1, 2, 3])), [[], []], seconds=0.06)

@@ -87,9 +87,10 @@ def test_a_page_is_made_of_a_result_without_any_score(tmp_path):
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_words_that_differ_are_marked(tmp_path, language):
+    errors = Errors(n=3, substituted=1, deleted=0, inserted=1)
     item = ItemScore(
-        id="a", language=language, audio=None, said="a b c", heard="a x c d", words=Errors(n=3, substituted=1, deleted=0, inserted=1),
-        characters=Errors(n=3, substituted=1, deleted=0, inserted=1), signal=hostile_result(None).items[0].signal,
+        id="a", language=language, audio=None, said="a b c", heard="a x c d", words=errors,
+        characters=errors, signal=hostile_result(None).items[0].signal,
     )  # fmt: skip
     tree = parsed(page_of(hostile_result(None).model_copy(update={"items": [item]}), tmp_path))
     assert [e.text for e in tree.iter("del")] == ["b"]
