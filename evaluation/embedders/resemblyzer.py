@@ -5,7 +5,7 @@ The package itself is not imported: it wants `webrtcvad`, which has no wheels, a
     pip install --no-deps resemblyzer
 
 is all that it takes; network and mel spectrogram are a page of torch. Two things differ on purpose: long silences are
-cut out by level, where the package has WebRTC's detector of voices, and loud speech is made as soft as all other speech,
+cut out by level, where the package has WebRTC's detector of voices, and loud speech is made as soft as all other,
 where the package only raises what is softer: the network hears loudness, and that is no part of a voice.
 
     speech -> windows of 1.6 s, 0.77 s apart -> mel [160, 40] -> 3 LSTM layers -> [256], their mean, length 1
