@@ -30,11 +30,13 @@ class FasterWhisper:
         self.versions = {"faster-whisper": version("faster-whisper"), "ctranslate2": version("ctranslate2")}
 
     def hear(self, samples: np.ndarray, language: str) -> Heard:
-        # Without the text before it: one hallucination would feed the next.
+        # No draws, for the same answer every time; and not the text before it, or one invention would feed the next.
         segments, _info = self._model.transcribe(
-            samples.astype(np.float32), language=language, beam_size=5, word_timestamps=True,
+            samples.astype(np.float32), language=language, beam_size=5, temperature=0.0, word_timestamps=True,
             condition_on_previous_text=False,
         )  # fmt: skip
         found = list(segments)
-        words = [Word(word.word.strip(), word.start, word.end) for part in found for word in part.words or ()]
+        words = [
+            Word(word.word.strip(), float(word.start), float(word.end)) for part in found for word in part.words or ()
+        ]
         return Heard(" ".join(part.text.strip() for part in found), words)

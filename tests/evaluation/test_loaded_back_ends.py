@@ -1,5 +1,7 @@
 """The back ends whose weights are downloaded, each with a small random network in the published form."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from judged_speech import RATE, clip
@@ -46,6 +48,17 @@ def test_wavlm_is_loaded_from_a_folder(tmp_path):
     assert embedding.shape == (16,)
     assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
     np.testing.assert_array_equal(embedding, embedder.embed(clip("slt_wish")))
+
+
+def test_wespeaker_is_loaded_from_a_file():
+    """A linear layer of random numbers, negative outputs cut off, the mean over time; made with onnx's helpers."""
+    network = Path(__file__).with_name("speaker_network.onnx")
+    embedder = embedders.load_embedder("wespeaker", str(network), "cpu")
+    embedding = embedder.embed(clip("slt_wish"))
+    assert embedding.shape == (8,)
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
+    # Each band is less its mean, so loudness, which is a constant in every band, is not heard.
+    np.testing.assert_allclose(embedder.embed(clip("slt_wish") * np.float32(0.5)), embedding, atol=1e-3)
 
 
 @pytest.mark.parametrize(

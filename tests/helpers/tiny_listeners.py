@@ -31,6 +31,7 @@ def tiny_whisper(folder: Path) -> Path:
     )  # fmt: skip
     model = WhisperForConditionalGeneration(config)
     generation = model.generation_config
+    generation._from_model_config = False  # or it is made anew from `config` when it is loaded
     generation.lang_to_id = {f"<|{code}|>": ids(f"<|{code}|>") for code in LANGUAGES}
     generation.task_to_id = {task: ids(f"<|{task}|>") for task in TASK_IDS}
     generation.no_timestamps_token_id = ids("<|notimestamps|>")
