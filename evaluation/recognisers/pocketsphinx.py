@@ -34,13 +34,12 @@ class PocketSphinx:
         del device  # a CPU is all that it knows
         package = load("pocketsphinx", "the recogniser pocketsphinx", INSTALL)
         self._decoder: Any = package.Decoder(samprate=RATE, loglevel="FATAL")
-        self._first_cmn = self._decoder.get_cmn(False)
         self.versions = {"pocketsphinx": version("pocketsphinx")}
 
     def hear(self, samples: np.ndarray, language: str) -> Heard:
         if language not in self.languages:
             raise CannotJudge(f"pocketsphinx hears English only, not {language!r}; choose another --recogniser")
-        self._decoder.set_cmn(self._first_cmn)  # it adapts to what it hears: an answer is to be its clip's alone
+        self._decoder.reinit_feat()  # it adapts to what it hears: an answer is to be its clip's alone
         pcm = (at_one_level(samples) * 32767).astype("<i2")
         words = [
             word for begin, end in pieces(samples) for word in _decode(self._decoder, pcm[begin:end], begin / RATE)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from sglang_moss.clients.cli import app
 from sglang_moss.evaluation.results import Result
 
+pytestmark = pytest.mark.wide
 # Without voices: what a recogniser hears in a few words is enough here, and starts in a second.
 PLAIN = ["--embedder", "none"]
 

@@ -70,10 +70,9 @@ def write_speech(folder: Path, name: str, samples: np.ndarray) -> Path:
 class Repeating:
     """A recogniser that hears the same in every clip, and counts."""
 
-    languages = None
-
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", *languages: str) -> None:
         self.text = text
+        self.languages = frozenset(languages) or None
         self.n_heard = 0
         self.versions = {"repeating": "1"}
 
