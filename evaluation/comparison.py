@@ -67,7 +67,8 @@ def table_of(comparison: Comparison, a: str = "A", b: str = "B") -> str:
     for d in comparison.differences:
         interval = "" if d.low is None or d.high is None else f" [{d.low:+.4f}, {d.high:+.4f}]"
         p_value = "" if d.p_value is None else f"{d.p_value:.4f}"
-        verdict = {"a": "  worse", "b": "  better", None: ""}[d.better] if d.is_significant else "  may be chance"
+        certain = {"a": "  worse", "b": "  better", None: "  the same"}
+        verdict = certain[d.better] if d.is_significant or d.better is None else "  may be chance"
         change = f"{d.b - d.a:+.4f}{interval}"
         lines.append(f"{d.metric.title:<30} {d.a:>10.4f} {d.b:>10.4f}   {change:<28} {p_value:>7}{verdict}")
     lines.append(f"{len(comparison.items)} items in both, {len(comparison.left_out)} in one only")

@@ -47,6 +47,7 @@ def _error_rates(axes: Any, items: Sequence[ItemScore]) -> bool:
     if rates:
         axes.hist(rates, bins=np.arange(0, max(105.0, *rates) + 5, 5), color=_INK)
         axes.set(xlabel="word error rate, %", ylabel="items", xlim=(0, None))
+        axes.yaxis.get_major_locator().set_params(integer=True)
     return bool(rates)
 
 
@@ -74,5 +75,5 @@ def _lengths(axes: Any, items: Sequence[ItemScore]) -> bool:
             axes.scatter(*zip(*chosen, strict=True), s=14, color=colour, alpha=0.7, label=name, linewidths=0)
     if points:
         axes.set(xlabel="characters of the text", ylabel="seconds of speech", xlim=(0, None), ylim=(0, None))
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="lower right")
     return bool(points)

@@ -4,7 +4,6 @@ Every figure is a sum over a sum: errors over words, right turns over turns, sim
 pair of such numbers; items are drawn again as wholes, since the turns of one dialogue go well or badly together.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -161,19 +160,17 @@ def _interval(data: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]
 
 def _p_value(a_numbers: np.ndarray, a_sizes: np.ndarray, b_numbers: np.ndarray, b_sizes: np.ndarray) -> float:
     """Two-sided paired permutation test: runs are swapped item by item; all ways if they are few, else a sample."""
-    a, b = a_numbers + 1j * a_sizes, b_numbers + 1j * b_sizes  # a pair is swapped as one
+    numbers, sizes = np.concatenate([a_numbers, b_numbers]), np.concatenate([a_sizes, b_sizes])
+    n = len(a_numbers)
 
-    def change(x, y, axis):
-        x, y = x.sum(axis=axis), y.sum(axis=axis)
-        return y.real / y.imag - x.real / x.imag
-
-    def magnitude(x, y, axis):
-        # Equal up to rounding is equal: sums in another order must not look smaller.
-        return np.round(np.abs(change(x, y, axis)), 12)
+    def distance(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        # An item's two numbers are swapped together: what is permuted is where they stand.
+        a, b = (numbers[z].sum(axis=axis) / sizes[z].sum(axis=axis) for z in (x.astype(int), y.astype(int)))
+        return np.round(np.abs(b - a), 12)  # sums in another order must not look smaller
 
     found = permutation_test(
-        (a, b),
-        magnitude,
+        (np.arange(n), np.arange(n, 2 * n)),
+        distance,
         permutation_type="samples",
         vectorized=True,
         n_resamples=_DRAWS,
@@ -181,4 +178,4 @@ def _p_value(a_numbers: np.ndarray, a_sizes: np.ndarray, b_numbers: np.ndarray, 
         alternative="greater",
         rng=np.random.default_rng(_SEED),
     )
-    return math.nan if math.isnan(found.pvalue) else float(found.pvalue)
+    return float(found.pvalue)

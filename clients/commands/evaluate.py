@@ -71,6 +71,10 @@ def evaluate(
     embed_audio: Annotated[
         bool, typer.Option("--embed-audio", help="Put the speech into the page, 40 MB of it at most.")
     ] = False,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BAR", help="Such as wer<=0.15 or acc>=0.9; repeat it.", show_default=False),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Only so many items, from the first.", min=1, show_default=False)
     ] = None,
@@ -106,7 +110,7 @@ def evaluate(
     """Speak a dataset through a server and judge what is heard: words, voices, sound.
 
     A run that was broken off goes on where it stopped when the same command is given again. Exit status 1 says that
-    some items have no score.
+    some items have no score, or that a bar was not cleared.
     """
     if context.invoked_subcommand is not None:
         return
@@ -114,10 +118,12 @@ def evaluate(
         raise typer.BadParameter("name what is to be judged", param_hint="--dataset")
     with failures_in_one_line(), _extra_installed():
         from ...evaluation.dataset import read_dataset
+        from ...evaluation.gates import bars_of, missed
         from ...evaluation.report import write_report
         from ...evaluation.run import Choice, judge_folder
         from ...evaluation.speaking import Speaking, speak
 
+        bars = bars_of(require or [])
         for path in filter(None, (out, report)):
             _check_writable(path)
         items = read_dataset(dataset)[:limit]
@@ -146,7 +152,10 @@ def evaluate(
         if report is not None:
             write_report(result, out.parent, report, embed=embed_audio)
         _tell(result, items, out, report)
-        if result.n_failed:
+        problems = missed(bars, result.figures)
+        for problem in problems:
+            typer.echo(problem, err=True)
+        if result.n_failed or problems:
             raise typer.Exit(1)
 
 

@@ -85,6 +85,16 @@ def test_speech_that_is_there_is_judged_without_a_server_and_runs_are_compared(t
     assert re.search(r"Word error rate .* -1\.\d{4} .* 0\.5000  may be chance", done.output)
 
 
+@pytest.mark.parametrize(("bar", "status"), [("wer<=0.1", 0), ("sound >= 1", 0), ("wer>=0.5", 1), ("acc>=0.9", 1)])
+def test_a_bar_that_is_not_cleared_ends_in_1(tmp_path, bar, status):
+    dataset = write_dataset(tmp_path / "d.jsonl", [{"text": "[S1] We should finish our work before lunch."}])
+    write_speech(tmp_path / "audio", "000001", joined(["slt_wish"]))
+    place = ["--audio", tmp_path / "audio", "--out", tmp_path / "o.json"]
+    done = run("--dataset", dataset, *place, "--require", bar, *PLAIN)
+    assert done.exit_code == status, done.output
+    assert (f"{bar}: " in done.output) == bool(status)
+
+
 def test_limit_takes_the_first_items(tmp_path):
     dataset = write_dataset(tmp_path / "d.jsonl", [{"text": "[S1] Hello."}] * 3)
     write_speech(tmp_path / "audio", "000001", clip("slt_wish"))
@@ -97,6 +107,7 @@ def test_limit_takes_the_first_items(tmp_path):
     ("arguments", "message"),
     [
         (["--recogniser", "ear"], "there is no recogniser 'ear'; known are pocketsphinx"),
+        (["--require", "loud<=1"], "takes one of wer, cer, acc, sim, sound, then <= or >=.*got 'loud<=1'"),
         (["--embedder", "wespeaker"], "--embedder-model FILE.onnx"),
         (["--out", "{tmp}/none/out.json"], "cannot be written: name a file in a folder that is there"),
         (["--audio", "{tmp}/none"], "is no folder of speech"),

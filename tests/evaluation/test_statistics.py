@@ -117,6 +117,14 @@ def test_chance_is_called_significant_about_as_often_as_it_is_said_to_be():
     assert sum(d.is_significant for d in found if d) <= 9  # 3 expected; more than 9 once in 700 times
 
 
+def test_other_sizes_are_swapped_with_their_numbers():
+    a = [item("a", 1, 2), item("b", 0, 100)]
+    b = [item("a", 0, 100), item("b", 1, 2)]
+    found = difference_of(WER, a, b)
+    assert found is not None
+    assert (found.a, found.b, found.p_value) == (1 / 102, 1 / 102, 1)
+
+
 def test_only_what_both_have_is_held_together():
     a = [item("a", 0, 10, [{1: 0.9, 2: 0.1}]), item("b", 0, 10)]
     b = [item("a", 0, 10, [{1: 0.5, 2: 0.1}]), item("b", 0, 10, [{1: 0.5, 2: 0.1}])]
