@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from typing import Any
 
+import httpx
 import numpy as np
 
 from ..errors import CannotJudge, load
@@ -23,7 +24,7 @@ class FasterWhisper:
         kind = "float16" if device.startswith("cuda") else "int8"
         try:
             self._model: Any = package.WhisperModel(name, device=device.partition(":")[0], compute_type=kind)
-        except (ValueError, RuntimeError, OSError) as error:
+        except (ValueError, RuntimeError, OSError, httpx.HTTPError) as error:  # the last: while downloading
             raise CannotJudge(
                 f"the recogniser faster-whisper cannot load {name!r}: {error}; --recogniser-model names a folder"
             ) from error
