@@ -1,7 +1,7 @@
 """CMU PocketSphinx with the American English model in its wheel: modest, but always there.
 
 A clip is brought to one loudness and cut at its pauses: the language model is one of single sentences, and on dialogues
-heard as a whole it makes twice the errors.
+heard as a whole it makes about twice the errors.
 """
 
 import math
