@@ -1,4 +1,5 @@
-"""The command line `moss-ttsd`: speak with a running server and measure it; fuse and check checkpoints, tune them.
+"""The command line `moss-ttsd`: speak with a running server, measure it and judge it; fuse and check checkpoints, tune
+them.
 
 Exit status: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 Ctrl-C.
 """
@@ -13,7 +14,7 @@ from sglang_moss.request.profile import PROFILES
 
 from ..fuse import fuse as fuse_checkpoints
 from ..fuse.check import check_model
-from .commands import batch, podcast, say
+from .commands import batch, evaluate, podcast, say
 from .commands.data import data
 from .commands.design import EPILOG as DESIGN_EPILOG
 from .commands.design import design_voice
@@ -39,6 +40,7 @@ app.command(epilog=FINETUNE_EPILOG, context_settings={"ignore_unknown_options": 
     finetune
 )
 app.command()(merge)
+app.add_typer(evaluate.app, name="eval")
 
 
 @app.callback(invoke_without_command=True)
