@@ -42,8 +42,14 @@ class Store:
     memory: list[np.ndarray]
 
     @classmethod
-    def open(cls, directory: Path, max_hours: float = float("inf")) -> "Store":
-        """What is there, of every file the same share where that is more than `max_hours`."""
+    def open(cls, directory: Path, max_hours: float = float("inf"), counts: list[int] | None = None) -> "Store":
+        """What is there, of every file the same share where that is more than `max_hours`.
+
+        Args:
+            directory: of the files.
+            max_hours: of all of them together.
+            counts: how many utterances of each file, as another reader has seen them; None: all.
+        """
         paths = sorted(directory.glob("*.pcm"))
         share = max_hours * 3600 * RATE / max(len(paths), 1)
         texts, columns, memory = [], [], []
@@ -51,7 +57,8 @@ class Store:
             size = path.stat().st_size // 2
             memory.append(np.memmap(path, np.int16, "r") if size else np.zeros(0, np.int16))
             at = 0
-            for line in path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines(keepends=True):
+            lines = path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+            for line in lines[: None if counts is None else counts[file]]:
                 if not line.endswith("\n"):
                     break
                 text, voice, length = json.loads(line)
@@ -69,6 +76,11 @@ class Store:
     @property
     def hours(self) -> float:
         return float(self.lengths.sum()) / RATE / 3600
+
+    @property
+    def counts(self) -> list[int]:
+        """Utterances of each file."""
+        return np.bincount(self.files, minlength=len(self.memory)).tolist()
 
     def __getitem__(self, i: int) -> np.ndarray:
         """[L] int16."""
