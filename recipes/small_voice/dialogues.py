@@ -28,7 +28,7 @@ from sglang_moss.training.rows import prompt_rows
 
 from .encode import CODES
 
-SINGLE_UNTIL = 0.25  # of the examples: single utterances alone
+SINGLE_UNTIL = 0.35  # of the examples: single utterances alone
 SINGLE_SHARE = 0.35  # of those after
 SPEAKERS = {2: 0.75, 3: 0.15, 4: 0.10}
 REFERENCES, CONTINUES, SPACED, UNTAGGED = 0.8, 0.3, 0.25, 0.03
@@ -83,7 +83,7 @@ class Dialogues:
         is_held_out = np.arange(len(voices)) % HELD_OUT == 0
         own = is_held_out if part == "validation" else ~is_held_out
         is_long = (self._frames >= REFERENCE_FRAMES[0]) & (self._frames <= REFERENCE_FRAMES[1])
-        names = np.unique(voices)
+        names = np.unique(voices[own])
         self._of_voice = [np.flatnonzero(own & (voices == v)).tolist() for v in names]
         self._long_of_voice = [np.flatnonzero(own & (voices == v) & is_long).tolist() for v in names]
         self._frames_list = self._frames.tolist()

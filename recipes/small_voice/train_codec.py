@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sglang_moss.codec.codec import Codec
 
 from .codec_config import codec_config, load_codec, new_codec, save_codec
-from .codec_data import ClipSource
+from .codec_data import Clips, ClipSource
 from .codec_forward import decode_frames, encode_frames, quantize
 from .codec_losses import SpectralLoss
 from .codec_steps import CodecSteps, Weights
@@ -60,8 +61,6 @@ class Run:
 
     def warm_up(self) -> None:
         """Compile on noise, before speech is there; where that fails, do without."""
-        from .codec_data import Clips
-
         n = self.args.batch
         noise = 0.1 * torch.randn(n, self.args.frames * self.frame, device=self.device)
         clips = Clips(noise, torch.zeros(n, 8, dtype=torch.int64, device=self.device), torch.zeros(n, dtype=torch.int64))
@@ -83,19 +82,20 @@ class Run:
         """Until the time is up."""
         args, steps = self.args, self.steps
         started = told_at = saved_at = time.time()
+        seconds = args.seconds if args.ends is None else min(args.seconds, args.ends - started)
         told_step, judges = 0, False
         validation = source.draw(np.random.default_rng(0), 32, self.args.frames * self.frame)
-        told: dict[str, torch.Tensor] = {}
+        told: dict[str, Tensor] = {}
         while True:
             now = time.time()
-            share = (now - started) / args.seconds
+            share = (now - started) / max(seconds, 1.0)
             if share >= 1 or (args.steps and self.step >= args.steps):
                 break
             if args.steps:
                 share = max(share, self.step / args.steps)
             if share >= args.judges_from and not judges:
                 judges = True
-                self.save("before", source)
+                self.save("before")
             warm = min(1.0, (self.step + 1) / 200)
             steps.set_rate(warm * (0.04 + 0.96 * (1 + math.cos(math.pi * share)) / 2))
             at = int(self.rng.integers(0, args.frames - JUDGED + 1)) * self.frame
@@ -115,11 +115,11 @@ class Run:
                 if not all(math.isfinite(float(value)) for value in told.values()):
                     self._go_back()
             if now - saved_at >= args.save_s:
-                self.save("codec", source, validation)
+                self.save("codec", validation)
                 saved_at = time.time()
-        self.save("codec", source, validation)
+        self.save("codec", validation)
 
-    def save(self, name: str, source: ClipSource, validation=None) -> None:  # noqa: ANN001
+    def save(self, name: str, validation: Clips | None = None) -> None:
         """Write the averaged weights, rounded, and measure them."""
         with torch.no_grad():
             averaged = Codec(self.steps.codec.config).to(self.device)
@@ -140,12 +140,12 @@ class Run:
             print(f"codec {self.args.variant}: saved {self.figures}", flush=True)
 
     @torch.no_grad()
-    def _measure(self, codec: Codec, clips) -> dict[str, float]:  # noqa: ANN001
+    def _measure(self, codec: Codec, clips: Clips) -> dict[str, float]:
         made = decode_frames(codec, quantize(codec.quantizer, encode_frames(codec, clips.samples)).output)
         mel, phase = SpectralLoss().to(self.device)(made, clips.samples)
         return {"mel": round(float(mel), 4), "phase": round(float(phase), 4)}
 
-    def _kept(self) -> torch.Tensor:
+    def _kept(self) -> Tensor:
         n = self.args.batch
         some = self.rng.integers(1, N_CODEBOOKS, size=n)
         kept = np.where(self.rng.random(n) < _DROPPED, some, N_CODEBOOKS)
@@ -175,6 +175,7 @@ def main() -> None:
     parser.add_argument("--variant", choices=VARIANTS, default="a")
     parser.add_argument("--hours", type=float, default=16.0, help="of speech that are waited for, and most that is used")
     parser.add_argument("--seconds", type=float, default=380.0)
+    parser.add_argument("--ends", type=float, help="seconds since 1970 at which it ends in any case")
     parser.add_argument("--steps", type=int, default=0, help="end earlier")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--frames", type=int, default=32, help="of a clip")

@@ -1,0 +1,34 @@
+# Sourced by run1.sh and run2.sh: where things lie on the machine, and how a run tells and keeps what it has.
+set -u
+T0=$(date +%s)
+SMOKE=${SMOKE:-0}
+CARRIED=${CARRIED:-$(dirname "${BASH_SOURCE[0]}")}
+WORK=${WORK:-/tmp/voice}
+OUT=${OUT:-$WORK/out}
+PYTHON=${PYTHON:-python3}
+LIMIT=${LIMIT:-600} # seconds after which the command is killed
+mkdir -p "$WORK" "$OUT"
+export PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=true HF_HUB_OFFLINE=1
+export FLITE_LIBRARIES=${FLITE_LIBRARIES:-$WORK/flite}
+export PYTHONPATH=$WORK/site:$WORK/recipes${PYTHONPATH:+:$PYTHONPATH}
+export TORCHINDUCTOR_CACHE_DIR=$WORK/inductor TRITON_CACHE_DIR=$WORK/triton
+CORES=$(nproc)
+GPUS=$(nvidia-smi -L 2>/dev/null | wc -l)
+
+elapsed() { echo $(($(date +%s) - T0)); }
+say() { echo "[$(elapsed) s] $*"; }
+# unpack FILE: once.
+unpack() {
+  [[ -e $WORK/.$1 ]] && return
+  tar -xJf "$CARRIED/$1" -C "$WORK" && touch "$WORK/.$1"
+}
+# keep NAME DIRECTORY: a tar of a directory in files that the machine gives back, replaced as a whole.
+keep() {
+  local parts=$WORK/.parts.$1
+  rm -rf "$parts" && mkdir -p "$parts"
+  tar -C "$(dirname "$2")" -cf - "$(basename "$2")" | split -b 16000000 -d - "$parts/$1.tar." || return
+  rm -f "$OUT/$1".tar.*
+  mv "$parts/$1".tar.* "$OUT/"
+}
+# last FILE...: the last line of each, cut.
+last() { for file in "$@"; do [[ -s $file ]] && tail -n 1 "$file" | tr '\r' '\n' | tail -n 1 | cut -c1-230; done; }
