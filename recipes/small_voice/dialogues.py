@@ -28,7 +28,7 @@ from sglang_moss.training.rows import prompt_rows
 
 from .encode import CODES
 
-SINGLE_UNTIL = 0.35  # of the examples: single utterances alone
+SINGLES_FIRST = 300_000  # examples that are single utterances, or three tenths where there are fewer
 SINGLE_SHARE = 0.35  # of those after
 SPEAKERS = {2: 0.75, 3: 0.15, 4: 0.10}
 REFERENCES, CONTINUES, SPACED, UNTAGGED = 0.8, 0.3, 0.25, 0.03
@@ -125,7 +125,7 @@ class Dialogues:
     def script(self, e: int) -> Script:
         """Example `e` as utterances."""
         rng = random.Random(self._seed * 1_000_003 + e)
-        is_single = e < SINGLE_UNTIL * self._n or rng.random() < SINGLE_SHARE
+        is_single = e < min(SINGLES_FIRST, 0.3 * self._n) or rng.random() < SINGLE_SHARE
         if self._part == "validation":
             is_single = e % 2 == 0
         n_speakers = 1 if is_single else rng.choices(list(SPEAKERS), list(SPEAKERS.values()))[0]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from sglang_moss.codec.kernels import plain_torch
 from sglang_moss.request.text import normalize_text
 
 from .codec_config import load_codec
@@ -38,7 +39,7 @@ def main() -> None:
     n_codebooks = load_codec(args.codec).config.n_codebooks
     total = int(store.lengths.sum()) // FRAME
     np.memmap(args.output / CODES, np.uint16, "w+", shape=(total, n_codebooks)).flush()
-    devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
+    devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] * 2 or ["cpu"]
     context = torch.multiprocessing.get_context("spawn")
     children = [
         context.Process(target=_encode, args=(args.speech, store.counts, args.codec, args.output, total, k, devices))
@@ -68,6 +69,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
+@plain_torch()
 def _encode(
     speech: Path, counts: list[int], path: Path, output: Path, total: int, rank: int, devices: list[str]
 ) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sglang_moss.codec.kernels import plain_torch
+
 from .codec_config import WEIGHTS, load_codec
 from .codec_losses import SpectralLoss
 from .hearing import error_rate, hear_all
@@ -68,6 +70,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
+@plain_torch()
 def reconstruct(path: Path, clips: list[np.ndarray], device: str) -> tuple[list[np.ndarray], float]:
     """Clips [L] int16 through a codec, and their mean log-mel distance."""
     codec = load_codec(path, device)

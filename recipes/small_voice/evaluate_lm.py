@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import Qwen2Tokenizer
 
+from sglang_moss.codec.kernels import plain_torch
 from sglang_moss.request.template import TTSD
 from sglang_moss.request.text import normalize_text
 from sglang_moss.training.distributed import World
@@ -68,6 +69,7 @@ def tasks_of(n_models: int, n_sentences: int, n_dialogues: int, temperatures: li
 
 
 @torch.inference_mode()
+@plain_torch()
 def _speak(rank: int, devices: list[str], args: argparse.Namespace, tasks: list[Task], clips: dict, output: Path) -> None:
     device = torch.device(devices[rank])
     if device.type == "cuda":

@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore OMP_NUM_THREADS=1 TOKENIZERS_PAR
 export FLITE_LIBRARIES=${FLITE_LIBRARIES:-$WORK/flite}
 export PYTHONPATH=$WORK/site:$WORK/recipes${PYTHONPATH:+:$PYTHONPATH}
 export TORCHINDUCTOR_CACHE_DIR=$WORK/inductor TRITON_CACHE_DIR=$WORK/triton
-CORES=$(nproc)
+CORES=$(env -u OMP_NUM_THREADS nproc)
 GPUS=$(nvidia-smi -L 2>/dev/null | wc -l)
 
 elapsed() { echo $(($(date +%s) - T0)); }

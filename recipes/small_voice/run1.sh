@@ -6,7 +6,7 @@ unpack a.tar.xz
 say "cores $CORES, GPUs $GPUS, $($PYTHON -c 'import sys, torch; print(sys.version.split()[0], torch.__version__)')"
 df -h "$WORK" | tail -1
 
-HOURS=240 CODEC_HOURS=24 SPEAKERS=$((CORES - 8)) MORE=() VARIANTS=(a b c d)
+HOURS=400 CODEC_HOURS=24 SPEAKERS=$((CORES - 8)) MORE=() VARIANTS=(a b c d)
 if [[ $SMOKE == 1 ]]; then
   HOURS=0.06 CODEC_HOURS=0.05 SPEAKERS=1 VARIANTS=(tiny) MORE=(--batch 4 --frames 16 --tell-s 5 --save-s 10 --judges-from 0.7)
 fi

@@ -8,7 +8,7 @@ say "cores $CORES, GPUs $GPUS"
 pkill_speech() { [[ -s $WORK/speech.pid ]] && kill "$(cat "$WORK/speech.pid")" 2>/dev/null; }
 last "$WORK/speech.log"
 
-EXAMPLES=1400000 SENTENCES=50 DIALOGUES=12 TEMPERATURES=(0.6 0.8 1.0) LM=() SHAPE=a VARIANTS=(a b) EACH=2 SPEAK=60
+EXAMPLES=3000000 SENTENCES=50 DIALOGUES=12 TEMPERATURES=(0.6 0.9) LM=() SHAPE=a VARIANTS=(a b) EACH=2 SPEAK=60
 if [[ $SMOKE == 1 ]]; then
   EXAMPLES=200 SENTENCES=2 DIALOGUES=1 TEMPERATURES=(0.8) SHAPE=tiny VARIANTS=(a) EACH=1 SPEAK=60
   LM=(--rows 1024 --per-step 1 --steps 20 --workers 1 --log-every 5 --validate-every 10 --save-every 10)
@@ -27,7 +27,7 @@ say "encode"
 pkill_speech
 "$PYTHON" -m small_voice.measure_examples "$WORK/encoded" "$WORK/untrained" --examples "$EXAMPLES"
 
-SECONDS_LM=$((LIMIT - $(elapsed) - 125))
+SECONDS_LM=$((LIMIT - $(elapsed) - 150))
 say "language models, $SECONDS_LM s"
 pids=() logs=()
 for i in "${!VARIANTS[@]}"; do
@@ -45,7 +45,7 @@ keep_models() {
   tar -C "$WORK" -czf "$OUT/logs2.tgz" $(cd "$WORK" && ls -d ./*.log lm/*/log.jsonl 2>/dev/null)
 }
 kept=$(date +%s)
-STOP=$((LIMIT - 75)) # whatever hangs is left behind
+STOP=$((LIMIT - 85)) # whatever hangs is left behind
 while [[ $(elapsed) -lt $STOP ]] && { running=0; for p in "${pids[@]}"; do kill -0 "$p" 2>/dev/null && running=1; done; [[ $running == 1 ]]; }; do
   sleep $((SMOKE == 1 ? 5 : 20))
   say "--"
@@ -69,7 +69,7 @@ if [[ ${#models[@]} -gt 0 && $left -gt 10 ]]; then
     --dialogues "$DIALOGUES" --temperatures "${TEMPERATURES[@]}" --seconds $((left < SPEAK ? left : SPEAK))
   cp "$WORK"/heard/figures.json "$WORK/wavs/" 2>/dev/null
   for kind in sentence dialogue; do
-    find "$WORK/heard" -name "*-0.8-$kind-*.wav" | sort -V | head -n 16 | xargs -r cp -t "$WORK/wavs/"
+    find "$WORK/heard" -name "*-${TEMPERATURES[0]}-$kind-*.wav" | sort -V | head -n 16 | xargs -r cp -t "$WORK/wavs/"
   done
   "$PYTHON" -c "from pathlib import Path; from small_voice.references import write_references as w; w(Path('$WORK/wavs/voices'))"
   tar -C "$WORK" -czf "$OUT/wavs.tgz" wavs
