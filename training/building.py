@@ -46,7 +46,7 @@ def build(config: TrainConfig, world: World, directory: Path | None) -> tuple[Sp
 
     Args:
         config: of the run; its `model` says the shape.
-        world: full training over several ranks is sharded unless `compute.parallel` says otherwise, all else replicated.
+        world: full training over several ranks is sharded, unless `compute.parallel` says otherwise; all else is not.
         directory: where the weights are; None: they are left as they come, to be filled in by whoever asked.
     Raises:
         TrainingError: the checkpoint cannot be used, or a setting does not fit it.

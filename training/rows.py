@@ -89,9 +89,7 @@ def labels_of(rows: np.ndarray, n_prompt_rows: int, pad_code: int) -> np.ndarray
     return labels
 
 
-def hide_codes(
-    target: np.ndarray, pad_code: int, shares: tuple[float, float], rng: np.random.Generator
-) -> None:
+def hide_codes(target: np.ndarray, pad_code: int, shares: tuple[float, float], rng: np.random.Generator) -> None:
     """Put pad codes over some of a target's codes, in place: the model is asked for them, but does not read them.
 
     Args:

@@ -56,7 +56,8 @@ class ClipSource:
         spare = length - self._lengths[chosen]
         is_whole = spare >= 0
         # Where the utterance begins in the clip: before it, for a part.
-        offsets = np.where(is_whole, rng.integers(0, np.maximum(spare, 0) + 1), -rng.integers(0, np.maximum(-spare, 0) + 1))
+        later, earlier = (rng.integers(0, np.maximum(room, 0) + 1) for room in (spare, -spare))
+        offsets = np.where(is_whole, later, -earlier)
         n_letters = np.where(is_whole, self._n_letters[chosen], 0)
         packed = torch.from_numpy(np.stack([self._starts[chosen], self._lengths[chosen], offsets, chosen]))
         starts, lengths, places, ids = (

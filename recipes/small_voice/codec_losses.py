@@ -82,7 +82,11 @@ class _Discriminator(nn.Module):
         self.size = window
         self.register_buffer("window", torch.hann_window(window))
         norm = nn.utils.parametrizations.weight_norm
-        shapes = [(2, (3, 9), (1, 1), 1), *((channels, (3, 9), (1, 2), d) for d in (1, 2, 4)), (channels, (3, 3), (1, 1), 1)]
+        shapes = [
+            (2, (3, 9), (1, 1), 1),
+            *((channels, (3, 9), (1, 2), d) for d in (1, 2, 4)),
+            (channels, (3, 3), (1, 1), 1),
+        ]
         self.layers = nn.ModuleList(
             norm(nn.Conv2d(n_in, channels, kernel, stride, padding=(d, kernel[1] // 2), dilation=(d, 1)))
             for n_in, kernel, stride, d in shapes
@@ -91,9 +95,10 @@ class _Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = torch.stft(
-                x.float(), self.size, self.size // 4, window=self.window, center=True, return_complex=True
-            ) * (2 / self.size) ** 0.5
+            spectrum = (
+                torch.stft(x.float(), self.size, self.size // 4, window=self.window, center=True, return_complex=True)
+                * (2 / self.size) ** 0.5
+            )
             y = torch.view_as_real(spectrum).permute(0, 3, 2, 1)  # [B, 2, frames, bins]
         found = []
         for layer in self.layers:

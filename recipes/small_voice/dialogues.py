@@ -1,4 +1,4 @@
-"""What the language model learns from: dialogues put together of encoded utterances, as requests of the server have them.
+"""What the language model learns from: dialogues of encoded utterances, written as the server writes requests.
 
 Example e of a seed is always the same. What it may be:
 

@@ -1,8 +1,8 @@
 """Speech to codes, on every GPU: `python -m small_voice.encode SPEECH CODEC OUTPUT --tokenizer MODEL`.
 
-    OUTPUT/codes.u16     [frames of all utterances, n_codebooks], one utterance behind the other
-    OUTPUT/index.npz     n_frames, voices, and how many tokens each text has, as it is written and as it is normalised
-    OUTPUT/texts.json    both forms of every text
+OUTPUT/codes.u16     [frames of all utterances, n_codebooks], one utterance behind the other
+OUTPUT/index.npz     n_frames, voices, and how many tokens each text has, as it is written and as it is normalised
+OUTPUT/texts.json    both forms of every text
 """
 
 import argparse

@@ -19,7 +19,7 @@ from sglang_moss.codec.kernels import plain_torch
 from .codec_config import WEIGHTS, load_codec
 from .codec_losses import SpectralLoss
 from .hearing import error_rate, hear_all
-from .held_out import test_sentences
+from .held_out import judged_sentences
 from .voices import NAMES, RATE, Voices
 
 _NEAR = 0.011  # word error rates that are no different
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--deaf", action="store_true", help="choose by spectra alone")
     parser.add_argument("--wavs", type=Path, help="write some clips there")
     args = parser.parse_args()
-    texts = test_sentences()[: args.sentences]
+    texts = judged_sentences()[: args.sentences]
     voices = Voices()
     said = [voices.speak(NAMES[i % len(NAMES)], text, i) for i, text in enumerate(texts)]
     found: dict[Path, dict] = {}

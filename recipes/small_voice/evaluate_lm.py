@@ -27,7 +27,7 @@ from sglang_moss.training.weights import load_weights
 from .codec_config import load_codec
 from .evaluate_codec import write_wav
 from .hearing import error_rate, hear_all
-from .held_out import test_dialogues, test_sentences
+from .held_out import judged_dialogues, judged_sentences
 from .references import reference_clip
 from .voices import NAMES, Voices
 
@@ -61,16 +61,18 @@ def tasks_of(n_models: int, n_sentences: int, n_dialogues: int, temperatures: li
     tasks = []
     for model in range(n_models):
         for temperature in temperatures:
-            for i, text in enumerate(test_sentences()[:n_sentences]):
+            for i, text in enumerate(judged_sentences()[:n_sentences]):
                 tasks.append(Task((text,), (NAMES[i % len(NAMES)],), temperature, model, "sentence"))
-            for i, turns in enumerate(test_dialogues(n_dialogues)):
+            for i, turns in enumerate(judged_dialogues(n_dialogues)):
                 tasks.append(Task(tuple(turns), PAIRS[i % len(PAIRS)], temperature, model, "dialogue"))
     return tasks
 
 
 @torch.inference_mode()
 @plain_torch()
-def _speak(rank: int, devices: list[str], args: argparse.Namespace, tasks: list[Task], clips: dict, output: Path) -> None:
+def _speak(
+    rank: int, devices: list[str], args: argparse.Namespace, tasks: list[Task], clips: dict, output: Path
+) -> None:
     device = torch.device(devices[rank])
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -101,7 +103,10 @@ def _speak(rank: int, devices: list[str], args: argparse.Namespace, tasks: list[
         found = generate(model, prompt, drawing, task.max_frames, world)
         if len(found):
             wave = codec.decode(torch.from_numpy(found))
-            spoken[number] = ((wave.clamp(-1, 1) * 32767).round().to(torch.int16).cpu().numpy(), len(found) >= task.max_frames)
+            spoken[number] = (
+                (wave.clamp(-1, 1) * 32767).round().to(torch.int16).cpu().numpy(),
+                len(found) >= task.max_frames,
+            )
         else:
             spoken[number] = (np.zeros(1920, np.int16), True)
     torch.save(spoken, output / f".spoken-{rank}.pt")
@@ -158,7 +163,10 @@ def main() -> None:
                 cut = float(np.mean([spoken[n][1] for n, _ in chosen]))
                 pace = sum(len(spoken[n][0]) for n, _ in chosen) / 24_000 / sum(map(len, said))
                 name = "/".join(path.parts[-2:])
-                print(f"{name:28} {temperature:4.1f} {kind:9} {len(chosen):3} {rate:6.3f} {cut:5.2f} {pace:8.3f}", flush=True)
+                print(
+                    f"{name:28} {temperature:4.1f} {kind:9} {len(chosen):3} {rate:6.3f} {cut:5.2f} {pace:8.3f}",
+                    flush=True,
+                )
                 rows.append(
                     {"model": str(path), "temperature": temperature, "kind": kind, "n": len(chosen), "wer": rate}
                     | {"cut": cut, "seconds_per_letter": pace}

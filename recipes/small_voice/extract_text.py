@@ -1,7 +1,7 @@
 """The committed word lists, made once: `python -m small_voice.extract_text WORDNET POCKETSPHINX_MODEL HIBARI_ASSETS`.
 
     text/examples.txt.xz   example sentences of WordNet 3.0 that consist of known words
-    text/words.txt.xz      known words: word, log10 of its frequency, class; a class is what may replace it in a sentence
+    text/words.txt.xz      known words: word, log10 of its frequency, and class: words of one may replace each other
 
 Known is a word that the recogniser can hear (its language model and its dictionary have it) and that the synthesisers'
 lexicon can read (misaki's, in hibari), so that no pronunciation is a guess and every word can be judged.
@@ -36,7 +36,8 @@ def frequencies(model: Path) -> dict[str, float]:
     """Logarithm of every word's probability, from pocketsphinx's binary trigram model."""
     content = model.read_bytes()
     order, n_words = struct.unpack_from("<BI", content, len(_HEADER))
-    assert content.startswith(_HEADER) and order == 3, "a trie of trigrams"
+    assert content.startswith(_HEADER), "a language model as a trie"
+    assert order == 3, f"expected trigrams, got order {order}"
     start = len(_HEADER) + 1 + 4 * order + 4 + _QUANTIZED
     at = start + 12 * (n_words + 1)
     words = content[len(content) - _length_of_words(content, n_words) :].decode().split("\0")[:n_words]

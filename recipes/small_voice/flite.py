@@ -14,7 +14,7 @@ _ORDER = ("libflite", "libflite_usenglish", "libflite_cmulex")  # each needs tho
 
 
 class _Wave(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012 (ctypes wants a list)
+    _fields_ = [
         ("type", ctypes.c_char_p),
         ("sample_rate", ctypes.c_int),
         ("num_samples", ctypes.c_int),

@@ -1,4 +1,4 @@
-"""Make training speech on all cores: `python -m small_voice.synthesize OUTPUT --hours 120 --seconds 500 --processes 60`.
+"""Make training speech on all cores: `python -m small_voice.synthesize OUTPUT --hours 400 --processes 60`.
 
 Utterance i has the text `Sentences(seed).turn(i)` and a voice drawn by i; process k makes i = k, k + n, k + 2n ...
 A run that is cut leaves a prefix of every file.
@@ -42,7 +42,7 @@ def main() -> None:
         print(f"speech: {time.time() - started:.0f} s, {hours:.2f} h by {n_alive} processes", flush=True)
 
 
-def _work(output: Path, k: int, n: int, max_s: float, seconds: float, seed: int, made) -> None:  # noqa: ANN001
+def _work(output: Path, k: int, n: int, max_s: float, seconds: float, seed: int, made) -> None:
     os.nice(10)
     ends = time.time() + seconds
     sentences = Sentences(seed, held_out_sentences())

@@ -15,7 +15,9 @@ def main() -> None:
         step, validated = (line, validated) if "loss" in line else (step, line)
     if step is None:
         sys.exit(1)
-    parts = [f"{key} {step[key]:.4g}" for key in ("loss", "text_loss", "audio_loss", "rate", "gradient_norm", "rows_per_s")]
+    parts = [
+        f"{key} {step[key]:.4g}" for key in ("loss", "text_loss", "audio_loss", "rate", "gradient_norm", "rows_per_s")
+    ]
     parts.append(f"waiting {step.get('waiting_share', 0):.2f}")
     if validated is not None:
         channels = [round(x, 2) for x in validated["validation_channels"]]

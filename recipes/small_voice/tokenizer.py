@@ -1,4 +1,4 @@
-"""A tokenizer of letters, in the files of Qwen2's: bytes, almost no merges, and the control tokens at their real places.
+"""A tokenizer of letters, in the files of Qwen2's: bytes, almost no merges, control tokens at their real places.
 
 Letters align with sound; merges blur it. Only the words that the prompt's template is made of are merged, each from its
 first sign on, so that ordinary words share at most the first pairs of a capital with them. Speaker tags are tokens.
@@ -20,8 +20,8 @@ CONTROL = (
 _NOT_SPECIAL = frozenset(CONTROL[14:]) - {"<|audio_assistant_delay_slot|>"}
 # Pieces of the template, as Qwen2's pattern cuts them.
 _PIECES = (
-    "<user", "_inst", ">\n", "Reference", "(s", "):\n", "]:\n", "Instruction", ":\n", "None", "Tokens", "Quality", "Sound",
-    "Event", "Ambient", "Language", "Scene", "Text", "</",
+    "<user", "_inst", ">\n", "Reference", "(s", "):\n", "]:\n", "Instruction", ":\n", "None", "Tokens", "Quality",
+    "Sound", "Event", "Ambient", "Language", "Scene", "Text", "</",
 )  # fmt: skip
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

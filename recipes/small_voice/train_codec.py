@@ -9,7 +9,6 @@
 import argparse
 import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -63,7 +62,9 @@ class Run:
         """Compile on noise, before speech is there; where that fails, do without."""
         n = self.args.batch
         noise = 0.1 * torch.randn(n, self.args.frames * self.frame, device=self.device)
-        clips = Clips(noise, torch.zeros(n, 8, dtype=torch.int64, device=self.device), torch.zeros(n, dtype=torch.int64))
+        clips = Clips(
+            noise, torch.zeros(n, 8, dtype=torch.int64, device=self.device), torch.zeros(n, dtype=torch.int64)
+        )
         kept = torch.full((n,), N_CODEBOOKS, device=self.device)
         state = [p.detach().clone() for p in self.steps.codec.parameters()]
         try:
@@ -110,7 +111,9 @@ class Run:
             if now - told_at >= args.tell_s:
                 speed = (self.step - told_step) / (now - told_at)
                 line = " ".join(f"{name} {float(value):.3f}" for name, value in told.items())
-                print(f"codec {args.variant}: {now - started:.0f} s, step {self.step}, {speed:.1f}/s, {line}", flush=True)
+                print(
+                    f"codec {args.variant}: {now - started:.0f} s, step {self.step}, {speed:.1f}/s, {line}", flush=True
+                )
                 told_at, told_step = now, self.step
                 if not all(math.isfinite(float(value)) for value in told.values()):
                     self._go_back()
@@ -132,10 +135,11 @@ class Run:
         final = self.args.output / name
         final.mkdir(exist_ok=True)
         for file in writing.iterdir():
-            os.replace(file, final / file.name)
+            file.replace(final / file.name)
         if validation is not None:
             rounded = load_codec(final, self.device)
-            self.figures |= {"step": self.step, "perplexities": self.steps.perplexities()} | self._measure(rounded, validation)
+            self.figures |= {"step": self.step, "perplexities": self.steps.perplexities()}
+            self.figures |= self._measure(rounded, validation)
             (self.args.output / "figures.json").write_text(json.dumps(self.figures))
             print(f"codec {self.args.variant}: saved {self.figures}", flush=True)
 
@@ -173,13 +177,17 @@ def main() -> None:
     parser.add_argument("speech", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--variant", choices=VARIANTS, default="a")
-    parser.add_argument("--hours", type=float, default=16.0, help="of speech that are waited for, and most that is used")
+    parser.add_argument(
+        "--hours", type=float, default=16.0, help="of speech that are waited for, and most that is used"
+    )
     parser.add_argument("--seconds", type=float, default=380.0)
     parser.add_argument("--ends", type=float, help="seconds since 1970 at which it ends in any case")
     parser.add_argument("--steps", type=int, default=0, help="end earlier")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--frames", type=int, default=32, help="of a clip")
-    parser.add_argument("--judges-from", type=float, default=0.58, help="share of the time after which discriminators take part")
+    parser.add_argument(
+        "--judges-from", type=float, default=0.58, help="share of the time after which discriminators take part"
+    )
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-compile", action="store_true")

@@ -92,9 +92,7 @@ def main() -> None:
     lengths = {part: np.load(measured_path(args.encoded, n_vq, part)) for part in ("training", "validation")}
     examples = open_dialogues(args.encoded, args.untrained, len(lengths["training"]), "training")
     validation = open_dialogues(args.encoded, args.untrained, N_VALIDATION, "validation")
-    outcome = finetune(
-        settings(args, n_vq), examples.take(lengths["training"]), validation.take(lengths["validation"])
-    )
+    outcome = finetune(settings(args, n_vq), examples.take(lengths["training"]), validation.take(lengths["validation"]))
     if outcome is not None:
         print(outcome, flush=True)
 

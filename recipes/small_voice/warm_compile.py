@@ -49,8 +49,11 @@ def main() -> None:
     for _ in range(10):
         model(pack)[0].backward()
     torch.cuda.synchronize()
-    print(f"warm: {(time.time() - before) * 100:.1f} ms a pass of {_ROWS} rows, memory "
-          f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB", flush=True)
+    print(
+        f"warm: {(time.time() - before) * 100:.1f} ms a pass of {_ROWS} rows, memory "
+        f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

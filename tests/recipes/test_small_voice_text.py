@@ -1,7 +1,7 @@
 """Texts of the small voice: the same for a seed, of known words, and none of those it is judged by."""
 
 import pytest
-from small_voice.held_out import held_out_sentences, test_dialogues, test_sentences
+from small_voice.held_out import held_out_sentences, judged_dialogues, judged_sentences
 from small_voice.language_model import model_config, write_untrained
 from small_voice.sentences import Sentences, bare, known_words
 from small_voice.tokenizer import token_ids
@@ -31,14 +31,14 @@ def test_every_word_can_be_heard():
     words = {word for i in range(5000) for word in bare(sentences.turn(i)).split()}
     assert words <= known_words()
     assert len(words) > 7000
-    assert {word for text in test_sentences() for word in bare(text).split()} <= known_words()
+    assert {word for text in judged_sentences() for word in bare(text).split()} <= known_words()
 
 
 def test_what_is_judged_is_never_made():
     left_out = frozenset({bare(Sentences(1)[7])})
     assert bare(Sentences(1, left_out)[7]) not in left_out
     assert len(held_out_sentences()) == 50
-    assert all(2 <= len(turns) <= 4 for turns in test_dialogues(20))
+    assert all(2 <= len(turns) <= 4 for turns in judged_dialogues(20))
 
 
 def test_texts_are_letters_and_the_template_is_short(tokenizer):
