@@ -115,6 +115,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, head_dim]
+    shared: dict[str, Any] = {"enable_gqa": True} if q.shape[1] != k.shape[1] else {}  # torch 2.11 does not know it
     out = varlen_attn(
         q,
         k,
@@ -125,7 +126,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale
         segments.max_rows,
         scale=scale,
         window_size=(-1, 0),
-        enable_gqa=q.shape[1] != k.shape[1],
+        **shared,
     )
     assert isinstance(out, Tensor), "no auxiliary result was asked for"
     return out[None]

@@ -2,12 +2,14 @@
 set -u
 T0=$(date +%s)
 SMOKE=${SMOKE:-0}
-CARRIED=${CARRIED:-$(dirname "${BASH_SOURCE[0]}")}
+CARRIED=${CARRIED:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)}
 WORK=${WORK:-/tmp/voice}
-OUT=${OUT:-$WORK/out}
+OUT=$(realpath -m "${OUT:-$WORK/out}")
 PYTHON=${PYTHON:-python3}
 LIMIT=${LIMIT:-600} # seconds after which the command is killed
 mkdir -p "$WORK" "$OUT"
+cd "$WORK" || exit 1
+export PYTHONSAFEPATH=1 # what lies in the working directory is not what was carried
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=true HF_HUB_OFFLINE=1
 export FLITE_LIBRARIES=${FLITE_LIBRARIES:-$WORK/flite}
 export PYTHONPATH=$WORK/site:$WORK/recipes${PYTHONPATH:+:$PYTHONPATH}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sglang_moss.training.config import TrainConfig
 from sglang_moss.training.config_file import config_of
@@ -24,6 +25,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a": {"optimizer": {"rate": 1.5e-3}, "inputs": {"hidden_rows": 0.12, "hidden_codes": 0.08}},
     "b": {"optimizer": {"rate": 2.5e-3}, "inputs": {"hidden_rows": 0.25, "hidden_codes": 0.10}},
 }
+
+
+def working_attention() -> str:
+    """varlen where this torch has it as the trainer needs it, else flex; on a CPU what the trainer takes."""
+    if not torch.cuda.is_available():
+        return "auto"
+    from torch.nn.attention.varlen import varlen_attn
+
+    q = torch.randn(64, 2, 64, dtype=torch.bfloat16, device="cuda", requires_grad=True)
+    ends = torch.tensor([0, 30, 64], dtype=torch.int32, device="cuda")
+    try:
+        found: Any = varlen_attn(q, q, q, ends, ends, 1024, 1024, scale=0.125, window_size=(-1, 0))
+        found.sum().backward()
+    except (TypeError, RuntimeError) as error:
+        print(f"varlen attention does not work here ({error!r}); flex takes its place", flush=True)
+        return "flex"
+    return "varlen"
 
 
 def settings(args: argparse.Namespace, n_vq: int) -> TrainConfig:
@@ -56,6 +74,7 @@ def settings(args: argparse.Namespace, n_vq: int) -> TrainConfig:
         },
         "compute": {
             "device": "auto" if on_gpu else "cpu",
+            "attention": working_attention() if on_gpu else "auto",
             "checkpointing": "none",
             "compile": on_gpu and not args.no_compile,
             "parallel": "replicated",

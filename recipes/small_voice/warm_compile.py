@@ -13,6 +13,7 @@ from sglang_moss.training.pack import make_pack
 from sglang_moss.training.rows import IGNORED
 
 from .language_model import model_config
+from .train_lm import working_attention
 
 _ROWS = 32_768
 
@@ -26,7 +27,7 @@ def main() -> None:
         for parameter in model.parameters():
             parameter.normal_(0, 0.02)
     wrap_layers(model, ComputeConfig(compile=True, checkpointing="none"))
-    model.attention = choose_backend("auto", device, torch.bfloat16)
+    model.attention = choose_backend(working_attention(), device, torch.bfloat16)
     model.lm_heads.chunk_rows = 8192
     rng = np.random.default_rng(0)
     for n_examples in (80, 83, 90):  # another number of segments is another shape
