@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by run1.sh and run2.sh: where things lie on the machine, and how a run tells and keeps what it has.
 set -u
 T0=$(date +%s)
@@ -13,7 +14,8 @@ export PYTHONSAFEPATH=1 # what lies in the working directory is not what was car
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=true HF_HUB_OFFLINE=1
 export FLITE_LIBRARIES=${FLITE_LIBRARIES:-$WORK/flite}
 export PYTHONPATH=$WORK/site:$WORK/recipes${PYTHONPATH:+:$PYTHONPATH}
-export TORCHINDUCTOR_CACHE_DIR=$WORK/inductor TRITON_CACHE_DIR=$WORK/triton
+CACHE=${CACHE:-/tmp/voice-cache} # what is compiled serves every run of the machine
+export TORCHINDUCTOR_CACHE_DIR=$CACHE/inductor TRITON_CACHE_DIR=$CACHE/triton
 CORES=$(env -u OMP_NUM_THREADS nproc)
 GPUS=$(nvidia-smi -L 2>/dev/null | wc -l)
 

@@ -27,7 +27,7 @@ for name in libflite libflite_usenglish libflite_cmulex libflite_cmu_us_{rms,slt
 done
 cp -L "$work"/deb/usr/lib/*/libasound.so.2 "$work/a/flite/"
 for part in a b; do
-  (cd "$work/$part" && find . -name __pycache__ -prune -exec rm -rf {} + && tar -cf - * | xz -T2 -9 >"$output/$part.tar.xz")
+  (cd "$work/$part" && find . -name __pycache__ -prune -exec rm -rf {} + && tar -cf - ./* | xz -T2 -9 >"$output/$part.tar.xz")
 done
 cp "$root"/recipes/small_voice/{run1,run2,machine}.sh "$output/"
 git -C "$root" rev-parse --short HEAD >"$output/commit"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The best codec chosen by ear, all speech encoded, two language models, what they say. See README.md.
+# shellcheck source=recipes/small_voice/machine.sh
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 exec > >(tee "$OUT/run2.log") 2>&1
 unpack a.tar.xz
@@ -9,9 +10,13 @@ pkill_speech() { [[ -s $WORK/speech.pid ]] && kill "$(cat "$WORK/speech.pid")" 2
 last "$WORK/speech.log"
 
 EXAMPLES=3000000 SENTENCES=50 DIALOGUES=12 TEMPERATURES=(0.6 0.9) LM=() SHAPE=a VARIANTS=(a b) EACH=2 SPEAK=60
-if [[ $SMOKE == 1 ]]; then
-  EXAMPLES=200 SENTENCES=2 DIALOGUES=1 TEMPERATURES=(0.8) SHAPE=tiny VARIANTS=(a) EACH=1 SPEAK=60
-  LM=(--rows 1024 --per-step 1 --steps 20 --workers 1 --log-every 5 --validate-every 10 --save-every 10)
+if [[ $SMOKE == 1 && $GPUS -gt 0 ]]; then
+  EXAMPLES=100000 SENTENCES=8 DIALOGUES=2 TEMPERATURES=(0.8) VARIANTS=(a)
+  [[ $GPUS -gt 1 ]] || EACH=1
+  LM=(--per-step "$EACH" --log-every 20 --validate-every 200 --save-every 200)
+elif [[ $SMOKE == 1 ]]; then
+  EXAMPLES=200 SENTENCES=2 DIALOGUES=1 TEMPERATURES=(0.8) SHAPE=tiny VARIANTS=(a)
+  LM=(--rows 1024 --per-step 2 --steps 12 --workers 1 --log-every 5 --validate-every 10 --save-every 10)
 fi
 [[ $GPUS -gt 0 ]] || LM+=(--device cpu)
 
@@ -42,7 +47,7 @@ for i in "${!VARIANTS[@]}"; do
 done
 keep_models() {
   for v in "${VARIANTS[@]}"; do [[ -d $WORK/lm/$v/model ]] && keep "lm-$v" "$WORK/lm/$v/model"; done
-  tar -C "$WORK" -czf "$OUT/logs2.tgz" $(cd "$WORK" && ls -d ./*.log lm/*/log.jsonl 2>/dev/null)
+  (cd "$WORK" && find . -name '*.log' -o -name log.jsonl | tar -czf "$OUT/logs2.tgz" -T -)
 }
 kept=$(date +%s)
 STOP=$((LIMIT - 85)) # whatever hangs is left behind
