@@ -64,7 +64,7 @@ keep_models
 models=()
 for i in "${!VARIANTS[@]}"; do
   if [[ -s $WORK/lm/${VARIANTS[$i]}/model/model.safetensors ]]; then models+=("$WORK/lm/${VARIANTS[$i]}/model")
-  else say "${logs[$i]} has left no model:"; tail -n 25 "${logs[$i]}"; fi
+  else say "${logs[$i]} has left no model:"; grep -m 6 -E "Error|error:" "${logs[$i]}"; tail -n 12 "${logs[$i]}"; fi
 done
 
 left=$((LIMIT - $(elapsed) - 45))

@@ -28,7 +28,7 @@ from .speech_store import Store
 VARIANTS = {
     "a": {"shape": "fine", "codebook_size": 512, "rate": 8e-4, "letters": 1.0},
     "b": {"shape": "coarse", "codebook_size": 512, "rate": 8e-4, "letters": 1.0},
-    "c": {"shape": "fine", "codebook_size": 1024, "rate": 8e-4, "letters": 1.0},
+    "c": {"shape": "fine", "codebook_size": 512, "rate": 6e-4, "letters": 1.0, "batch": 32},
     "d": {"shape": "fine", "codebook_size": 512, "rate": 1.5e-3, "letters": 2.0},
     "tiny": {"shape": "tiny", "codebook_size": 64, "rate": 2e-3, "letters": 1.0},
 }
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=380.0)
     parser.add_argument("--ends", type=float, help="seconds since 1970 at which it ends in any case")
     parser.add_argument("--steps", type=int, default=0, help="end earlier")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, help="default: 64, or the variant's own")
     parser.add_argument("--frames", type=int, default=32, help="of a clip")
     parser.add_argument(
         "--judges-from", type=float, default=0.58, help="share of the time after which discriminators take part"
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--tell-s", type=float, default=20.0)
     parser.add_argument("--save-s", type=float, default=60.0)
     args = parser.parse_args()
+    args.batch = args.batch or VARIANTS[args.variant].get("batch", 64)
     args.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(4 if args.device != "cpu" else 1)
     run = Run(args)
