@@ -33,6 +33,7 @@ pkill_speech
 "$PYTHON" -m small_voice.measure_examples "$WORK/encoded" "$WORK/untrained" --examples "$EXAMPLES"
 
 SECONDS_LM=$((LIMIT - $(elapsed) - 150))
+((SECONDS_LM > 20)) || SECONDS_LM=20
 say "language models, $SECONDS_LM s"
 pids=() logs=()
 for i in "${!VARIANTS[@]}"; do
