@@ -97,7 +97,7 @@ def _item(raw: str, number: int, folder: Path | None) -> Item:
     if folder is not None:
         raw = _with_base(raw, folder)
     fields = BatchLine.from_json(raw.encode()).fields
-    text = read_script(fields["text"].removeprefix("${normalize_text}")).text
+    text = read_script(fields["text"].removeprefix("${normalize_text}")).text or ""
     turns = tuple(turns_of(merge_speaker_tags(text.replace("\n", " "))))
     turns = tuple(Turn(1, turn.words) if turn.speaker in (None, 0) else turn for turn in turns)
     language = fields.get("language") or language_of(" ".join(turn.words for turn in turns))

@@ -46,7 +46,7 @@ def build(config: TrainConfig, world: World, directory: Path | None) -> tuple[Sp
 
     Args:
         config: of the run; its `model` says the shape.
-        world: full training over several ranks is sharded, everything else replicated.
+        world: full training over several ranks is sharded, unless `compute.parallel` says otherwise; all else is not.
         directory: where the weights are; None: they are left as they come, to be filled in by whoever asked.
     Raises:
         TrainingError: the checkpoint cannot be used, or a setting does not fit it.
@@ -55,7 +55,7 @@ def build(config: TrainConfig, world: World, directory: Path | None) -> tuple[Sp
     dtype = compute_dtype(config, world.device)
     backend = choose_backend(config.compute.attention, world.device, dtype)
     trained: Trained
-    if config.method == "full" and world.size > 1:
+    if config.method == "full" and world.size > 1 and config.compute.parallel == "auto":
         with torch.device("meta"):
             model = SpeechModel(shape).float()
         wrap_layers(model, config.compute)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid")
@@ -19,6 +19,7 @@ class PackingConfig:
     max_rows: PositiveInt = 32_768  # longer examples are left out, and counted
     window: PositiveInt = 4096  # examples that are packed together
     pad_to: PositiveInt = 256  # rows of a pack are filled up to a multiple, so that shapes repeat
+    ordered: bool = False  # the dataset's order, shuffled only within windows: for examples that grow harder
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -28,6 +29,17 @@ class LossConfig:
     weights: tuple[float, ...] | None = (1.0, 32.0)  # text and all audio together, or one a channel; null: every label
     average: Literal["step", "upstream"] = "step"  # upstream: the mean of the packs' own means, for comparison
     chunk_rows: PositiveInt = 2048  # whose logits exist at a time
+
+
+@dataclass(config=_STRICT, frozen=True)
+class InputConfig:
+    """What of a target's own codes the model is not shown while it learns the next: it has to follow the text then.
+
+    A small model that starts from nothing would go on from the sound it hears, and never look at the words.
+    """
+
+    hidden_rows: Share = 0.0  # share of the target's rows that have pad codes in place of theirs
+    hidden_codes: Share = 0.0  # of single codes, in the other rows
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -64,6 +76,7 @@ class ComputeConfig:
     device: str = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 on a GPU; weights are float32 in any case
     attention: str = "auto"  # auto, varlen, flex, fa4, sdpa
+    parallel: Literal["auto", "replicated"] = "auto"  # auto: full training on several GPUs shares the weights out
     checkpointing: Literal["none", "selective", "full"] = "selective"
     saved_share: Share = 0.5  # selective: share of the layers whose matrix products are kept; 0 saves memory
     compile: bool = False  # each layer; the first steps take a minute longer
@@ -110,6 +123,7 @@ class CheckpointConfig:
     every: PositiveInt = 500  # steps
     keep: PositiveInt = 2
     resume: bool = True  # from the last whole checkpoint in `output`
+    export: bool = False  # the model too, with each of them: what a run that is cut leaves can be served
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -124,6 +138,7 @@ class TrainConfig:
     method: Literal["full", "lora"] = "full"
     epochs: PositiveInt = 3
     steps: PositiveInt | None = None  # in place of epochs
+    seconds: PositiveFloat | None = None  # end after so long, if steps or epochs are not done before; the rate follows
     seed: int = 42
     layout: Literal["published", "served"] = "published"  # served: only for weights that start from nothing
     log_every: PositiveInt = 1
@@ -131,6 +146,7 @@ class TrainConfig:
     fuse: bool = False  # in the end, for `sglang serve`
     packing: PackingConfig = field(default_factory=PackingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    inputs: InputConfig = field(default_factory=InputConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)

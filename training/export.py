@@ -29,6 +29,7 @@ from .lora import Adapters, LoraChanges, changes_of, save_adapters
 from .weights import published_name
 
 REPORT_NAME = TRAINING_REPORT
+MODEL_NAME = "model"  # in the output of a run
 _METADATA = {"format": "pt"}
 
 Change = Callable[[str, Tensor], Tensor]  # published name and the base's tensor to the new one, float32

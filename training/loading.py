@@ -16,7 +16,7 @@ from sglang_moss.request.template import Template
 from .errors import TrainingError
 from .example import Example
 from .pack import Pack, make_pack
-from .rows import Layout, labels_of, n_input_rows, prompt_rows, target_rows
+from .rows import IGNORED, Layout, hide_codes, labels_of, n_input_rows, prompt_rows, target_rows
 
 
 class Examples(Protocol):
@@ -44,6 +44,8 @@ class PackOrder:
 
     examples: tuple[int, ...]
     scales: np.ndarray  # [1 + n_vq] float64
+    hidden: tuple[float, float] = (0.0, 0.0)  # shares of the targets' rows, and of codes in the others
+    seed: tuple[int, ...] = ()  # of what is hidden
 
 
 class PackDataset(Dataset):
@@ -70,6 +72,11 @@ class PackDataset(Dataset):
 
     def __getitem__(self, order: PackOrder) -> Pack:
         made = [self.rows_of(i) for i in order.examples]
+        if any(order.hidden):
+            rng = np.random.default_rng(order.seed)
+            for rows, labels in made:
+                target = rows[np.flatnonzero((labels != IGNORED).any(1))[0] + 1 :]
+                hide_codes(target, self.tokens.pad_code, order.hidden, rng)
         return make_pack(made, order.scales, self.pad_to, self.fill_rows)
 
     def rows_of(self, i: int) -> tuple[np.ndarray, np.ndarray]:

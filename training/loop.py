@@ -11,8 +11,10 @@ from torch import distributed
 from torch.optim import AdamW
 
 from .checkpoints import Checkpoints, read_state
+from .clock import Clock
 from .distributed import World
 from .errors import TrainingError
+from .export import MODEL_NAME, export
 from .flops import step_flops
 from .loading import PackOrder, Packs, example_lengths
 from .metrics import StepMetrics
@@ -46,6 +48,8 @@ class Loop:
         self.checkpoints = Checkpoints(self.output / "checkpoints", config.checkpoints.keep, world)
         self.best = Best()
         self.step = 0
+        self.n_steps = plan.n_steps
+        self._clock = None if config.seconds is None else Clock(config.seconds, world)
         self._stopped_early = False
         self._validation = self._make_validation()
         self._speaker = Speaker(plan, world) if config.samples.every else None
@@ -74,13 +78,14 @@ class Loop:
         Args:
             progress: what is told, on rank 0.
         """
-        config, n_steps = self.config, self.plan.n_steps
-        device = self.world.device
+        config, device = self.config, self.world.device
         dataset = self.plan.packs_of(self.plan.training)
         packs = Packs(dataset, self.orders(self.step), device, config.data.workers, config.data.ahead)
         metrics = StepMetrics(device)
-        while self.step < n_steps and not self._stopped_early:
+        while self.step < self.n_steps and not self._stopped_early:
             line = self.one_step(packs, metrics)
+            if self._clock is not None:
+                self.n_steps = self._clock.n_steps(self.step, self.n_steps, self.plan.n_steps)
             self._tell(progress, line)
             if self._pauses():
                 self._tell(progress, metrics.flush())
@@ -152,12 +157,12 @@ class Loop:
         """This rank's packs, from a step on to the last."""
         for step in range(first, self.plan.n_steps):
             packs = self.plan.planner.step(step)
-            orders = dict(zip(packs, self.plan.orders(packs), strict=True))
+            orders = dict(zip(packs, self.plan.orders(packs, step), strict=True))
             for pack in deal(packs, self.world.rank, self.world.size):
                 yield self.plan.nothing() if pack is None else orders[pack]
 
     def _rate_share(self) -> float:
-        optimizer, n_steps = self.config.optimizer, self.plan.n_steps
+        optimizer, n_steps = self.config.optimizer, self.n_steps
         return shifted_rate_share(
             optimizer.schedule,
             self.step,
@@ -199,6 +204,9 @@ class Loop:
         self.trained.publish()
         if self.step % config.checkpoints.every == 0 or (is_best and self._keeps_best()):
             self.save()
+            if config.checkpoints.export:
+                report = {"step": self.step, "config": config.to_dict(), "identity": self.plan.identity}
+                export(Path(config.model), self.output / MODEL_NAME, config, self.trained.tensors, report, self.world)
 
     def _keeps_best(self) -> bool:
         return self._validation is not None and self.config.validation.export_best

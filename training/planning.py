@@ -29,6 +29,7 @@ class Planner:
         *,
         window: int = WINDOW,
         shuffles: bool = True,
+        ordered: bool = False,
     ) -> None:
         """
         Args:
@@ -38,6 +39,7 @@ class Planner:
             seed: of every epoch's order.
             window: examples that are packed together.
             shuffles: False: every epoch in the dataset's order.
+            ordered: shuffle within windows only, which follow each other as in the dataset.
         """
         assert len(lengths), "an empty dataset has no order"
         self.lengths = np.asarray(lengths, np.int64)
@@ -46,6 +48,7 @@ class Planner:
         self.seed = seed
         self.window = window
         self.shuffles = shuffles
+        self.ordered = ordered
         self.packs = lru_cache(maxsize=2)(self._packs)
         self._n_steps: list[int] = []  # of every epoch so far
 
@@ -89,7 +92,7 @@ class Planner:
     def _packs(self, epoch: int) -> list[Pack]:
         order = np.arange(len(self.lengths))
         rng = np.random.default_rng([self.seed, epoch])
-        if self.shuffles:
+        if self.shuffles and not self.ordered:
             rng.shuffle(order)
         packs: list[Pack] = []
         for start in range(0, len(order), self.window):

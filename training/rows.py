@@ -89,6 +89,22 @@ def labels_of(rows: np.ndarray, n_prompt_rows: int, pad_code: int) -> np.ndarray
     return labels
 
 
+def hide_codes(target: np.ndarray, pad_code: int, shares: tuple[float, float], rng: np.random.Generator) -> None:
+    """Put pad codes over some of a target's codes, in place: the model is asked for them, but does not read them.
+
+    Args:
+        target: [S, 1 + n_vq] rows.
+        pad_code: of the checkpoint.
+        shares: of whole rows, and of single codes in the others.
+        rng: draws them.
+    """
+    of_rows, of_codes = shares
+    is_hidden = rng.random((len(target), 1)) < of_rows
+    if of_codes:
+        is_hidden = is_hidden | (rng.random(target[:, 1:].shape) < of_codes)
+    target[:, 1:][np.broadcast_to(is_hidden, target[:, 1:].shape)] = pad_code
+
+
 def n_input_rows(n_prompt_rows: np.ndarray, n_frames: np.ndarray, n_vq: int) -> np.ndarray:
     """How many rows of examples the model reads: all but the last; integers of any one shape."""
     return n_prompt_rows + n_frames + n_vq + 2

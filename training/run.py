@@ -15,14 +15,14 @@ from .building import build, compute_dtype, read_model_config
 from .config import TrainConfig
 from .distributed import World, processes
 from .errors import TrainingError
-from .export import export, export_adapters, profile_of
+from .export import MODEL_NAME, export, export_adapters, profile_of
 from .loading import Examples
 from .loop import Loop
 from .memory import estimate
 from .progress import Progress
 from .run_plan import RunPlan, check_codec, plan_run
 
-MODEL_NAME, ADAPTERS_NAME, FUSED_NAME = "model", "adapters", "fused"
+ADAPTERS_NAME, FUSED_NAME = "adapters", "fused"
 
 
 @dataclass(frozen=True)

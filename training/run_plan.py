@@ -48,13 +48,17 @@ class RunPlan:
         pad_to = config.packing.pad_to
         return PackDataset(examples, self.tokenizer, tokens, self.template, config.layout, pad_to, filled)
 
-    def orders(self, packs: list[Pack]) -> list[PackOrder]:
-        """The packs of one step with the scales of their losses."""
+    def orders(self, packs: list[Pack], step: int = 0) -> list[PackOrder]:
+        """The packs of one step with the scales of their losses, and with what is hidden in them, where anything is."""
         n_vq = self.shape.tokens.n_vq
         frames = self.training.n_frames
         counts = np.stack([label_counts(int(frames[list(p)].sum()), len(p), n_vq) for p in packs])
         scales = pack_scales(self.weights, counts, self.config.loss.average)
-        return [PackOrder(pack, own) for pack, own in zip(packs, scales, strict=True)]
+        hidden = (self.config.inputs.hidden_rows, self.config.inputs.hidden_codes)
+        return [
+            PackOrder(pack, own, hidden, (self.config.seed, step, i))
+            for i, (pack, own) in enumerate(zip(packs, scales, strict=True))
+        ]
 
     def nothing(self) -> PackOrder:
         """What a rank does for which no pack is left: the shortest example, of which nothing counts."""
@@ -105,7 +109,14 @@ def plan_run(config: TrainConfig, examples: Examples | None = None, validation: 
         )
     training = Subset(examples, learnt)
     packing = config.packing
-    planner = Planner(lengths[learnt], packing.rows, packing.per_step, config.seed, window=packing.window)
+    planner = Planner(
+        lengths[learnt],
+        packing.rows,
+        packing.per_step,
+        config.seed,
+        window=packing.window,
+        ordered=packing.ordered,
+    )
     return RunPlan(
         config=config,
         shape=shape,
@@ -192,6 +203,9 @@ def _identity(config: TrainConfig, template: Template, lengths: np.ndarray) -> d
         "loss.weights": None if config.loss.weights is None else list(config.loss.weights),
         "loss.average": config.loss.average,
     }
+    if config.packing.ordered:
+        kept["packing.ordered"] = True
+    kept |= {f"inputs.{name}": share for name, share in vars(config.inputs).items() if share}
     if config.method == "lora":
         kept |= {f"lora.{name}": value for name, value in vars(config.lora).items()}
     return kept
