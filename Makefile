@@ -48,11 +48,14 @@ test-all: lint ## lint, types, every test
 tests-unit: $(INSTALLED)
 	@$(BIN)/python -m pytest -m "not server and not wide and not slow" --numprocesses 2 --dist worksteal
 
+# Those that start a server follow each other: a server takes both cores.
 tests: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not server and not slow" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "server and not slow"
 
 tests-all: $(INSTALLED)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not server" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -m server
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -24,6 +24,8 @@ from sglang_moss.training.model import ModelShape, SpeechModel
 from sglang_moss.training.rows import label_counts
 from sglang_moss.training.run_plan import plan_run
 
+pytestmark = pytest.mark.wide
+
 DIALOGUES = Dialogues(12, *golden_tokens(), Lengths(median_s=1.0, longest_s=4.0))
 
 

@@ -16,6 +16,8 @@ from small_voice.speech_store import Store, Writer
 
 from sglang_moss.fuse import fuse
 
+pytestmark = pytest.mark.wide
+
 torch.set_num_threads(1)  # on a busy machine, threads cost these small tensors many times their arithmetic
 
 

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.wide
 
 OPERATIONS = (
     ("POST", "/v1/audio/speech"),
+    ("GET", "/v1/audio/profile"),
     ("GET", "/v1/audio/voices"),
     ("POST", "/v1/audio/voices"),
     ("GET", "/v1/audio/voices/{name}"),

@@ -25,6 +25,8 @@ from sglang_moss.training.run import finetune
 from sglang_moss.training.run_plan import plan_run
 from sglang_moss.training.weights import load_weights
 
+pytestmark = pytest.mark.wide
+
 ALONE = World(0, 1, torch.device("cpu"))
 EXAMPLES = InventedSpeech(N_EXAMPLES)
 METHODS = {"full": {}, "lora": {"method": "lora", "lora": {"audio_heads": True}}}

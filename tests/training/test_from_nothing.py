@@ -14,6 +14,8 @@ from sglang_moss.training.rows import hide_codes
 from sglang_moss.training.run import finetune
 from sglang_moss.training.run_plan import plan_run
 
+pytestmark = pytest.mark.wide
+
 PAD = 99
 
 

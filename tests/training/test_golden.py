@@ -17,6 +17,8 @@ from sglang_moss.training.golden.__main__ import cases, check_rows, main
 from sglang_moss.training.golden.model_check import check_model, golden_model
 from sglang_moss.training.golden.records import GoldenRecords
 
+pytestmark = pytest.mark.wide
+
 FINETUNE = GOLDEN / "finetune"
 CHECKPOINT = GOLDEN / "ttsd"
 

@@ -23,6 +23,8 @@ from sglang_moss.training.optimizer import make_optimizer
 from sglang_moss.training.progress import read_log
 from sglang_moss.training.run import finetune
 
+pytestmark = pytest.mark.wide
+
 ALONE = World(0, 1, torch.device("cpu"))
 # Dropout, so that what is drawn is put to the test as well.
 SETTINGS = {"method": "lora", "lora": {"dropout": 0.3}, "checkpoints": {"every": 2}, "steps": 8}

@@ -23,6 +23,8 @@ from sglang_moss.training.run_plan import plan_run
 from sglang_moss.training.subsets import held_out
 from sglang_moss.training.workflow import read_workflow_config
 
+pytestmark = pytest.mark.wide
+
 EXAMPLES = InventedSpeech(N_EXAMPLES)
 CODEC = {"codec": str(GOLDEN / "codec")}
 

@@ -19,6 +19,8 @@ from sglang_moss.training.data.clips import ClipTask, decode_clip
 from sglang_moss.training.data.errors import BadRecord
 from sglang_moss.training.data.long_clips import Resampler, write_waveform
 
+pytestmark = pytest.mark.wide
+
 RATE, FRAME = 24_000, 1920
 CLIPS = sorted((GOLDEN / "cases" / "audio").glob("spk*"))
 ANY_LENGTH = 10**12

@@ -13,6 +13,8 @@ from sglang_moss.training.data.journal import Journal
 from sglang_moss.training.data.pipeline import Job, Pipeline
 from sglang_moss.training.data.workers import Worker, WorkerDied
 
+pytestmark = pytest.mark.wide
+
 HELPERS = Path(__file__).parents[2] / "helpers"
 N_VQ = 2
 

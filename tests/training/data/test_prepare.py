@@ -35,6 +35,8 @@ from sglang_moss.training.data.progress import Progress
 from sglang_moss.training.data.reading import ReadingRules, read_lines
 from sglang_moss.training.data.storage import INFO_NAME, WORK_NAME
 
+pytestmark = pytest.mark.wide
+
 CASES = GOLDEN / "cases"
 RATE, FRAME, N_VQ = 24_000, 1920, 16
 MAX_ROWS = 1300
