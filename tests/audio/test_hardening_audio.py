@@ -125,6 +125,7 @@ def growth_of(n: int) -> float:
     return memory("VmRSS") - before
 
 
+@pytest.mark.slow
 def test_nothing_of_hostile_files_is_left():
     assert in_small_process(growth_of, 300) < 10
 
