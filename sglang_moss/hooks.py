@@ -80,6 +80,11 @@ def _poll_timeout_aborts(result: list[Any], scheduler: Any) -> list[Any]:
     return [*result, *_streamer_of(scheduler).aborts()] if serves_speech(scheduler.server_args) else result
 
 
+def _update_running_batch(original: Callable[..., Any], scheduler: Any, batch: Any) -> Any:
+    turns = _streamer_of(scheduler).turns if serves_speech(scheduler.server_args) else None
+    return original(scheduler, batch) if turns is None else turns.update(original, scheduler, batch)
+
+
 def _abort_request(_result: None, scheduler: Any, request: Any) -> None:
     if serves_speech(scheduler.server_args):
         _streamer_of(scheduler).abort(request.rid, request.abort_all)
@@ -203,6 +208,14 @@ HOOKS = (
         at_start=True,
     ),
     Hook(
+        f"{_SRT}.managers.scheduler.Scheduler.update_running_batch",
+        HookType.AROUND,
+        _update_running_batch,
+        why="streams that are far ahead of their playback would slow the steps of those that wait for their first",
+        remove_when="the scheduler asks a policy which running requests a decoding step has",
+        process=SCHEDULER,
+    ),
+    Hook(
         f"{_SRT}.managers.scheduler.Scheduler.abort_request",
         HookType.AFTER,
         _abort_request,
@@ -257,6 +270,24 @@ PRIVATE_FIELDS = (
         ),
         why="a request that has ended is held until its audio has left; a prefill knows its last chunk; the prefix "
         "cache knows where the prompt ends",
+    ),
+    PrivateFields(
+        "ScheduleBatch",
+        (
+            "reqs",
+            "forward_mode",
+            "input_ids",
+            "seq_lens",
+            "seq_lens_cpu",
+            "seq_lens_sum",
+            "orig_seq_lens",
+            "out_cache_loc",
+            "sampling_info",
+            "batch_is_full",
+            "filter_batch",
+            "check_decode_mem",
+        ),
+        why="a decoding step that leaves requests out is made of a copy of the running batch",
     ),
     PrivateFields(
         "TokenizerManager",

@@ -48,6 +48,7 @@ PARAMETERS = {
     "Scheduler.get_output_streamer_class": ["self"],
     "Scheduler.process_input_requests": ["self", "recv_reqs"],
     "Scheduler._poll_timeout_aborts": ["self"],
+    "Scheduler.update_running_batch": ["self", "batch"],
     "Scheduler.abort_request": ["self", "recv_req"],
     "DataParallelController.event_loop": ["self"],
     "ReqToTokenPool.free": ["self", "req"],
@@ -177,6 +178,7 @@ def test_the_scheduler_of_another_model_is_left_alone():
     assert BODIES["_get_output_streamer_class"](dict, scheduler) is dict
     assert BODIES["_process_input_requests"](None, scheduler) is None
     assert BODIES["_abort_request"](None, scheduler, None) is None
+    assert BODIES["_update_running_batch"](lambda *args: args, scheduler, "batch") == (scheduler, "batch")
 
 
 @pytest.mark.parametrize("ours", [True, False])
