@@ -109,6 +109,7 @@ def search(
         with GpuWatch() as gpu:
             heard = measure(rate)
         line = {
+            "label": args.label,
             "workload": args.workload,
             "audio_seconds": args.audio_seconds,
             "spread": args.spread,
@@ -227,6 +228,7 @@ def parser(prog: str | None) -> argparse.ArgumentParser:
 def add_load_arguments(found: argparse.ArgumentParser) -> None:
     """What a load is, how it is searched for, and where the lines go."""
     found.add_argument("--out", type=Path, default=Path("listeners.jsonl"), help="file to append to (%(default)s)")
+    found.add_argument("--label", help="of the curve: how the server was started")
     found.add_argument("--plot", type=Path, help="picture of the loads, whose ending is its format; needs matplotlib")
     found.add_argument("--workload", choices=WORKLOADS, default="dialogue")
     found.add_argument("--spread", type=share, default=0.5, help="of lengths: from half to one and a half of it")

@@ -29,6 +29,7 @@ def _contains_mm_input(result: bool, _request: Any) -> bool:
 def _normalize(request: Any) -> None:
     if _served_here():
         generate_body.prepare(request)
+        generate_body.give_priority(request, _server_args())
         claim = current_record().claim
         if claim is not None and request.text is not None:  # else a health check
             claim(len(request.text) if isinstance(request.text, list) else 1)
@@ -120,9 +121,13 @@ def _add_routes(server_args: Any, tokenizer_manager: Any, *_args: Any, **_kwargs
 
 def _served_here() -> bool:
     """Whether the engine of this process serves our model."""
+    return serves_speech(_server_args())
+
+
+def _server_args() -> Any:
     from sglang.srt.runtime_context import get_server_args
 
-    return serves_speech(get_server_args())
+    return get_server_args()
 
 
 HOOKS = (

@@ -58,8 +58,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         int | None,
         Arg(
             type_parser=int,
-            help="Streams that the codec decodes at a time; others wait for a slot. By default one a request, "
-            "within a tenth of the GPU's memory.",
+            help="Streams that the codec decodes at a time; others wait for a slot. By default enough for "
+            "a stream of every request, within 0.15 of the GPU's memory.",
         ),
     ] = None
     codec_voices: A[int, Arg(help="Voices whose decoder state after the prompt audio is kept on the GPU.")] = 8

@@ -131,14 +131,11 @@ def n_put_off(client: httpx.Client) -> float:
     return sum(map(float, found))
 
 
-@pytest.mark.parametrize("chunk_frames", [1, 32])
-def test_streams_that_are_far_ahead_sit_out_and_say_the_same(client: httpx.Client, chunk_frames: int):
+def test_streams_that_are_far_ahead_sit_out_and_say_the_same(client: httpx.Client):
     """Four long streams, and short ones that come while those are ahead."""
+    often = {"chunk_frames": 1}  # a second ahead is far enough
     long = [
-        {
-            "text": f"[S1] Long {i}.",
-            "sampling_params": fixed(90, sampling_seed=i, custom_params={"chunk_frames": chunk_frames}),
-        }
+        {"text": f"[S1] Long {i}.", "sampling_params": fixed(60, sampling_seed=i, custom_params=often)}
         for i in range(4)
     ]
     short = [{"text": f"[S1] Short {i}.", "sampling_params": fixed(8, sampling_seed=i)} for i in range(8)]
