@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -59,26 +60,33 @@ def main() -> None:
     workload = replace(workload, seconds=args.audio_seconds or workload.seconds)
     workload = replace(workload, reference_seconds=args.reference_seconds or workload.reference_seconds)
     maker = RequestMaker(workload, args.seed, case=BENCHMARK)
+    with plain_server(args, maker) as (server, prompts):
+        for spread in args.spread:
+            spread_out = replace(maker, workload=replace(workload, spread=spread))
+            record(args.out, cases(args, server, prompts, spread_out))
+
+
+@contextmanager
+def plain_server(
+    args: argparse.Namespace, maker: RequestMaker, *flags: str
+) -> "Iterator[tuple[LocalServer, PlainPrompts]]":
+    """Stock SGLang with the plain model of `args.model_path`, and requests to it of the size of `maker`'s."""
     rows = prompt_rows(maker, args.model_path)
     with tempfile.TemporaryDirectory() as folder:
         plain = write_plain_checkpoint(Path(folder) / "plain", args.model_path)
         vocab_size = json.loads((plain / "config.json").read_text())["vocab_size"]
-        flags = ["--load-format", "dummy", "--skip-tokenizer-init", "--decode-log-interval", str(_LOG_INTERVAL)]
-        flags += shlex.split(args.server_args)
+        common = ["--load-format", "dummy", "--skip-tokenizer-init", "--decode-log-interval", str(_LOG_INTERVAL)]
         stock = {"SGLANG_PLUGINS": "none"} if shutil.which("nvidia-smi") else {}  # our platform is for the CPU
         with LocalServer(
             plain,
-            extra_args=flags,
+            extra_args=[*common, *flags, *shlex.split(args.server_args)],
             log=args.log or args.out.with_suffix(".server.log"),
             env=stock,
             start_timeout_s=args.start_timeout,
             command=SGLANG_SERVE,
             delay_pattern=False,
         ) as server:
-            prompts = PlainPrompts(rows, vocab_size)
-            for spread in args.spread:
-                spread_out = replace(maker, workload=replace(workload, spread=spread))
-                record(args.out, cases(args, server, prompts, spread_out))
+            yield server, PlainPrompts(rows, vocab_size)
 
 
 @dataclass(frozen=True)
@@ -96,11 +104,12 @@ class PlainPrompts:
     rows: PromptRows
     vocab_size: int
 
-    def body(self, case: str, index: int, n_new: int) -> bytes:
-        """The encoded body of request `index`, for `n_new` tokens."""
-        shared = self._ids("shared", self.rows.n_shared)
+    def body(self, case: str, index: int, n_new: int, is_new: bool = False, stream: bool = False) -> bytes:
+        """The encoded body of request `index`, for `n_new` tokens; one that `is_new` shares nothing."""
+        shared = self._ids(f"{case}/{index}/voices" if is_new else "shared", self.rows.n_shared)
         own = self._ids(f"{case}/{index}", self.rows.n_rows - self.rows.n_shared)
-        return encoded({"input_ids": shared + own, "sampling_params": {**_SAMPLING, "max_new_tokens": n_new}})
+        body = {"input_ids": shared + own, "sampling_params": {**_SAMPLING, "max_new_tokens": n_new}}
+        return encoded(body, stream=stream)
 
     def _ids(self, seed: str, n: int) -> list[int]:
         ids = random.Random(seed)
@@ -189,7 +198,6 @@ def decode_rate(log_lines: Sequence[str], concurrency: int) -> float | None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model_path", type=Path, help="a fused checkpoint; its weights may be missing")
     parser.add_argument("--workload", choices=WORKLOADS, default="dialogue")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16, 64, 128])
     parser.add_argument("--rounds", type=int, default=4, help="requests of each client (%(default)s)")
@@ -198,11 +206,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--audio-seconds", type=float, help="length of the speech, other than the workload's")
     parser.add_argument("--reference-seconds", type=float, help="length of a reference, other than the workload's")
     parser.add_argument("--seed", type=int, default=0)
+    add_server_arguments(parser)
+    parser.add_argument("--out", type=Path, default=Path("ceiling.jsonl"))
+    return parser
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the plain server is started with."""
+    parser.add_argument("model_path", type=Path, help="a fused checkpoint; its weights may be missing")
     parser.add_argument("--server-args", default="", help="more arguments of `sglang serve`, in one string")
     parser.add_argument("--start-timeout", type=float, default=300.0, help="seconds until the server is ready")
-    parser.add_argument("--out", type=Path, default=Path("ceiling.jsonl"))
     parser.add_argument("--log", type=Path, help="of the server; by default beside --out")
-    return parser
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ _OTHERS = (
     _load("open", 120, "--rate 4 8 12 --duration 25 --stream"),
     _load("growth", 300, "--concurrency 64 64 64 64 --spread 0.5 --rounds 10"),
     _load("long", 150, "--workload long --concurrency 1 --requests 1"),
+    _on_server("listeners", 430, "listeners", "--total-seconds 420"),
     _on_server("long-references", 120, "long_references", "--concurrency 16 --rounds 2 --audio-seconds 20"),
     _on_server("profile", 60, "step_profile", "--running 1 64"),
     _on_server("session", 400, "long_session", "--frames 45000"),

@@ -6,6 +6,8 @@
 One line a case; `load_statistics` says what the figures mean. Lengths are forced, so that random weights will do;
 `--free-length` lets the model end by itself. Sampling is the server's default, the recommended one. Every request has
 a script of its own; voices are the same for all, and known to the server before the clock starts.
+
+`moss-ttsd bench --listeners --help`: how many listeners a server serves without a gap.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from ..clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, connection
 from . import load
 from .ceiling import engine_ratios
 from .exiting import exit_on_sigterm
-from .gpu_memory import GpuMemoryPeak
+from .gpu_memory import GpuWatch
 from .host_memory import resident_mib, server_of
 from .load import Exchange, Load
 from .load_statistics import failure, summary
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     if args.reference_text and len(args.reference_text) != len(args.reference or ()):
         raise SystemExit("error: every --reference needs its --reference-text, or none has one")
     try:
-        _flush_cache(args)
+        flush_cache(args)
         lines = record(args.out, cases(args), _Table().row)
     except (ClientError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -76,7 +78,7 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             for concurrency in [None] if rate else args.concurrency:
                 case = f"{'stream' if args.stream else 'whole'}-{f'rate{rate:g}' if rate else concurrency}"
                 run = _case(args, replace(maker, case=case), pool, concurrency, rate)
-                with GpuMemoryPeak() as memory:
+                with GpuWatch() as gpu:
                     exchanges = load.run(run)
                 line = {
                     "benchmark": _BENCHMARK,
@@ -88,7 +90,7 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     "stream": args.stream,
                     "uncached_references": args.uncached_references,
                     **summary(exchanges, concurrency, args.stream),
-                    "gpu_memory_mib": memory.peak_mib,
+                    "gpu_memory_mib": gpu.peak_mib,
                     "host_memory_mib": resident_mib(server),
                     **ranks,
                 }
@@ -189,7 +191,7 @@ def _request_maker(args: argparse.Namespace) -> RequestMaker:
     )
 
 
-def _flush_cache(args: argparse.Namespace) -> None:
+def flush_cache(args: argparse.Namespace) -> None:
     """Drop prompts of earlier runs: the same seed makes the same scripts again."""
     try:
         with _admin_client(args) as client:

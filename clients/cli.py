@@ -52,10 +52,17 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def bench(arguments: Annotated[list[str] | None, typer.Argument(help="See `moss-ttsd bench --help`.")] = None) -> None:
-    """Measure the speed of a running server."""
-    from ..benchmarks.serving import main as benchmark  # only here: nothing that other commands need
+    """Measure the speed of a running server, or with --listeners how many it serves at a promise."""
+    arguments = list(arguments or [])
+    # Only here: nothing that other commands need.
+    if "--listeners" in arguments:
+        from ..benchmarks.listeners import main as listeners
 
-    raise typer.Exit(benchmark(arguments or [], prog="moss-ttsd bench"))
+        arguments.remove("--listeners")
+        raise typer.Exit(listeners(arguments, prog="moss-ttsd bench --listeners"))
+    from ..benchmarks.serving import main as benchmark
+
+    raise typer.Exit(benchmark(arguments, prog="moss-ttsd bench"))
 
 
 @app.command()

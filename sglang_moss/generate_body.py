@@ -92,6 +92,16 @@ def prepare(request: Any) -> None:
     request.sampling_params = [sample for s in settings for sample in _samples(s, n)]
 
 
+def give_priority(request: Any, server_args: Any) -> None:
+    """Let streams be admitted before whole answers, on a server with priorities, where nobody has named one.
+
+    They are one apart: less than what it takes to put a running request back into the queue, unless that was changed.
+    """
+    is_open = request.priority is None and server_args.default_priority_value is None
+    if server_args.enable_priority_scheduling and is_open:
+        request.priority = int(bool(request.stream) != server_args.schedule_low_priority_values_first)
+
+
 def shown_ids(request: Any) -> dict[str, str]:
     """What the client calls each request, by the id that SGLang gave it; numbered where one id stands for several."""
     inner = request.rid if isinstance(request.rid, list) else [request.rid] if request.rid else []

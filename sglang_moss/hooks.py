@@ -29,6 +29,7 @@ def _contains_mm_input(result: bool, _request: Any) -> bool:
 def _normalize(request: Any) -> None:
     if _served_here():
         generate_body.prepare(request)
+        generate_body.give_priority(request, _server_args())
         claim = current_record().claim
         if claim is not None and request.text is not None:  # else a health check
             claim(len(request.text) if isinstance(request.text, list) else 1)
@@ -80,6 +81,11 @@ def _poll_timeout_aborts(result: list[Any], scheduler: Any) -> list[Any]:
     return [*result, *_streamer_of(scheduler).aborts()] if serves_speech(scheduler.server_args) else result
 
 
+def _update_running_batch(original: Callable[..., Any], scheduler: Any, batch: Any) -> Any:
+    turns = _streamer_of(scheduler).turns if serves_speech(scheduler.server_args) else None
+    return original(scheduler, batch) if turns is None else turns.update(original, scheduler, batch)
+
+
 def _abort_request(_result: None, scheduler: Any, request: Any) -> None:
     if serves_speech(scheduler.server_args):
         _streamer_of(scheduler).abort(request.rid, request.abort_all)
@@ -115,9 +121,13 @@ def _add_routes(server_args: Any, tokenizer_manager: Any, *_args: Any, **_kwargs
 
 def _served_here() -> bool:
     """Whether the engine of this process serves our model."""
+    return serves_speech(_server_args())
+
+
+def _server_args() -> Any:
     from sglang.srt.runtime_context import get_server_args
 
-    return serves_speech(get_server_args())
+    return get_server_args()
 
 
 HOOKS = (
@@ -203,6 +213,14 @@ HOOKS = (
         at_start=True,
     ),
     Hook(
+        f"{_SRT}.managers.scheduler.Scheduler.update_running_batch",
+        HookType.AROUND,
+        _update_running_batch,
+        why="streams that are far ahead of their playback would slow the steps of those that wait for their first",
+        remove_when="the scheduler asks a policy which running requests a decoding step has",
+        process=SCHEDULER,
+    ),
+    Hook(
         f"{_SRT}.managers.scheduler.Scheduler.abort_request",
         HookType.AFTER,
         _abort_request,
@@ -257,6 +275,24 @@ PRIVATE_FIELDS = (
         ),
         why="a request that has ended is held until its audio has left; a prefill knows its last chunk; the prefix "
         "cache knows where the prompt ends",
+    ),
+    PrivateFields(
+        "ScheduleBatch",
+        (
+            "reqs",
+            "forward_mode",
+            "input_ids",
+            "seq_lens",
+            "seq_lens_cpu",
+            "seq_lens_sum",
+            "orig_seq_lens",
+            "out_cache_loc",
+            "sampling_info",
+            "batch_is_full",
+            "filter_batch",
+            "check_decode_mem",
+        ),
+        why="a decoding step that leaves requests out is made of a copy of the running batch",
     ),
     PrivateFields(
         "TokenizerManager",

@@ -11,6 +11,7 @@ So nothing that a codec does may end a request by itself: what must end reaches 
 import dataclasses
 import logging
 import signal
+import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from sglang.srt.managers.io_struct import AbortReq
-from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req
+from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req, ScheduleBatch
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 from sglang.srt.runtime_context import get_parallel, get_serving
 from sglang.srt.sampling.sampling_params import SamplingParams
@@ -32,6 +33,7 @@ from sglang_moss.multimodal_item import progress_of
 from sglang_moss.output_sender import AbortWatcher, SpeechSender
 from sglang_moss.parallel import is_first_rank, rows_apart
 from sglang_moss.request.speech import SpeechProgress
+from sglang_moss.running_batch import Turns
 from sglang_moss.step.eager import NOT_FINITE
 
 logger = logging.getLogger(__name__)
@@ -42,16 +44,18 @@ _NOT_FINITE = "the model's output is not finite, so there is nothing to decode; 
 class SpeechStreamer(SchedulerOutputStreamer):
     """SGLang's output streamer, driven by audio where a request has speech: no message a token, and none too early."""
 
-    __slots__ = ("_aborts", "_codec", "_failures", "_held", "_opened", "_sender")
+    __slots__ = ("_aborts", "_codec", "_failures", "_held", "_opened", "_sender", "turns")
 
-    def __init__(self, sender: SpeechSender, codec: CodecService, **stock: Any) -> None:
+    def __init__(self, sender: SpeechSender, codec: CodecService, turns: Turns | None = None, **stock: Any) -> None:
         """
         Args:
+            turns: who may sit a decoding step out; None: nobody does.
             stock: the arguments of SGLang's own streamer, whose sender gives way to ours.
         """
         super().__init__(**{**stock, "send_to_detokenizer": sender})
         self._sender = sender
         self._codec = codec
+        self.turns = turns
         self._opened: dict[str, Req] = {}  # by request id, requests that the codec knows
         self._held: set[str] = set()  # ids of those that have ended and wait for their last part
         self._failures: dict[str, FINISH_ABORT] = {}  # by request id, why the codec gave up one that still runs
@@ -127,6 +131,7 @@ class SpeechStreamer(SchedulerOutputStreamer):
 
     def _open(self, req: Req, progress: SpeechProgress) -> None:
         self._opened[req.rid] = req
+        progress.began = time.monotonic()
         self._codec.open(req.rid, progress, is_live=bool(req.stream))
         progress.on_slot_freed = self.slot_freed
 
@@ -173,6 +178,8 @@ class FollowingStreamer(SchedulerOutputStreamer):
     """On ranks after the first: rows are kept, as a retracted request is prefilled with them, and nothing leaves."""
 
     __slots__ = ()
+
+    turns = None  # ranks take the same decisions, and need is known on the first one alone
 
     def row_accepted(self, req: Req, row: np.ndarray) -> None:
         """As `SpeechStreamer.row_accepted`: what a row ends, it ends on all ranks."""
@@ -227,7 +234,7 @@ def _following_streamer(scheduler: Any) -> Callable[..., FollowingStreamer]:
 
 def _first_streamer(scheduler: Any) -> Callable[..., SpeechStreamer]:
     sample = Req("", "", array("q", [0]), SamplingParams())
-    check_fields(PRIVATE_FIELDS, {"Scheduler": scheduler, "Req": sample})
+    check_fields(PRIVATE_FIELDS, {"Scheduler": scheduler, "Req": sample, "ScheduleBatch": ScheduleBatch(reqs=[])})
     args = scheduler.server_args
     runner = scheduler.tp_worker.model_runner
     model = runner.model
@@ -245,9 +252,13 @@ def _first_streamer(scheduler: Any) -> Callable[..., SpeechStreamer]:
         labels,
     )
     sender = SpeechSender(scheduler.ipc_channels.send_to_tokenizer.socket)
+    turns = None
+    if args.yield_above is not None:
+        config = model.codec.config
+        turns = Turns(args.yield_above, config.frame_samples / config.sampling_rate, labels)
 
     def build(**stock: Any) -> SpeechStreamer:
-        streamer = SpeechStreamer(sender, codec, **stock)
+        streamer = SpeechStreamer(sender, codec, turns, **stock)
         runner.sampler.on_row = streamer.row_accepted
         scheduler.ipc_channels = dataclasses.replace(
             scheduler.ipc_channels, send_to_tokenizer=AbortWatcher(sender.socket, streamer.forget)

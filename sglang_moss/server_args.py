@@ -33,6 +33,7 @@ _LEAST = {
     "reference_cache_mb": 0,
     "max_voices": 0,
     "max_queued_speech": 0,
+    "yield_above": 1,
     "rate_limit": 1,
     "max_request_bytes": 1_000_000,
     "request_body_seconds": 1,
@@ -57,8 +58,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         int | None,
         Arg(
             type_parser=int,
-            help="Streams that the codec decodes at a time; others wait for a slot. By default one a request, "
-            "within a tenth of the GPU's memory.",
+            help="Streams that the codec decodes at a time; others wait for a slot. By default enough for "
+            "a stream of every request, within 0.15 of the GPU's memory.",
         ),
     ] = None
     codec_voices: A[int, Arg(help="Voices whose decoder state after the prompt audio is kept on the GPU.")] = 8
@@ -85,6 +86,14 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             type_parser=int,
             help="Requests for speech that may wait beside those that run; more are told to come again (429). "
             "Four times as many as run by default.",
+        ),
+    ] = None
+    yield_above: A[
+        int | None,
+        Arg(
+            type_parser=int,
+            help="Requests that a decoding step has while a stream waits for its first sound or is about to run dry: "
+            "streams far ahead of their playback, and whole answers, sit out what is beyond. By default nobody does.",
         ),
     ] = None
     rate_limit: A[
@@ -193,6 +202,11 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             if value is not None and value < least:
                 raise SystemExit(f"sglang_moss: --{name.replace('_', '-')} is at least {least}, got {value}")
         self._check_tp_size()
+        if self.yield_above is not None and self.tp_size > 1:
+            raise SystemExit(
+                f"sglang_moss: --yield-above does not go with --tp-size {self.tp_size}: ranks take the same decisions, "
+                "and only the first one knows how far streams are ahead; leave it out"
+            )
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from sglang.srt.managers.io_struct import GenerateReqInput
 
 from sglang_moss.errors import BadRequest
-from sglang_moss.generate_body import HEALTH_CHECK_RID, parse, prepare, shown_ids
+from sglang_moss.generate_body import HEALTH_CHECK_RID, give_priority, parse, prepare, shown_ids
 from sglang_moss.request.settings import RequestOptions
 
 pytestmark = pytest.mark.wide
@@ -296,3 +297,25 @@ def test_preparing_twice_changes_nothing_more(text, n, seed):
     once = (request.text, request.audio_data, request.sampling_params)
     prepare(request)
     assert (request.text, request.audio_data, request.sampling_params) == once
+
+
+@pytest.mark.parametrize(
+    ("enabled", "default", "low_first", "named", "of_stream", "of_whole"),
+    [
+        (True, None, False, None, 1, 0),
+        (True, None, True, None, 0, 1),  # the lower ones go first
+        (True, None, False, 7, 7, 7),
+        (True, 3, False, None, None, None),  # SGLang gives its own
+        (False, None, False, None, None, None),
+    ],
+)
+def test_streams_are_admitted_first_where_there_are_priorities_and_nobody_names_one(
+    enabled: bool, default: int | None, low_first: bool, named: int | None, of_stream: int | None, of_whole: int | None
+):
+    args = SimpleNamespace(
+        enable_priority_scheduling=enabled, default_priority_value=default, schedule_low_priority_values_first=low_first
+    )
+    for stream, expected in ((True, of_stream), (False, of_whole)):
+        request = GenerateReqInput(text="[S1] Hi.", stream=stream, priority=named)
+        give_priority(request, args)
+        assert request.priority == expected

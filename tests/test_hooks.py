@@ -25,6 +25,7 @@ pytestmark = pytest.mark.wide
 BODIES = {hook.body.__name__: hook.body for hook in HOOKS}
 OTHER_MODEL = SimpleNamespace(delay_pattern=False)
 OURS = SimpleNamespace(delay_pattern=True)
+NO_PRIORITIES = {"enable_priority_scheduling": False, "default_priority_value": None}
 ABSENT = Hook("sglang.srt.server_args.ServerArgs.no_such", HookType.AFTER, print, why="", remove_when="", process=HTTP)
 
 
@@ -48,6 +49,7 @@ PARAMETERS = {
     "Scheduler.get_output_streamer_class": ["self"],
     "Scheduler.process_input_requests": ["self", "recv_reqs"],
     "Scheduler._poll_timeout_aborts": ["self"],
+    "Scheduler.update_running_batch": ["self", "batch"],
     "Scheduler.abort_request": ["self", "recv_req"],
     "DataParallelController.event_loop": ["self"],
     "ReqToTokenPool.free": ["self", "req"],
@@ -177,15 +179,18 @@ def test_the_scheduler_of_another_model_is_left_alone():
     assert BODIES["_get_output_streamer_class"](dict, scheduler) is dict
     assert BODIES["_process_input_requests"](None, scheduler) is None
     assert BODIES["_abort_request"](None, scheduler, None) is None
+    assert BODIES["_update_running_batch"](lambda *args: args, scheduler, "batch") == (scheduler, "batch")
 
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_requests_are_touched_only_where_our_model_is_served(monkeypatch, ours):
     monkeypatch.setattr(hooks, "_served_here", lambda: ours)
+    monkeypatch.setattr(hooks, "_server_args", lambda: OURS)
     prepared: list[Any] = []
     monkeypatch.setattr(hooks.generate_body, "prepare", prepared.append)
+    monkeypatch.setattr(hooks.generate_body, "give_priority", lambda request, args: prepared.append((request, args)))
     BODIES["_normalize"]("request")
-    assert prepared == ["request"] * ours
+    assert prepared == ["request", ("request", OURS)] * ours
     assert BODIES["_contains_mm_input"](False, "request") is ours
     assert BODIES["_contains_mm_input"](True, "request") is True
 
@@ -206,6 +211,7 @@ def test_answers_of_another_model_pass_as_they_are():
 
 def test_a_batch_claims_a_place_for_each_of_its_texts(monkeypatch):
     monkeypatch.setattr(hooks, "_served_here", lambda: True)
+    monkeypatch.setattr(hooks, "_server_args", lambda: SimpleNamespace(**NO_PRIORITIES))
     claimed: list[int] = []
 
     def claim_for(**fields: Any) -> None:

@@ -103,6 +103,12 @@ def test_a_model_that_ranks_cannot_share_is_refused_before_it_is_loaded(fused_pa
         MossServerArgs(model_path=str(fused_path), tp_size=tp_size)
 
 
+def test_only_a_server_of_one_rank_lets_streams_yield(fused_path):
+    assert MossServerArgs(model_path=str(fused_path), yield_above=96).yield_above == 96
+    with pytest.raises(SystemExit, match=r"--yield-above does not go with --tp-size 2: .*; leave it out"):
+        MossServerArgs(model_path=str(fused_path), yield_above=96, tp_size=2)
+
+
 @pytest.mark.parametrize("tp_size", [1, 2, 4])  # of two key/value heads
 def test_ranks_share_heads_or_repeat_them(fused_path, tp_size):
     assert MossServerArgs(model_path=str(fused_path), tp_size=tp_size).tp_size == tp_size
@@ -176,6 +182,7 @@ def test_a_reference_root_that_is_no_folder_is_refused(fused_path):
         ("max_voices", -1, 0),
         ("max_queued_speech", -1, 0),
         ("rate_limit", 0, 1),
+        ("yield_above", 0, 1),
         ("max_request_bytes", 999, 1_000_000),
         ("request_body_seconds", 0.5, 1),
         ("shutdown_seconds", -1.0, 0),

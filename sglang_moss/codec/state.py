@@ -15,7 +15,7 @@ from torch import Tensor
 from sglang_moss.codec.config import StageShape, TransformerShape
 from sglang_moss.codec.ring import RingKV
 
-_SHARE = 0.1  # of the device's memory, for the slots of running streams
+_SHARE = 0.15  # of the device's memory, for the slots of running streams
 _SLOTS_WITHOUT_GPU = 16
 _MIN_SLOTS = 2
 
@@ -73,8 +73,8 @@ class CodecState:
         self.frames_seen[target].copy_(self.frames_seen[source])
 
 
-def stream_slots(asked: int | None, n_requests: int, slot_bytes: int, device: torch.device) -> int:
-    """Slots for decoding streams: as many as `asked`, else one for each of `n_requests`, within a tenth of the memory.
+def stream_slots(asked: int | None, wanted: int, slot_bytes: int, device: torch.device) -> int:
+    """Slots for decoding streams: as many as `asked`, else as are `wanted`, within a share of the memory.
 
     Args:
         slot_bytes: what one slot costs (`Codec.slot_bytes`).
@@ -82,9 +82,9 @@ def stream_slots(asked: int | None, n_requests: int, slot_bytes: int, device: to
     if asked is not None:
         return asked
     if device.type != "cuda":
-        return max(_MIN_SLOTS, min(n_requests, _SLOTS_WITHOUT_GPU))
+        return max(_MIN_SLOTS, min(wanted, _SLOTS_WITHOUT_GPU))
     total = torch.cuda.get_device_properties(device).total_memory
-    return max(_MIN_SLOTS, min(n_requests, int(_SHARE * total) // slot_bytes))
+    return max(_MIN_SLOTS, min(wanted, int(_SHARE * total) // slot_bytes))
 
 
 def codec_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -127,6 +127,7 @@ class SpeechStream:
         elif text:
             self._first_sent_at = now if self._first_sent_at is None else self._first_sent_at
             self.due = self._first_sent_at + self._delivery.n_frames * self._frame_seconds  # its listener runs dry
+            self.progress.heard_until = self.due
         return text
 
     def ending(self) -> SpeechPart:

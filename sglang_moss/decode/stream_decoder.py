@@ -22,6 +22,7 @@ from sglang_moss.request.speech import SpeechProgress
 logger = logging.getLogger(__name__)
 
 Send = Callable[[str, SpeechPart], None]
+_KEPT_BACK = 8  # of so many slots, one is not for streams that still run
 _DECODING_FAILED = "decoding the audio failed; the server's log says why"
 
 
@@ -119,7 +120,7 @@ class StreamDecoder:
         """
         if stream.finished:
             return 0
-        return self._n_slots // 8 if stream.is_live else (self._n_slots + 2) // 4
+        return self._n_slots // _KEPT_BACK if stream.is_live else (self._n_slots + 2) // 4
 
     def _take_slot(self, stream: SpeechStream) -> None:
         if stream.alone or stream.voice is None or not self._voices.n_voices:
@@ -208,6 +209,11 @@ class StreamDecoder:
     def _forget_priming(self, stream: SpeechStream) -> None:
         if stream.voice is not None and self._priming.get(stream.voice) is stream:
             del self._priming[stream.voice]
+
+
+def slots_for(n_streams: int) -> int:
+    """Slots with which so many live streams never wait for one, though some are kept for streams that have ended."""
+    return n_streams + -(-n_streams // (_KEPT_BACK - 1))
 
 
 def _size_class(n_frames: int) -> int:

@@ -28,6 +28,7 @@ from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.codec.state import codec_dtype, stream_slots
 from sglang_moss.config import MossTTSDConfig
+from sglang_moss.decode.stream_decoder import slots_for
 from sglang_moss.multimodal_item import progress_of
 from sglang_moss.parallel import is_first_rank, replicate_text_tables, shared_rows
 from sglang_moss.request.speech import SpeechProgress
@@ -80,7 +81,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         codec.to_serving_dtype(self._codec_dtype)  # before weights come: loading needs no memory for float32 ones
         slots = stream_slots(
             server_args.codec_slots,
-            server_args.max_running_requests,
+            slots_for(server_args.max_running_requests),
             codec.slot_bytes(self._codec_dtype),
             codec.device,
         )

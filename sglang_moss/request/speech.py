@@ -83,13 +83,16 @@ class GrowingArray:
 class SpeechProgress:
     """What one request has produced, kept on SGLang's `Req` in the scheduler process.
 
-    The scheduler's thread appends rows; the codec's thread reads them, and says when it wants to be woken.
+    The scheduler's thread appends rows; the codec's thread reads them, says when it wants to be woken, and how far a
+    listener is supplied.
     """
 
     request: SpeechRequest
     rows: GrowingArray = field(init=False)  # accepted rows [n, 1 + n_vq]: text id, codes
     wake_at: int = 1  # rows at which the codec has something to do
     on_slot_freed: Callable[[Any], None] | None = None  # given the `Req`; set once the codec knows of this request
+    began: float = 0.0  # when the first row was accepted, in seconds of `time.monotonic`
+    heard_until: float | None = None  # when the listener of a stream runs dry, likewise; None: has heard nothing
 
     def __post_init__(self) -> None:
         self.rows = GrowingArray(self.request.prompt.rows.shape[1])

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_speech_server import FakeServer, fake_speech_server, speech_answer
+from fake_speech_server import FakeServer, fake_speech_server, speech_answer, speech_events
 from typer.testing import CliRunner
 from warm_start import warm_server
 
-from sglang_moss.benchmarks import serving
+from sglang_moss.benchmarks import listeners, serving
 from sglang_moss.benchmarks.record import read_lines
 from sglang_moss.clients.cli import app
 
@@ -66,6 +66,40 @@ def test_bench_says_what_is_wrong_before_it_measures(server: FakeServer, capsys:
     assert "error: while warming up: HTTP 400: text is missing" in capsys.readouterr().err
 
 
+LISTENERS = ["--audio-seconds", "0.4", "--reference-seconds", "0.5", "--spread", "0", "--warm-up", "0.2", "--tail", "2"]
+
+
+def test_bench_finds_how_many_listeners_a_server_serves(server: FakeServer, tmp_path: Path):
+    out = tmp_path / "lines.jsonl"
+    command = ["bench", "--listeners", "--url", server.url, *LISTENERS, "--window", "1", "--out", str(out)]
+    command += ["--first", "2", "--most", "4", "--first-audio-ms", "5000"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    *loads, found = read_lines(out)
+    assert [(line["benchmark"], line["offered_listeners"], line["kept"]) for line in loads] == [
+        ("listeners_load", 2.0, True),
+        ("listeners_load", 4.0, True),
+    ]
+    assert (found["benchmark"], found["listeners"]) == ("listeners", loads[1]["listeners"])
+    assert (found["n_loads"], found["broken_at"], found["promise"]["first_audio_ms"]) == (2, None, 5000.0)
+    assert {"gpu", "commit", "date", "gpu_watts", "gpu_memory_mib"} <= found.keys()
+    assert all(body["stream"] for body in server.bodies if "text" in body)
+
+
+def test_bench_finds_no_listeners_where_every_answer_is_wrong(server: FakeServer, tmp_path: Path):
+    server.events = speech_events([1, 1])
+    out = tmp_path / "lines.jsonl"
+    args = ["--url", server.url, *LISTENERS, "--window", "1", "--first", "1.5", "--out", str(out)]
+    assert listeners.main(args) == 1
+    load, found = read_lines(out)
+    assert load["failures"] == {"wrong length": load["n_requests"]}
+    assert (found["benchmark"], found["kept"], found["listeners"], found["broken_at"]) == (
+        "listeners",
+        False,
+        None,
+        1.5,
+    )
+
+
 @pytest.mark.server
 def test_bench_on_the_real_server(fused_path: Path, tmp_path: Path):
     out = tmp_path / "lines.jsonl"
@@ -74,6 +108,13 @@ def test_bench_on_the_real_server(fused_path: Path, tmp_path: Path):
         assert serving.main([*args, "--concurrency", "2", "--requests", "4"]) == 0
         assert serving.main([*args, "--rate", "20", "--requests", "3", "--uncached-references"]) == 0
         assert serving.main([*args, "--concurrency", "2", "--requests", "4", "--stream"]) == 0
+        promise = ["--first-audio-ms", "60000", "--gapless-share", "0.5"]  # two cores are not a card
+        found = tmp_path / "listeners.jsonl"
+        load = ["--window", "2", "--first", "0.8", "--most", "0.8", "--new-voices", "0.5"]
+        assert listeners.main(["--url", running.url, *LISTENERS, *load, *promise, "--out", str(found)]) == 0
+    load, result = read_lines(found)
+    assert (load["kept"], load["n_failed"], result["listeners"]) == (True, 0, load["listeners"])
+    assert 0 < load["n_new_voices"] < load["n_requests"]
     whole, open_loop, streamed = read_lines(out)
     assert [line["n_failed"] for line in (whole, open_loop, streamed)] == [0, 0, 0]
     assert whole["references_cached_share"] == 1.0

@@ -25,11 +25,11 @@ def test_what_was_asked_for_is_taken_as_it_is(device):
 
 @pytest.mark.usefixtures("card")
 @pytest.mark.parametrize(
-    ("n_requests", "slot_bytes", "expected"),
-    [(128, 85 * 10**6, 28), (16, 85 * 10**6, 16), (128, 10**10, 2)],
+    ("wanted", "slot_bytes", "expected"),
+    [(147, 85 * 10**6, 42), (16, 85 * 10**6, 16), (128, 10**10, 2)],
 )
-def test_on_a_gpu_one_a_request_within_a_tenth_of_its_memory(n_requests, slot_bytes, expected):
-    assert stream_slots(None, n_requests, slot_bytes, GPU) == expected
+def test_on_a_gpu_what_is_wanted_within_a_share_of_its_memory(wanted, slot_bytes, expected):
+    assert stream_slots(None, wanted, slot_bytes, GPU) == expected
 
 
 @pytest.mark.parametrize(("n_requests", "expected"), [(128, 16), (4, 4), (1, 2)])

@@ -22,7 +22,7 @@ from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.runner import DecoderRunner
 from sglang_moss.config import SpecialTokens
 from sglang_moss.decode.stream import STEP_FRAMES, SpeechPart
-from sglang_moss.decode.stream_decoder import StreamDecoder
+from sglang_moss.decode.stream_decoder import StreamDecoder, slots_for
 from sglang_moss.decode.wire import chunks_of, whole_answer
 from sglang_moss.request.speech import SpeechProgress
 
@@ -459,6 +459,34 @@ def test_what_is_heard_goes_before_what_is_not_and_keeps_nobody_waiting_for_ever
     assert waited_s > 20
     served.run()
     served.assert_whole(*served.to_come)
+
+
+@pytest.mark.parametrize("n_streams", [1, 2, 7, 8, 128, 256])
+def test_with_slots_for_so_many_streams_none_of_them_waits_for_one(n_streams: int):
+    served = Served(tiny_codec(), slots_for(n_streams))
+    for i in range(n_streams):
+        served.open(f"{i}", 60, live=True)
+    served.produce(1 + 4 + TOKENS.n_vq - 1)  # all but their ends
+    served.step()
+    assert (served.decoder.n_decoding, served.decoder.n_waiting) == (n_streams, 0)
+
+
+def test_a_stream_says_until_when_its_listener_is_supplied():
+    served = Served(tiny_codec(), 2)
+    served.open("heard", 40, live=True)
+    served.open("whole", 40)
+    heard, whole = (served.to_come[rid][0] for rid in ("heard", "whole"))
+    served.produce(1 + 3 + TOKENS.n_vq - 1)
+    served.drain()
+    assert heard.heard_until is None
+    served.produce(1)
+    served.step()
+    first_sent = served.now
+    frame_s = served.codec.config.frame_samples / served.codec.config.sampling_rate
+    assert heard.heard_until == pytest.approx(first_sent + 4 * frame_s)
+    served.run()
+    assert heard.heard_until == pytest.approx(first_sent + 32 * frame_s)  # the last frames leave with the end
+    assert whole.heard_until is None
 
 
 def test_who_has_less_left_to_play_goes_first():

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +30,11 @@ def client(fused_path: Path, tmp_path_factory: pytest.TempPathFactory, request: 
     log = tmp_path_factory.mktemp("server") / "server.log"
     retraction = {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "7"}
     env = retraction if request.param == "retracted" else {}
+    arguments = ["--codec-slots", "6", "--codec-voices", "2", "--enable-metrics"]
+    # Who may be taken out of a step by retraction may have been left out of it before.
+    arguments += ["--yield-above", "2"] if request.param == "retracted" else []
     with (
-        warm_server(fused_path, log=log, env=env, extra_args=["--codec-slots", "6", "--codec-voices", "2"]) as server,
+        warm_server(fused_path, log=log, env=env, extra_args=arguments) as server,
         httpx.Client(base_url=server.url, timeout=180, limits=httpx.Limits(max_connections=None)) as opened,
     ):
         yield opened
@@ -118,6 +122,29 @@ def test_many_streams_and_whole_answers_at_once_equal_each_alone(client: httpx.C
         assert (n_retractions > 0) == (request.node.callspec.params["client"] == "retracted")
         for future, expected in zip(whole, alone, strict=True):
             assert_same_speech(future.result(), expected)
+    assert (n_put_off(client) > 0) == (request.node.callspec.params["client"] == "retracted")
+
+
+def n_put_off(client: httpx.Client) -> float:
+    """Rows that requests of this server were made to wait for."""
+    found = re.findall(r"^moss_ttsd:rows_put_off\S* (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def test_streams_that_are_far_ahead_sit_out_and_say_the_same(client: httpx.Client):
+    """Four long streams, and short ones that come while those are ahead."""
+    often = {"chunk_frames": 1}  # a second ahead is far enough
+    long = [
+        {"text": f"[S1] Long {i}.", "sampling_params": fixed(60, sampling_seed=i, custom_params=often)}
+        for i in range(4)
+    ]
+    short = [{"text": f"[S1] Short {i}.", "sampling_params": fixed(8, sampling_seed=i)} for i in range(8)]
+    expected = [ask(client, body) for body in long + short]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(stream, client, body) for body in long]
+        running += [pool.submit(stream, client, body) for body in short]  # as places in the pool come free
+        for future, whole in zip(running, expected, strict=True):
+            assert_same(future.result(), whole)
 
 
 def test_batches_and_samples_stream_side_by_side(client: httpx.Client):
