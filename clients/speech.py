@@ -25,7 +25,7 @@ class Speech:
         frames: codec frames in it.
         finish_reason: "stop": it ended by itself; "length": it was cut, at `max_seconds` or where the context was full.
         meta: `meta_info` of the answer: "sampling_seed", "prompt_tokens", "reference_cached" and what SGLang adds.
-        codes: [frames][n_vq], if they were asked for.
+        codes: `[frames][n_vq]`, if they were asked for.
     """
 
     wav: bytes = field(repr=False)
