@@ -22,6 +22,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 _FIRST = {"README.md": "index.md", "README.zh.md": "zh.md", "CHANGELOG.md": "changelog.md"}
 _FIRST |= {"CONTRIBUTING.md": "contributing.md", "examples/README.md": "examples.md"}
+_FIRST |= {"clients/comfyui/README.md": "comfyui.md"}
 _FIRST |= {"recipes/small_voice/README.md": "small-voice.md"}
 _DATA = (".jsonl", ".json", ".svg", ".png", ".wav")
 _LINK = re.compile(r"(?<=\]\()(?!#)([^)\s#]+)(?=[)#])")
