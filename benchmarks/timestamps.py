@@ -6,6 +6,9 @@ Flite speaks every sentence in one of three voices (Debian's package `flite`), e
 its own. Silence at a sentence's ends is cut off; then sentences are joined to turns and turns to dialogues, with pauses
 of the same lengths inside of a turn as between two: a pause alone does not tell. The estimate is compared with two by
 the text's share alone: of the whole speech, and of what is between its first and its last sound.
+
+A sentence's true ends are where its level leaves the noise that Flite puts around it, not where a phonetician would
+have them: a few hundredths of a second of an error say nothing; whether the right pause was found does.
 """
 
 import subprocess

@@ -48,15 +48,15 @@ async def speech_answers(
                 if streams is None:
                     whole = [_whole(one) for one in each]
                     for one in whole:
-                        await timed.tell(one)
                         record.take(one)
+                        await timed.tell(one)
                         _show_id(request, one)
                     yield whole if isinstance(answer, list) else whole[0]
                     continue
                 for one in each:
                     for event in streams.events(one):
-                        await timed.tell(event)
                         record.take(event)
+                        await timed.tell(event)
                         _show_id(request, event)
                         yield event
     except BaseException as error:
@@ -86,7 +86,7 @@ class _Timed:
 
     def __init__(self, turns: dict[str, list[Turn]]) -> None:
         self._turns = turns
-        self._pcm: dict[str, list[np.ndarray]] = {}
+        self._wavs: dict[str, list[str]] = {}
 
     async def tell(self, answer: dict[str, Any]) -> None:
         """Take a whole answer, or the next event of a stream."""
@@ -95,13 +95,16 @@ class _Timed:
         if rid not in self._turns:
             return
         if answer["text"]:
-            self._pcm.setdefault(rid, []).append(pcm_of_base64(answer["text"]))
+            self._wavs.setdefault(rid, []).append(answer["text"])
         if not end:
             return
-        turns, pieces = self._turns.pop(rid), self._pcm.pop(rid, [])
-        if pieces and end.get("type") != "abort":
-            is_cut = end.get("type") == "length"
-            told = await told_turns(np.concatenate(pieces), meta["sample_rate"], turns, is_cut=is_cut)
+        turns, wavs = self._turns.pop(rid), self._wavs.pop(rid, [])
+        if wavs and end.get("type") != "abort":
+
+            def speech() -> np.ndarray:
+                return np.concatenate([pcm_of_base64(wav) for wav in wavs])
+
+            told = await told_turns(speech, meta["sample_rate"], turns, is_cut=end.get("type") == "length")
             answer["meta_info"] = {**meta, "turns": told}
 
     def forget(self, rid: str) -> None:

@@ -45,12 +45,12 @@ class TurnClock:
             n_overlap: samples that the part after it shares with it.
             is_cut: it ends before its script.
         """
-        turns, pcm = turns_of(script), np.concatenate([np.empty(0, np.int16), *spoken])
-        task = None
-        if len(pcm):
-            task = asyncio.create_task(told_turns(pcm, self._sample_rate, turns, is_cut=is_cut))
+        turns, n_spoken, task = turns_of(script), sum(map(len, spoken)), None
+        if n_spoken:
+            work = told_turns(lambda: np.concatenate(spoken), self._sample_rate, turns, is_cut=is_cut)
+            task = asyncio.create_task(work)
         self._parts.append(_Part(turns, self._n_samples / self._sample_rate, task))
-        self._n_samples += max(0, len(pcm) - n_overlap)
+        self._n_samples += max(0, n_spoken - n_overlap)
 
     async def turns(self) -> list[dict[str, Any]]:
         """Those that were reached, in the times of what is heard."""

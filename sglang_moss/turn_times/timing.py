@@ -1,7 +1,7 @@
 """The times of a script's turns in its speech, as answers tell them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -56,10 +56,13 @@ def _reached(expected: list[ExpectedTurn], spoken_s: float) -> list[ExpectedTurn
 
 
 async def told_turns(
-    pcm: np.ndarray, sample_rate: int, turns: Sequence[Turn], *, is_cut: bool = False
+    speech: Callable[[], np.ndarray], sample_rate: int, turns: Sequence[Turn], *, is_cut: bool = False
 ) -> list[dict[str, Any]]:
-    """`turns` of an answer; see `turn_times`, which a thread of its own does."""
-    work = lambda: turn_times(pcm, sample_rate, turns, is_cut=is_cut)  # noqa: E731
+    """`turns` of an answer; see `turn_times`. A thread makes the samples of what was sent, and the times of them."""
+
+    def work() -> np.ndarray:
+        return turn_times(speech(), sample_rate, turns, is_cut=is_cut)
+
     times = await asyncio.get_running_loop().run_in_executor(_pool, work)
     return [told(turn, start, end) for turn, (start, end) in zip(turns, times.tolist(), strict=False)]
 
