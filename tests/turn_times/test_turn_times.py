@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sglang_moss.benchmarks.synthetic_voice import synthetic_speech
 from sglang_moss.request.turns import Turn
-from sglang_moss.turn_times.estimate import _Problem
+from sglang_moss.turn_times.estimate import _fewer, _Problem
 from sglang_moss.turn_times.sound import FRAME_S, N_FEATURES, Stretches, stretches_of
 from sglang_moss.turn_times.timing import turn_times
 
@@ -123,6 +123,25 @@ def test_a_voice_tells_a_turns_end_where_length_and_pause_tell_another():
     assert found[1, 0] == pytest.approx(3.6, abs=MAX_OFF_S)
 
 
+@pytest.mark.parametrize("border", [1, 2, 3])
+def test_lengths_tell_which_of_equal_pauses_is_between_two_turns(border: int):
+    lengths = [1.0, 1.4, 0.8, 1.6]
+    samples = pcm(*(piece for s in lengths for piece in (tone(s, 150), silence(0.25))))
+    turns = [Turn(1, words(sum(part))) for part in (lengths[:border], lengths[border:])]
+    end = sum(lengths[:border]) + 0.25 * (border - 1)
+    found = turn_times(samples, RATE, turns)
+    assert (found[0, 1], found[1, 0]) == pytest.approx((end, end + 0.25), abs=MAX_OFF_S)
+
+
+@pytest.mark.parametrize("border", [1, 2])
+def test_of_two_places_that_lengths_like_alike_the_longer_pause_is_between_turns(border: int):
+    pauses = [0.5 if k == border else 0.06 for k in (1, 2)]
+    samples = pcm(tone(1.0, 150), silence(pauses[0]), tone(0.4, 150), silence(pauses[1]), tone(1.0, 150))
+    found = turn_times(samples, RATE, [Turn(1, "a" * 16), Turn(1, "a" * 16)])
+    end = 1.0 if border == 1 else 1.4 + pauses[0]
+    assert (found[0, 1], found[1, 0]) == pytest.approx((end, end + 0.5), abs=MAX_OFF_S)
+
+
 def test_without_a_pause_turns_meet_where_the_level_dips():
     dip = np.concatenate([np.linspace(1, 0.05, 1_200), np.linspace(0.05, 1, 1_200)])
     one, two = tone(1.6, 110), tone(1.6, 210)
@@ -138,6 +157,18 @@ def test_of_a_speech_that_is_cut_turns_are_told_that_were_reached():
     turns = [Turn(1 + k % 2, words(2.0)) for k in range(6)]
     found = turn_times(samples, RATE, turns, is_cut=True)
     assert np.abs(found - np.array([(0, 2.0), (2.3, 4.3), (4.6, 5.1)])).max() <= MAX_OFF_S
+
+
+def test_of_many_stretches_the_longest_pauses_stay():
+    start, end = np.array([0, 12, 30, 50, 63]), np.array([10, 20, 40, 60, 70])
+    features = np.arange(5.0)[:, None] + np.zeros(N_FEATURES)
+    features[3, -1] = np.nan
+    fewer = _fewer(Stretches(start, end, features, 80), 3)
+    assert fewer.start.tolist() == [0, 30, 50]
+    assert fewer.end.tolist() == [20, 40, 70]
+    assert fewer.features[:, 0] == pytest.approx([8 / 18, 2, (3 * 10 + 4 * 7) / 17])
+    assert fewer.features[2, -1] == 4
+    assert len(_fewer(fewer, 3)) == 3
 
 
 @pytest.mark.parametrize("rate", [16_000, 24_000, 48_000])
