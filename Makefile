@@ -17,7 +17,7 @@ unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH UV_PYTHON UV_SYSTEM_PYTH
 # Else pyright asks the network for its latest version.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo serve check test test-all lint types tests tests-unit tests-all format clean
+.PHONY: help setup demo serve docs check test test-all lint types tests tests-unit tests-all format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,10 @@ demo: $(INSTALLED) ## fuse tiny random weights, serve them, speak, write outputs
 
 serve: $(INSTALLED) $(filter outputs/demo.fused,$(MODEL)) ## serve a fused checkpoint: MODEL=path (the demo's) PORT=30000
 	@exec $(BIN)/sglang serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)"
+
+docs: $(INSTALLED) ## build the documentation into outputs/site, links checked
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory outputs/site 8000"
 
 # Types take one core for a while, tests another.
 AT_ONCE = $(MAKE) --no-print-directory --jobs=2

@@ -7,6 +7,7 @@ from .profile import ServerProfile
 from .request import Mode, Reference, Settings
 from .speech import Speech, SpeechChunk
 from .speech_request import SpeechSettings
+from .turns import SpokenTurn
 from .voices import Voice
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Speech",
     "SpeechChunk",
     "SpeechSettings",
+    "SpokenTurn",
     "UnusableAnswer",
     "Voice",
 ]

@@ -71,7 +71,7 @@ class AsyncMossClient(Connected[httpx.AsyncClient]):
         """Send an encoded `/generate` request, once; the body of its answer, not yet read.
 
         Raises:
-            ServerUnreachable, ServerRefused.
+            ClientError: `ServerUnreachable` or `ServerRefused`.
         """
         return await self._send(calls.unread(body))
 
@@ -79,7 +79,7 @@ class AsyncMossClient(Connected[httpx.AsyncClient]):
         """Send an encoded `/generate` request that streams, once; the data of its events, not yet read.
 
         Raises:
-            ServerUnreachable, ServerRefused.
+            ClientError: `ServerUnreachable` or `ServerRefused`.
         """
         return self._events(calls.unread_stream(body))
 

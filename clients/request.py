@@ -55,6 +55,7 @@ class Settings(TypedDict, total=False):
     text_top_p: float | None
     text_top_k: int | None
     return_codes: bool  # fill `Speech.codes`
+    timestamps: bool  # fill `Speech.turns`, or those of the last chunk; not in a mode that continues references
     chunk_frames: int | None  # of a stream: no chunk is longer; the first ones are short in any case
     # Fields of the prompt, as far as the model that is served takes them (`MossClient.profile` says); `text` besides.
     instruction: str | None
@@ -94,6 +95,8 @@ def request_body(text: str, references: Sequence[Reference], settings: Settings)
             raise ValueError(f"reference {missing} has no transcript: give one for every reference, or none at all")
         text = _behind_directives(text, transcripts, tagged=settings.get("speaker_tags", True))
     body: dict[str, Any] = {"text": text, "sampling_params": _sampling_params(settings, mode)}
+    if settings.get("timestamps"):
+        body["timestamps"] = True
     if references:
         body["audio_data"] = [audio_entry(reference.audio) for reference in references]
     return body

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ServerRefused, UnusableAnswer
+from .turns import SpokenTurn, turns_in
 
 _ASK = "does this server serve MOSS-TTSD?"
 _INTERNAL_ERROR = 500
@@ -25,7 +26,8 @@ class Speech:
         frames: codec frames in it.
         finish_reason: "stop": it ended by itself; "length": it was cut, at `max_seconds` or where the context was full.
         meta: `meta_info` of the answer: "sampling_seed", "prompt_tokens", "reference_cached" and what SGLang adds.
-        codes: [frames][n_vq], if they were asked for.
+        codes: `[frames][n_vq]`, if they were asked for.
+        turns: when each turn is heard, if that was asked for.
     """
 
     wav: bytes = field(repr=False)
@@ -35,6 +37,7 @@ class Speech:
     finish_reason: str
     meta: dict[str, Any] = field(repr=False)
     codes: list[list[int]] | None = field(repr=False)
+    turns: list[SpokenTurn] | None = field(default=None, repr=False)
 
     @property
     def pcm(self) -> bytes:
@@ -75,6 +78,7 @@ class Speech:
             finish_reason=reason,
             meta=meta,
             codes=meta.get("audio_codes"),
+            turns=turns_in(meta),
         )
 
 
@@ -88,6 +92,7 @@ class SpeechChunk:
         seconds: length of `pcm`.
         finish_reason: None before the last chunk, which may be empty; then as `Speech.finish_reason`.
         meta: `meta_info` of the event; that of the last chunk is what a whole answer has. Empty for `/v1/audio/speech`.
+        turns: of the last chunk: when each turn is heard, if that was asked for.
     """
 
     pcm: bytes = field(repr=False)
@@ -95,6 +100,7 @@ class SpeechChunk:
     seconds: float
     finish_reason: str | None
     meta: dict[str, Any] = field(repr=False)
+    turns: list[SpokenTurn] | None = field(default=None, repr=False)
 
     @classmethod
     def from_event(cls, data: bytes) -> "SpeechChunk":
@@ -121,6 +127,7 @@ class SpeechChunk:
             seconds=n_samples / sample_rate if n_samples else 0.0,
             finish_reason=reason["type"] if isinstance(reason, dict) else None,
             meta=meta,
+            turns=turns_in(meta),
         )
 
     @classmethod
@@ -131,13 +138,13 @@ class SpeechChunk:
             ServerRefused: the event says that the request failed.
             UnusableAnswer: it is not JSON, or no such event.
         """
-        match json_of(data):
+        match event := json_of(data):
             case {"error": {"message": str(message), **error}}:
                 raise ServerRefused(_status(error.get("code")), message)
             case {"type": "speech.audio.delta", "audio": str(audio)}:
                 pcm = _base64(audio)
             case {"type": "speech.audio.done", "finish_reason": str(reason)}:
-                return cls(b"", sample_rate, 0.0, reason, {})
+                return cls(b"", sample_rate, 0.0, reason, {}, turns_in(event))
             case {"type": "speech.audio.done"}:  # of a server that does not tell
                 return None
             case _:

@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 from sglang_moss.request.script import read_script
 from sglang_moss.request.text import merge_speaker_tags
+from sglang_moss.request.turns import Turn, turns_of
 
 from ..clients.batch_lines import BadLine, BatchLine
 from ..clients.text_file import text_of
-from ..server.speech.parts import Turn, turns_of
 from .errors import CannotJudge
 from .spoken_words import language_of
 

@@ -58,10 +58,17 @@ def judge_folder(
     """Judge the speech in a folder and write the result to `out`.
 
     Args:
-        dataset, server: as the result names them.
+        items: of the dataset.
+        folder: of recordings, with what `speak` wrote about them.
+        back_ends: what listens.
+        out: the result's file; what is done is kept beside it until all is.
+        dataset: as the result names it.
+        server: as the result names it.
         settings: of the speech, to be told in the result.
+        on_item: called after each.
     Raises:
-        CannotJudge, OSError.
+        CannotJudge: nothing of any item is there.
+        OSError: a file cannot be read, or the result not be written.
     """
     judge = Judge(items, back_ends)
     scores = judge_all(judge, items, recordings_in(folder, items), out, on_item)

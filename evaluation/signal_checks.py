@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..server.speech.parts import Turn, speech_seconds
+from sglang_moss.request.turns import Turn, speech_seconds
+
 from .clips import RATE, frame_levels, pauses_in, sounding, speech_level
 from .results import SignalScore
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..server.speech.parts import turns_of
+from sglang_moss.request.turns import turns_of
+
 from .aligners import Aligner, spans_of
 from .clips import Span, read_clip
 from .dataset import Item

@@ -54,6 +54,7 @@ CUSTOM_PARAMS = {
     "text_top_p": _number("Of the text channel; as `top_p` unless given.", None, 0, 1),
     "text_top_k": _integer("Of the text channel; as `top_k` unless given.", None, -1),
     "return_codes": _flag("Also `meta_info.audio_codes`, [frames][codebooks]; in a stream those of the event."),
+    "timestamps": _flag("The same as `timestamps` of the body."),
     "strict": _flag("At most `max_new_tokens` frames in every mode, and no reference shorter than a frame."),
     "chunk_frames": _integer("Frames of a stream's events once they have grown.", 32, 1, MAX_CHUNK_FRAMES),
     **_prompt_fields(),
@@ -83,6 +84,10 @@ _BODY_FIELDS = {
     },
     "sampling_params": _one_or_many(_object(SAMPLING_PARAMS), "Settings; of several texts, one for all or one each."),
     "stream": _flag("Server-sent events, each with the audio that is new; the last is `[DONE]`."),
+    "timestamps": _flag(
+        "Also `meta_info.turns`: speaker, start and end in seconds, and text of each turn, estimated from the sound; "
+        "of a stream with its last event. Not in a mode that continues references."
+    ),
     "rid": _one_or_many(_ID, "What the client calls the request; echoed in `meta_info.id`."),
     "priority": _integer("Of the scheduler, where the server has priorities.", None, -(2**31) + 1, 2**31 - 1),
     "extra_key": {"type": "string", "description": "Requests share cached prompts under one key alone."},

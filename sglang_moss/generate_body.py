@@ -24,6 +24,7 @@ _SHOWN_FIELDS = 8
 _CLIENT_RID = "client_rid"  # attribute of SGLang's request that keeps what the client called it
 # The fields of SGLang's request that we honour. The others have no meaning here, or would reach past our checks.
 _TAKEN = ("text", "audio_data", "sampling_params", "stream", "rid", "priority", "extra_key")
+_TIMESTAMPS = "timestamps"  # of ours; an attribute of SGLang's request, then a setting of each entry
 _FIELDS = {field.name: field for field in dataclasses.fields(GenerateReqInput)}
 
 
@@ -35,13 +36,12 @@ def parse(body: Any) -> GenerateReqInput:
     """
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object with `text`, got {type(body).__name__}")
-    unknown = [str(name)[:64] for name in body if name not in _FIELDS]
+    unknown = [str(name)[:64] for name in body if name not in _FIELDS and name != _TIMESTAMPS]
     if unknown:
-        raise BadRequest(
-            f"unknown fields: {', '.join(unknown[:_SHOWN_FIELDS])}; take them out; known are {', '.join(_TAKEN)}"
-        )
+        known = ", ".join((*_TAKEN, _TIMESTAMPS))
+        raise BadRequest(f"unknown fields: {', '.join(unknown[:_SHOWN_FIELDS])}; take them out; known are {known}")
     for name, value in body.items():
-        if name not in _TAKEN:
+        if name not in _TAKEN and name != _TIMESTAMPS:
             _check_unused(name, value)
     taken = {name: body[name] for name in _TAKEN if body.get(name) is not None}
     if not isinstance(taken.get("stream", False), bool):
@@ -49,7 +49,13 @@ def parse(body: Any) -> GenerateReqInput:
     priority = taken.get("priority", 0)
     if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) >= 2**31:
         raise BadRequest("priority must be an integer of 32 bits")
-    return GenerateReqInput(**taken)
+    timestamps = body.get(_TIMESTAMPS)
+    if not isinstance(timestamps, bool | None):
+        raise BadRequest("timestamps must be true or false")
+    request = GenerateReqInput(**taken)
+    if timestamps:
+        setattr(request, _TIMESTAMPS, True)
+    return request
 
 
 def prepare(request: Any) -> None:
@@ -80,6 +86,8 @@ def prepare(request: Any) -> None:
         raise BadRequest("extra_key must be one string")
     references = _references(request.audio_data, len(texts), is_batch)
     settings = _settings(request.sampling_params, len(texts))
+    if getattr(request, _TIMESTAMPS, False):
+        settings = [_with_timestamps(s) for s in settings]
     n = _n_samples(settings)
     _check_texts(texts, n)
     _check_ids(getattr(request, _CLIENT_RID), len(texts) * n if is_batch or n > 1 else 0)
@@ -188,6 +196,13 @@ def _settings(sampling_params: Any, n_texts: int) -> list[dict[str, Any]]:
     if len(each) != n_texts or not all(isinstance(s, dict) for s in each):
         raise BadSetting(f"sampling_params must be an object, or a list of {n_texts} objects, one a text")
     return [dict(s) for s in each]
+
+
+def _with_timestamps(settings: dict[str, Any]) -> dict[str, Any]:
+    custom = settings.get("custom_params")
+    if not isinstance(custom, dict | None):
+        return settings  # refused where its type is checked
+    return {**settings, "custom_params": {**(custom or {}), _TIMESTAMPS: True}}
 
 
 def _samples(settings: dict[str, Any], n: int) -> list[dict[str, Any]]:

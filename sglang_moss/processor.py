@@ -24,6 +24,7 @@ from sglang_moss.request.references import ReferenceCodes, ReferenceEncoder
 from sglang_moss.request.script import Script, check_script, read_script
 from sglang_moss.request.settings import RequestOptions
 from sglang_moss.request.speech import SpeechRequest
+from sglang_moss.request.turns import Turn, turns_of
 from sglang_moss.server_args import MossServerArgs
 
 # A request may fill the context, or the KV cache if that is smaller, but for a row; SGLang keeps 5 of it from prompts.
@@ -61,6 +62,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         self._special_strings = special_strings(self._tokenizer)
         self._references: ReferenceEncoder | None = None
         self.ranks = Ranks(server_args.dp_size)
+        self.timed_turns: dict[str, list[Turn]] = {}  # by request id: of those whose answer tells their times
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="moss-prompt")
 
     async def process_mm_data_async(  # pyright: ignore[reportIncompatibleMethodOverride] (as SGLang's own call it)
@@ -89,6 +91,8 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         mode = choose_mode(options.mode, len(audio_data or ()), self._profile)
         if script.tokens is not None and mode.continues:
             raise BadSetting(f"tokens: mode {mode.name} has no length of its own; leave it out, or take voice_clone")
+        if options.timestamps:
+            self._check_timed(script, mode)
         codes = await self._encoder().encode(audio_data or (), mode, options.strict)
         references = None if audio_data is None or not (mode.clones or audio_data == []) else codes.clips
 
@@ -109,6 +113,8 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
 
         n_new, packed = await self._run(is_short and codes.n_frames <= _SHORT_FRAMES, pack)
         request_obj.sampling_params = _scheduler_params(n_new)
+        if options.timestamps:
+            self.timed_turns[request_obj.rid] = turns_of(script.text or "")
         request_obj.mm_hashes = None
         request_obj.routed_dp_rank = self.ranks.choose(request_obj.rid, _voice(codes))
         return packed
@@ -133,6 +139,20 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         script = read_script(text, self._profile, options.fields)
         check_script(script, self._special_strings, profile=self._profile)
         return script
+
+    def _check_timed(self, script: Script, mode: Mode) -> None:
+        """Refuse what has no turns, or turns that are not all heard.
+
+        Raises:
+            BadSetting: the sentence says what to do.
+        """
+        if script.text is None:
+            raise BadSetting(f"timestamps: {self._profile.model} makes sound without turns; leave it out")
+        if mode.continues:
+            raise BadSetting(
+                f"timestamps: in mode {mode.name} transcripts stand in front of the script, and nothing says where it "
+                "begins; take voice_clone, or /v1/audio/speech, which knows"
+            )
 
     def _encoder(self) -> ReferenceEncoder:
         """Made on first use: its socket belongs to the event loop, and one of the two processes never needs it."""

@@ -5,14 +5,18 @@ from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 from fastapi import HTTPException
 from sglang.srt.managers.io_struct import AbortReq
 
+from sglang_moss.audio.wav import pcm_of_base64
 from sglang_moss.decode.wire import chunks_of, whole_answer
 from sglang_moss.errors import BadRequest, MossError
 from sglang_moss.generate_body import shown_ids
 from sglang_moss.output_sender import META
 from sglang_moss.request.record import BAD_REQUEST, current_record
+from sglang_moss.request.turns import Turn
+from sglang_moss.turn_times.timing import told_turns
 
 
 async def speech_answers(
@@ -31,6 +35,7 @@ async def speech_answers(
     streams = _Streams(manager) if getattr(request, "stream", False) else None
     ended: set[str] = set()
     ranks = manager.mm_processor.ranks
+    timed = _Timed(manager.mm_processor.timed_turns)
     record = current_record()
     record.is_streamed |= streams is not None
     try:
@@ -44,12 +49,14 @@ async def speech_answers(
                     whole = [_whole(one) for one in each]
                     for one in whole:
                         record.take(one)
+                        await timed.tell(one)
                         _show_id(request, one)
                     yield whole if isinstance(answer, list) else whole[0]
                     continue
                 for one in each:
                     for event in streams.events(one):
                         record.take(event)
+                        await timed.tell(event)
                         _show_id(request, event)
                         yield event
     except BaseException as error:
@@ -67,6 +74,42 @@ async def speech_answers(
     finally:
         for rid in _ids(request):
             ranks.release(rid)
+            timed.forget(rid)
+
+
+class _Timed:
+    """Tells the times of turns where they were asked for: of a whole answer, or with a stream's last event.
+
+    Args:
+        turns: by request id; what is told or forgotten is taken out.
+    """
+
+    def __init__(self, turns: dict[str, list[Turn]]) -> None:
+        self._turns = turns
+        self._wavs: dict[str, list[str]] = {}
+
+    async def tell(self, answer: dict[str, Any]) -> None:
+        """Take a whole answer, or the next event of a stream."""
+        meta = answer["meta_info"]
+        rid, end = meta["id"], _finish_reason(answer)
+        if rid not in self._turns:
+            return
+        if answer["text"]:
+            self._wavs.setdefault(rid, []).append(answer["text"])
+        if not end:
+            return
+        turns, wavs = self._turns.pop(rid), self._wavs.pop(rid, [])
+        if wavs and end.get("type") != "abort":
+
+            def speech() -> np.ndarray:
+                return np.concatenate([pcm_of_base64(wav) for wav in wavs])
+
+            told = await told_turns(speech, meta["sample_rate"], turns, is_cut=end.get("type") == "length")
+            answer["meta_info"] = {**meta, "turns": told}
+
+    def forget(self, rid: str) -> None:
+        """This request is over, however it ended."""
+        self._turns.pop(rid, None)
 
 
 class _Streams:

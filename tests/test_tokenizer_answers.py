@@ -16,6 +16,7 @@ from sglang_moss.decode.wire import ChunkDelivery, WholeDelivery
 from sglang_moss.errors import BadText, MossError
 from sglang_moss.output_sender import META
 from sglang_moss.request.ranks import Ranks
+from sglang_moss.request.turns import Turn
 from sglang_moss.tokenizer_answers import speech_answers
 
 pytestmark = pytest.mark.wide
@@ -35,7 +36,7 @@ class Manager:
         if unsent is not None:
             self.rid_to_state[unsent] = self._state(0.0)
         self.aborted: list[str] = []
-        self.mm_processor = SimpleNamespace(ranks=Ranks(1))
+        self.mm_processor = SimpleNamespace(ranks=Ranks(1), timed_turns={})
 
     @staticmethod
     def _state(dispatched_at: float) -> Any:
@@ -242,3 +243,41 @@ def test_a_whole_answer_that_was_aborted_is_a_failure(status, shown):
     with pytest.raises(HTTPException, match="the request was aborted") as failed:
         all_of(Manager(), request_of("r" * 16), answer("r" * 16, "", end))
     assert failed.value.status_code == shown
+
+
+def timed_manager(*rids: str) -> Manager:
+    manager = Manager()
+    manager.mm_processor.timed_turns = {rid: [Turn(1, "Hello there."), Turn(2, "Hi.")] for rid in rids}
+    return manager
+
+
+def test_times_of_turns_are_the_same_streamed_and_whole():
+    texts, meta = whole_texts()
+    manager = timed_manager("r")
+    [whole] = all_of(manager, request_of("r"), answer("r", "".join(texts), STOP, **{META: [meta]}))
+    turns = whole["meta_info"]["turns"]
+    assert [(turn["speaker"], turn["text"]) for turn in turns] == [("S1", "Hello there."), ("S2", "Hi.")]
+    assert 0 <= turns[0]["start"] < turns[0]["end"] <= turns[1]["start"] < turns[1]["end"] <= 40 * FRAME / RATE
+    lines = stream_lines()
+    answers = [answer("r", lines[0]), answer("r", "".join(lines[1:])), answer("r", "", STOP)]
+    events = all_of(timed_manager("r"), request_of("r", stream=True), *answers)
+    assert events[-1]["meta_info"]["turns"] == turns
+    assert not any("turns" in event["meta_info"] for event in events[:-1])
+    assert not manager.mm_processor.timed_turns
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_times_that_were_not_asked_for_are_not_told(stream):
+    texts, meta = whole_texts()
+    answers = (
+        [answer("r", stream_lines()[0], STOP)] if stream else [answer("r", "".join(texts), STOP, **{META: [meta]})]
+    )
+    [*_, last] = all_of(timed_manager("other"), request_of("r", stream=stream), *answers)
+    assert "turns" not in last["meta_info"]
+
+
+def test_turns_of_a_request_that_fails_are_forgotten():
+    manager = timed_manager("r", "other")
+    with pytest.raises(ValueError, match="no"):
+        all_of(manager, request_of("r"), error=ValueError("no"))
+    assert manager.mm_processor.timed_turns.keys() == {"other"}

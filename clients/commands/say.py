@@ -44,6 +44,14 @@ def say(
         ),
     ] = None,
     play: Annotated[bool, typer.Option("--play", help="Play it while it comes.")] = False,
+    subtitles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write when each turn is heard: .srt, .vtt or .json; replaced if it exists.",
+            show_default=False,
+        ),
+    ] = None,
     max_seconds: MaxSeconds = None,
     normalize: Annotated[
         bool, typer.Option(help="Rewrite the script the way the model was trained to read it.")
@@ -96,7 +104,7 @@ def say(
     Scripts of any length: what does not fit one session of the model is spoken in parts.
     """
     with failures_in_one_line():
-        outlet = Outlet(output, play)
+        outlet = Outlet(output, play, subtitles)
         voices = voices_by_speaker(voice, references_of(reference or [], reference_text or []))
         with server.client() as client:
             chunks = client.speech(
@@ -109,6 +117,7 @@ def say(
                 mode=mode,
                 normalize=None if normalize else False,
                 max_seconds=max_seconds,
+                timestamps=True if subtitles is not None else None,
                 **asdict(sampling),
             )
             outlet.take(chunks, max_seconds)

@@ -14,6 +14,7 @@ from ..audio_file import STDOUT, AudioFile, check_writable
 from ..errors import UnusableAnswer
 from ..playing import Player, player_program
 from ..speech import SpeechChunk
+from ..turns import check_subtitles, write_subtitles
 
 _CUT_WITHIN_S = 0.08  # of `max_seconds`: one frame
 
@@ -25,6 +26,7 @@ class Outlet:
     Args:
         path: the file; `-` is standard output. None: none.
         plays: whether it is played too.
+        subtitles: file of the times of its turns. None: none.
     Raises:
         BadParameter: neither.
         ValueError: the file could not be written, or there is no player.
@@ -32,12 +34,15 @@ class Outlet:
 
     path: Path | None
     plays: bool
+    subtitles: Path | None = None
 
     def __post_init__(self) -> None:
         if self.path is None and not self.plays:
             raise typer.BadParameter("say where the speech goes: -o FILE, --play, or both", param_hint="--output")
         if self.path is not None:
             check_writable(self.path)
+        if self.subtitles is not None:
+            check_subtitles(self.subtitles)
         if self.plays:
             player_program()
 
@@ -62,19 +67,24 @@ class Outlet:
             # `disable=None`: no bar where nobody looks.
             bar = stack.enter_context(tqdm(unit=" s of audio", unit_scale=True, disable=None, leave=False))
             bar.set_postfix_str(f"first sound after {first_sound_s * 1000:.0f} ms")
-            is_cut = False
+            is_cut, turns = False, None
             for chunk in chain([first], chunks):
                 is_cut |= chunk.finish_reason == "length"
+                turns = turns if chunk.turns is None else chunk.turns
                 if file is not None:
                     file.write(chunk.pcm)
                 if player is not None:
                     player.write(chunk.pcm)
-                    if player.has_ended and file is None:
+                    if player.has_ended and file is None and self.subtitles is None:
                         break
                 seconds += chunk.seconds
                 bar.update(chunk.seconds)
             took_s = time.monotonic() - started
             bar.close()
+        if self.subtitles is not None:
+            if turns is None:
+                raise UnusableAnswer("the server does not tell when its turns are heard: it is older than this client")
+            write_subtitles(self.subtitles, turns)
         cut = ""
         if max_seconds is not None and (is_cut or seconds > max_seconds - _CUT_WITHIN_S):
             cut = " (cut by --max-seconds)"

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ...server.speech.parts import Turn
+from sglang_moss.request.turns import Turn
+
 from ..clips import RATE, Span, sounding
 from ..recognisers import Heard, load_by_name
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ...server.speech.parts import Turn
+from sglang_moss.request.turns import Turn
+
 from ..clips import RATE
 from ..errors import CannotJudge, load
 from ..recognisers import Heard

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...server.speech.parts import Turn, speech_seconds
+from sglang_moss.request.turns import Turn, speech_seconds
+
 from ..clips import RATE, pauses_in, silent_frames, sounding
 from ..recognisers import Heard
 

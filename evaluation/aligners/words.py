@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...server.speech.parts import Turn, speech_seconds
+from sglang_moss.request.turns import Turn, speech_seconds
+
 from ..clips import RATE, Span, pauses_in
 from ..error_rates import pieces_of
 from ..recognisers import Heard

@@ -11,7 +11,7 @@ class Crossfade:
     """
 
     def __init__(self, n_overlap: int) -> None:
-        self._n_overlap = n_overlap
+        self.n_overlap = n_overlap
         self._ending = np.empty(0, np.int16)  # of the part before, until the next one has faded in
         self._pending = np.empty(0, np.int16)  # of this part, what has not left yet
 
@@ -26,7 +26,7 @@ class Crossfade:
             mixed = self._ending * (1 - rising) + self._pending[:n_fade] * rising
             self._pending = np.concatenate([np.rint(mixed).astype(np.int16), self._pending[n_fade:]])
             self._ending = self._ending[:0]
-        n_out = max(0, len(self._pending) - self._n_overlap)
+        n_out = max(0, len(self._pending) - self.n_overlap)
         out, self._pending = self._pending[:n_out], self._pending[n_out:]
         return out
 

@@ -163,6 +163,11 @@ class SpeechFields(_Fields):
         None, description="Of all audio; cut there. By default several times what the script suggests."
     )
     chunk_frames: Integer | None = Field(None, description="Frames of 80 ms that are sent at a time, at most.")
+    timestamps: Switch | None = Field(
+        None,
+        description="With `stream_format: sse`: the last event has `turns`, with the speaker, the start and end in "
+        "seconds, and the text of each, estimated from the sound.",
+    )
     split: Switch | None = Field(
         None, description="Speak the script in parts; by default only what does not fit one session."
     )

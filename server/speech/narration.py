@@ -21,6 +21,7 @@ from sglang_moss.audio.wav import wav_bytes
 from .crossfade import Crossfade
 from .plan import Clip, SpeechPlan
 from .sessions import Engine, Session
+from .turn_clock import TurnClock
 
 _CROSSFADE_SECONDS = 0.01
 _SILENCE = 33  # of an int16: -60 dBFS, as for clips
@@ -33,7 +34,10 @@ class Narration:
         id: begins the id of each of its sessions.
         usage: tokens so far, as OpenAI counts them.
         finish_reason: "stop": so far it came to its ends by itself; "length": it was cut.
+        turns: once it is over, and where times were asked for, each turn with them, as answers have it.
     """
+
+    turns: list[dict[str, Any]] | None = None
 
     def __init__(self, engine: Engine, plan: SpeechPlan, request_id: str) -> None:
         self.id = request_id
@@ -42,6 +46,7 @@ class Narration:
         self.sample_rate = engine.sample_rate
         self._engine = engine
         self._plan = plan
+        self._is_cut = False  # the last part
         self._n_samples = 0  # spoken, before parts are joined
 
     async def pcm(self) -> AsyncGenerator[np.ndarray, None]:
@@ -53,6 +58,7 @@ class Narration:
         plan, engine = self._plan, self._engine
         n_parts = len(plan.parts)
         crossfade = Crossfade(int(_CROSSFADE_SECONDS * engine.sample_rate) if n_parts > 1 else 0)
+        clock = None if plan.timed is None else TurnClock(plan.timed, engine.sample_rate, plan.speed)
         earlier: list[Clip] = []
         for i in range(n_parts):
             n_frames = self._n_samples // engine.frame_samples
@@ -65,11 +71,15 @@ class Narration:
             spoken: list[np.ndarray] = []
             async with contextlib.aclosing(self._speak(session, i)) as samples:
                 async for pcm in samples:
-                    if i + 1 < n_parts and plan.can_carry:
+                    if clock is not None or (i + 1 < n_parts and plan.can_carry):
                         spoken.append(pcm)
                     yield crossfade.add(pcm)
+            if clock is not None:
+                clock.take_part(plan.parts[i], spoken, crossfade.n_overlap, is_cut=self._is_cut)
             earlier = self._carried(earlier, i, spoken)
         yield crossfade.finish()
+        if clock is not None:
+            self.turns = await clock.turns()
 
     async def _speak(self, session: Session, i: int) -> AsyncGenerator[np.ndarray, None]:
         meta: dict[str, Any] = {}
@@ -78,7 +88,8 @@ class Narration:
                 meta = event.meta
                 self._n_samples += len(event.pcm)
                 yield event.pcm
-        if (meta.get("finish_reason") or {}).get("type") == "length":
+        self._is_cut = (meta.get("finish_reason") or {}).get("type") == "length"
+        if self._is_cut:
             self.finish_reason = "length"
         self.usage["input_tokens"] += meta.get("prompt_tokens", 0)
         self.usage["output_tokens"] += meta.get("completion_tokens", 0)

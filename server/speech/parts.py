@@ -1,7 +1,4 @@
-"""Long scripts: turns, how long they take, and their division into parts that are spoken one after the other.
-
-Nobody knows how long a text will sound before it is spoken, so lengths are estimated, rather too long than too short.
-"""
+"""Long scripts: their division into parts that are spoken one after the other, by how long they will take."""
 
 import bisect
 import re
@@ -9,32 +6,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sglang_moss.request.text import SPEAKER_TAG, has_words
+from sglang_moss.request.turns import LETTERS_PER_SECOND, Turn, count_wide, speech_seconds
 
-# The rule of thumb. English is read at 13 to 17 letters a second, blanks included; Chinese, Japanese and Korean at 4 to
-# 5 characters. A tokenizer makes a token of 3 to 5 Latin letters, and of about one wide character.
-_LETTERS_PER_SECOND = 13.0
-_WIDE_PER_SECOND = 4.0
-_TURN_SECONDS = 0.3  # the pause between two turns
+# A tokenizer makes a token of 3 to 5 Latin letters, and of about one wide character.
 _LETTERS_PER_TOKEN = 3.0
 _TURN_TOKENS = 4  # of a speaker tag
 
-_WIDE = re.compile(
-    "[\u1100-\u115f\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]"
-)
 _SENTENCE_END = re.compile(r"[。！？…]|[.!?…][\"'”’)\]]*(?=\s)")
 _BLANK = re.compile(r"\s+")
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one speaker says until the next one does."""
-
-    speaker: int | None  # None: words in front of the first tag
-    words: str
-
-    def __str__(self) -> str:
-        return self.words if self.speaker is None else f"[S{self.speaker}]{self.words}"
 
 
 @dataclass(frozen=True)
@@ -48,29 +27,15 @@ class PartLimit:
     @property
     def letters(self) -> int:
         """No turn with more characters fits, whatever they are; looking at more of them would be in vain."""
-        return int(self.seconds * _LETTERS_PER_SECOND) + 1
+        return int(self.seconds * LETTERS_PER_SECOND) + 1
 
     def holds(self, seconds: float, tokens: float) -> bool:
         return seconds <= self.seconds and tokens + seconds * self.frames_per_second <= self.rows
 
 
-def turns_of(script: str) -> list[Turn]:
-    """The turns of a checked script, `[S1] ... [S2] ...`, in order; those without a word are left out."""
-    first, *rest = SPEAKER_TAG.split(script)
-    turns = [Turn(None, first.strip())]
-    turns += [Turn(int(speaker), words.strip()) for speaker, words in zip(rest[::2], rest[1::2], strict=True)]
-    return [turn for turn in turns if has_words(turn.words)]
-
-
-def speech_seconds(words: str) -> float:
-    """How long one turn takes, by the rule of thumb."""
-    n_wide = len(_WIDE.findall(words))
-    return _TURN_SECONDS + n_wide / _WIDE_PER_SECOND + (len(words) - n_wide) / _LETTERS_PER_SECOND
-
-
 def text_tokens(words: str) -> float:
     """How many rows the text of one turn takes, by the rule of thumb."""
-    n_wide = len(_WIDE.findall(words))
+    n_wide = count_wide(words)
     return _TURN_TOKENS + n_wide + (len(words) - n_wide) / _LETTERS_PER_TOKEN
 
 

@@ -26,10 +26,11 @@ from sglang_moss.request.text import (
     join_words,
     prefix_prompt_texts,
 )
+from sglang_moss.request.turns import Turn, speech_seconds, turns_of
 
 from ..errors import BadField, NoSuchVoice
 from .fields import DEFAULT_VOICE, SpeechFields
-from .parts import PartLimit, Turn, plan_parts, speech_seconds, text_tokens, turns_of
+from .parts import PartLimit, plan_parts, text_tokens
 from .sessions import MAX_FRAMES, Engine, Session
 from .tempo import FASTEST, SLOWEST
 from .turn import check_no_voice, check_taken, directives_of, is_description, settings_of, turn_fields
@@ -64,6 +65,7 @@ class SpeechPlan:
     max_frames: int  # of all parts together
     part_frames: list[int] | None = None  # of each part: a model that does not come to an end is cut there
     speed: float = 1.0  # by which what is spoken is stretched in time
+    timed: list[Turn] | None = None  # turns whose times are to be told
     has_tags: bool = True  # words are somebody's; else they are the one speaker's there is
 
     @property
@@ -128,6 +130,7 @@ async def read_plan(fields: SpeechFields, store: VoiceStore, engine: Engine) -> 
         max_frames=_max_frames(fields, sum(seconds), engine),
         part_frames=part_frames,
         speed=fields.speed or 1.0,
+        timed=turns_of(script) if fields.timestamps else None,
         has_tags=profile.is_dialogue or len(voices) > 1 or SPEAKER_TAG.search(script) is not None,
     )
 
@@ -135,6 +138,8 @@ async def read_plan(fields: SpeechFields, store: VoiceStore, engine: Engine) -> 
 def _refuse_what_others_offer(fields: SpeechFields) -> None:
     if fields.speed is not None and not SLOWEST <= fields.speed <= FASTEST:
         raise BadField(f"speed: from {SLOWEST:g} to {FASTEST:g}; leave it out for the model's own pace", "speed")
+    if fields.timestamps and fields.stream_format != "sse":
+        raise BadField("timestamps: they come with the last event; send stream_format sse too", "timestamps")
     if fields.seed is not None and not 0 <= fields.seed < SEED_LIMIT:
         raise BadField(f"seed: an integer in [0, {SEED_LIMIT - 1}]", "seed")
 

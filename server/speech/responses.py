@@ -61,7 +61,9 @@ async def events_of(
             raise
         yield _event({"type": "error", **error_body(error)})
         return
-    yield _event({"type": "speech.audio.done", "usage": narration.usage, "finish_reason": narration.finish_reason})
+    turns = {} if narration.turns is None else {"turns": narration.turns}
+    done = {"type": "speech.audio.done", "usage": narration.usage, "finish_reason": narration.finish_reason}
+    yield _event({**done, **turns})
 
 
 def _event(content: dict[str, Any]) -> bytes:

@@ -1,18 +1,16 @@
 """SGLang's tokenizer manager, asked for one session of speech at a time, exactly as `/generate` asks it."""
 
 import contextlib
-import io
 import math
-import wave
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import numpy as np
-import pybase64
 
 from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.audio.wav import pcm_of_base64
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.config import profile_of
 from sglang_moss.errors import BadRequest, MossError
@@ -144,10 +142,7 @@ def _check_end(finish_reason: Any) -> None:
 
 def _samples_of(wav_base64: str | None) -> np.ndarray:
     """[L] int16 of one event's WAV; none where the event has no sound."""
-    if not wav_base64:
-        return np.empty(0, np.int16)
-    with wave.open(io.BytesIO(pybase64.b64decode(wav_base64))) as file:
-        return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
+    return pcm_of_base64(wav_base64) if wav_base64 else np.empty(0, np.int16)
 
 
 def _in_own_words(message: str) -> str:

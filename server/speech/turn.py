@@ -36,7 +36,7 @@ _MEANT = {  # by their names here
     "ref_audio": "references",
 }
 _NORMALIZE = "${normalize_text}"
-_OF_DIALOGUES = ("dialogue", "split", "split_seconds")
+_OF_DIALOGUES = ("dialogue", "split", "split_seconds", "timestamps")
 _PASSED_OVER = ("language", "lang_code")
 _CODE = re.compile(r"[A-Za-z]{2,3}(?:[-_]\w+)*")
 

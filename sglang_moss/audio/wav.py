@@ -24,6 +24,11 @@ def wav_bytes(pcm: np.ndarray, sample_rate: int) -> bytes:
     return wav_header(len(data), sample_rate) + data
 
 
+def pcm_of_base64(wav_base64: str) -> np.ndarray:
+    """[L] int16 samples of a WAV file that `wav_bytes` or `WavBase64` made, in base64."""
+    return np.frombuffer(pybase64.b64decode(wav_base64), "<i2", offset=_HEADER.size).astype(np.int16)
+
+
 def wav_header(n_bytes: int, sample_rate: int) -> bytes:
     """The 44 bytes in front of `n_bytes` of 16-bit mono PCM.
 

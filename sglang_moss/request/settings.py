@@ -46,7 +46,16 @@ _OURS = (
     "ignore_eos",
     "custom_params",
 )
-_CUSTOM = ("mode", "return_codes", "strict", "chunk_frames", "text_temperature", "text_top_p", "text_top_k")
+_CUSTOM = (
+    "mode",
+    "return_codes",
+    "timestamps",
+    "strict",
+    "chunk_frames",
+    "text_temperature",
+    "text_top_p",
+    "text_top_k",
+)
 _PROMPT_FIELDS = tuple(name for name in FIELDS if name != "text")
 # A wish for a length is no end: a model that misses it is cut at so many times of it.
 _LENGTH_MARGIN = 1.5
@@ -64,6 +73,7 @@ class RequestOptions:
     ignore_eos: bool  # exactly `max_frames` frames
     mode: str | None  # one of `prompt.MODES`; None: by whether references came
     return_codes: bool
+    timestamps: bool = False  # `meta_info.turns`
     # At most `max_frames` frames, and no clip without a whole one; else as the reference counts and takes them.
     strict: bool = False
     chunk_frames: int = 32  # of a stream's events, once they have grown to it
@@ -111,6 +121,7 @@ class RequestOptions:
             ignore_eos=ignore_eos,
             mode=mode,
             return_codes=_flag(custom, "return_codes"),
+            timestamps=_flag(custom, "timestamps"),
             strict=_flag(custom, "strict"),
             chunk_frames=cls.chunk_frames if chunk_frames is None else chunk_frames,
             fields=_prompt_fields(custom),

@@ -12,7 +12,7 @@ from sglang_moss.evaluation.aligners import load_aligner, spans_of
 from sglang_moss.evaluation.aligners.proportional import cheapest_in_order
 from sglang_moss.evaluation.errors import CannotJudge
 from sglang_moss.evaluation.recognisers import Heard, Word
-from sglang_moss.server.speech.parts import Turn
+from sglang_moss.request.turns import Turn
 
 pytestmark = pytest.mark.wide
 

@@ -6,7 +6,7 @@ from judged_speech import DIALOGUE, RATE, clip, joined, silence, turns
 
 from sglang_moss.evaluation.clips import pauses_in, sounding
 from sglang_moss.evaluation.signal_checks import check_signal, clipped_samples
-from sglang_moss.server.speech.parts import Turn
+from sglang_moss.request.turns import Turn
 
 pytestmark = pytest.mark.wide
 

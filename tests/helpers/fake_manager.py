@@ -56,6 +56,7 @@ class FakeManager:
         self.tokenizer = _Tokenizer()
         self.mm_processor = self
         self.ranks = Ranks(1)
+        self.timed_turns: dict[str, Any] = {}
         self.server_args = SimpleNamespace(
             reference_limits=ReferenceLimits(),
             voices_dir=str(self.voices_dir),

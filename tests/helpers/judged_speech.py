@@ -9,7 +9,7 @@ import soundfile
 
 from sglang_moss.evaluation.clips import RATE, read_clip
 from sglang_moss.evaluation.recognisers import Heard
-from sglang_moss.server.speech.parts import Turn
+from sglang_moss.request.turns import Turn
 
 SPEECH = Path(__file__).parents[1] / "evaluation" / "speech"
 WORDS = {

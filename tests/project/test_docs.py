@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     path
-    for folder in (".", "docs", "examples", "tests/golden", "recipes", "docker", "deploy")
+    for folder in (".", "docs", "examples", "tests/golden", "recipes", "docker", "deploy", "clients")
     for path in (ROOT / folder).glob("*.md" if folder == "." else "**/*.md")
 )
 _LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sglang_moss.request.text import has_words
+from sglang_moss.request.turns import Turn, speech_seconds, turns_of
 from sglang_moss.server.speech.crossfade import Crossfade
-from sglang_moss.server.speech.parts import PartLimit, Turn, plan_parts, speech_seconds, text_tokens, turns_of
+from sglang_moss.server.speech.parts import PartLimit, plan_parts, text_tokens
 
 FPS = 12.5
 words = st.text(st.sampled_from("ab cd。.!? 你好\n界1"), max_size=200).map(str.strip).filter(bool)

@@ -144,6 +144,18 @@ def test_the_official_client_gets_events(official: openai.OpenAI, speech: Any):
     assert events[-1]["usage"]["output_tokens"] >= len(expected) // 1920
 
 
+def test_the_speech_api_tells_when_turns_are_heard(client: httpx.Client):
+    body = {"input": "[S1] Did you hear that? [S2] No.", "voices": {"S1": "alice", "S2": "bob"}, "max_seconds": SECONDS}
+    body |= {"stream_format": "sse", "response_format": "pcm", "seed": 7, "timestamps": True}
+    answer = client.post(SPEECH, json=body)
+    assert answer.status_code == 200, answer.text
+    events = [json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line[:5] == "data:"]
+    seconds = sum(len(base64.b64decode(event["audio"])) for event in events[:-1]) / 2 / RATE
+    turns = events[-1]["turns"]  # without the words of the voices, though the model continues them
+    assert [turn["text"] for turn in turns] == ["Did you hear that?", "No."][: len(turns)]
+    assert 0 <= turns[0]["start"] < turns[-1]["end"] <= seconds
+
+
 async def stream_asynchronously(url: str, seed: int) -> bytes:
     async with (
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="secret") as asynchronous,

@@ -155,6 +155,35 @@ def test_batches_and_samples_stream_side_by_side(client: httpx.Client):
         assert_same([event for event in events if event["index"] == i], expected)
 
 
+def test_turns_have_the_same_times_streamed_and_whole(client: httpx.Client):
+    texts = ["[S1] Did you hear that? [S2] No. What was it?", "[S1] Hello there."]
+    body = {"text": texts, "sampling_params": fixed(40, n=2), "timestamps": True}
+    whole, events = ask(client, body), stream(client, body)
+    for i, answer in enumerate(whole):
+        turns = answer["meta_info"]["turns"]
+        words = ["Did you hear that?", "No. What was it?"] if i < 2 else ["Hello there."]
+        assert [turn["text"] for turn in turns] == words
+        times = [time for turn in turns for time in (turn["start"], turn["end"])]
+        assert times == sorted(times)
+        assert 0 <= times[0] < times[-1] <= answer["meta_info"]["audio_seconds"]
+        mine = [event["meta_info"] for event in events if event["index"] == i]
+        assert mine[-1]["turns"] == turns
+        assert not any("turns" in meta for meta in mine[:-1])
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_times_of_a_continued_script_are_refused(client: httpx.Client, streams: bool):
+    body = {"text": "[S1] One. [S1] Two.", "audio_data": [clip("spk1_24k.wav")], "timestamps": True}
+    if streams:
+        [event] = stream(client, body)
+        said = event["error"]["message"]
+    else:
+        answer = client.post("/generate", json=body)
+        assert answer.status_code == 400
+        said = answer.text
+    assert "voice_clone" in said
+
+
 def test_a_stream_without_a_whole_frame_ends_in_an_event_that_says_why(client: httpx.Client):
     [event] = stream(client, CASES.served_request("no_audio_data.silent"))
     reason = event["meta_info"]["finish_reason"]

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Set
 
 from sglang_moss.errors import BadText
 from sglang_moss.request.text import MAX_SPEAKERS, check_characters, check_text, speakers_in
+from sglang_moss.request.turns import speech_seconds, turns_of
 
-from ...server.speech.parts import speech_seconds, turns_of
 from .errors import BadRecord
 from .records import Record
 

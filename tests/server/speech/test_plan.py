@@ -15,10 +15,10 @@ from fake_manager import FRAME_SAMPLES, SAMPLE_RATE, STOP, FakeManager, event, f
 
 from sglang_moss.errors import BadRequest, BadText
 from sglang_moss.request.settings import RequestOptions
+from sglang_moss.request.turns import speech_seconds, turns_of
 from sglang_moss.server.errors import BadField
 from sglang_moss.server.speech.fields import SpeechFields
 from sglang_moss.server.speech.narration import Narration
-from sglang_moss.server.speech.parts import speech_seconds, turns_of
 from sglang_moss.server.speech.plan import SpeechPlan, read_plan
 from sglang_moss.server.speech.sessions import Engine, Session
 from sglang_moss.server.speech.voice_names import VoiceNames
