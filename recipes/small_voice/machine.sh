@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by run1.sh and run2.sh: where things lie on the machine, and how a run tells and keeps what it has.
+# Sourced by codec.sh and run3.sh: where things lie on the machine, and how a run tells and keeps what it has.
 set -u
 T0=$(date +%s)
 SMOKE=${SMOKE:-0}
@@ -7,7 +7,7 @@ CARRIED=${CARRIED:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)}
 WORK=${WORK:-/tmp/voice}
 OUT=$(realpath -m "${OUT:-$WORK/out}")
 PYTHON=${PYTHON:-python3}
-LIMIT=${LIMIT:-600} # seconds after which the command is killed
+LIMIT=${LIMIT:-580} # seconds after which the command is killed
 mkdir -p "$WORK" "$OUT"
 cd "$WORK" || exit 1
 export PYTHONSAFEPATH=1 # what lies in the working directory is not what was carried

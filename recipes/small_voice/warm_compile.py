@@ -1,5 +1,6 @@
 """Compile what the language model's training will need, so that the second command finds it on the disk."""
 
+import argparse
 import time
 
 import numpy as np
@@ -12,16 +13,20 @@ from sglang_moss.training.model import ModelShape, empty_model
 from sglang_moss.training.pack import make_pack
 from sglang_moss.training.rows import IGNORED
 
-from .language_model import model_config
+from .language_model import SHAPES, model_config
 from .train_lm import working_attention
 
 _ROWS = 32_768
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shape", choices=SHAPES, default="a")
+    parser.add_argument("--codebook-size", type=int, default=512)
+    args = parser.parse_args()
     started = time.time()
     device = torch.device("cuda:0")
-    shape = ModelShape.from_dict(model_config("a", 8, 512))
+    shape = ModelShape.from_dict(model_config(args.shape, 8, args.codebook_size))
     model = empty_model(shape, device, torch.bfloat16)
     with torch.no_grad():
         for parameter in model.parameters():
