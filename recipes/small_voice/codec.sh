@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Speech on all cores, codecs on all GPUs, a recogniser that listens to them. The first command of a machine begins, a
-# second goes on where it ended:   bash codec.sh   (see README.md; CODECS, FROM, SECONDS_ALL, LIMIT, OUT, WORK)
+# second goes on where it ended:   bash codec.sh   (see README.md; CODECS, FROM, KEEP_CODES, JUDGES_FROM, SECONDS_ALL, LIMIT, OUT, WORK)
 # shellcheck source=recipes/small_voice/machine.sh
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 PART=1
@@ -8,6 +8,7 @@ PART=1
 touch "$WORK/.codec-$PART"
 exec > >(tee "$OUT/codec-$PART.log") 2>&1
 unpack a.tar.xz
+unpack_recipes
 unpack b.tar.xz &
 UNPACKING=$!
 say "part $PART, cores $CORES, GPUs $GPUS, $($PYTHON -c 'import sys, torch; print(sys.version.split()[0], torch.__version__)')"
@@ -32,15 +33,16 @@ fi
 # train NAME FIRST PORT: in graphs; where they fail at once, compiled; where that fails, neither.
 train() {
   local begun mode weights=()
-  [[ -n ${FROM:-} ]] && weights=(--weights "$FROM")
+  [[ -n $FROM ]] && weights=(--weights "$FROM")
+  [[ ${KEEP_CODES:-0} == 1 ]] && weights+=(--keep-codes)
   for mode in graph compiled eager; do
     [[ $mode != graph && $(($(date +%s) + 60)) -gt $ENDS ]] && return 1
     begun=$(date +%s)
     # A later --mode would win, so the smoke run's own comes last.
-    CUDA_VISIBLE_DEVICES=$(seq -s, "$2" $(($2 + EACH - 1))) timeout -k 5 $((ENDS + 25 - begun)) \
+    CUDA_VISIBLE_DEVICES=$(seq -s, "$2" $(($2 + EACH - 1))) timeout -k 5 $((ENDS + 25 > begun ? ENDS + 25 - begun : 1)) \
       "$PYTHON" -m torch.distributed.run --nproc-per-node "$EACH" --master-port "$3" -m small_voice.train_codec \
       "$WORK/speech" "$WORK/codecs/$1" --variant "$1" --hours "$HOURS" --seconds 600 --total "$SECONDS_ALL" --ends "$ENDS" \
-      ${weights[@]+"${weights[@]}"} --mode "$mode" ${MORE[@]+"${MORE[@]}"} && return
+      --judges-from "${JUDGES_FROM:-0.4}"       ${weights[@]+"${weights[@]}"} --mode "$mode" ${MORE[@]+"${MORE[@]}"} && return
     echo "codec $1: $mode ended after $(($(date +%s) - begun)) s"
   done
 }

@@ -21,6 +21,12 @@ SHAPES = {
     "coarse": ((240, 192, 1, 4), (2, 240, 1, 2), (2, 240, 1, 2), (2, 288, 2, 3)),
     "tiny": ((240, 192, 1, 1), (2, 96, 1, 1), (2, 96, 1, 1), (2, 192, 1, 1)),
 }
+# What is trained: shape, entries of a codebook, highest rate.
+VARIANTS = {
+    "p": {"shape": "deep", "codebook_size": 512, "rate": 8e-4},
+    "q": {"shape": "deep", "codebook_size": 1024, "rate": 8e-4},
+    "tiny": {"shape": "tiny", "codebook_size": 64, "rate": 2e-3},
+}
 _HEAD_SIZE = 48
 _SCALE = 0.3  # first value of the layers' scales: these stages are shallow
 

@@ -58,10 +58,18 @@ class CodecSteps:
         rate: the codec's highest learning rate.
         weights: of the losses.
         mode: `graph`, `compiled` or `eager`.
+        keeps_codes: train the decoder alone, so that codes made before stay what they are.
     """
 
     def __init__(
-        self, codec: Codec, source: ClipSource, sizes: Sizes, rate: float, weights: Weights, mode: str
+        self,
+        codec: Codec,
+        source: ClipSource,
+        sizes: Sizes,
+        rate: float,
+        weights: Weights,
+        mode: str,
+        keeps_codes: bool = False,
     ) -> None:
         device = codec.device
         self.codec, self.weights, self._source, self._sizes, self._mode = codec, weights, source, sizes, mode
@@ -72,6 +80,10 @@ class CodecSteps:
         self.judges = Discriminators().to(device)
         self.codebooks = Codebooks(codec.quantizer)
         n_counted = torch.Size(self.codebooks.shape).numel()
+        self.keeps_codes = keeps_codes
+        if keeps_codes:
+            for part in (codec.encoder, codec.quantizer.input_proj, codec.quantizer.quantizers):
+                part.requires_grad_(False)
         trained = [p for p in codec.parameters() if p.requires_grad]
         listeners = [*self.head.parameters(), *self.recogniser.parameters()]
         self.groups = {
@@ -133,28 +145,31 @@ class CodecSteps:
         real = clips.samples
         with self._autocast():
             quantized = self._quantize(self._encode(real), self.plan[5])
-            made = self._decode(quantized.output).float()
-            # What is wanted of the wave itself ends here; it goes back through the codec once, as one gradient.
-            wave = made.detach().requires_grad_()
-            mel, phase = self.spectral(wave, real)
-            apart = (wave - real).abs().mean() / real.abs().mean().clamp_min(1e-4)
+            made = self._decode(quantized.output)
+        made = made.float()
+        # What is wanted of the wave itself ends here; it goes back through the codec once, as one gradient.
+        wave = made.detach().requires_grad_()
+        mel, phase = self.spectral(wave, real)
+        apart = (wave - real).abs().mean() / real.abs().mean().clamp_min(1e-4)
+        with self._autocast():
             of_real, of_made = self.recogniser(real), self.recogniser(wave)
-            heard, differs = heard_difference(of_real, of_made)
-            loss = w.mel * mel + w.phase * phase + w.wave * apart
-            loss = loss + self.share_heard * (w.heard * heard + w.differs * differs)
-            judge = adversarial = features = mel.new_zeros(())
-            if judged:
-                real_part, made_part = self._part(real), self._part(wave)
-                scores_real, scores_made = self.judges(real_part), self.judges(made_part)
-                judge = discriminator_loss(scores_real, scores_made)
-                adversarial, features = generator_losses(scores_real, scores_made)
-                loss = loss + self.share_judged * (w.adversarial * adversarial + w.features * features)
-            (wanted,) = torch.autograd.grad(loss, wave, retain_graph=judged)
-            if judged:
-                own = self.groups["judges"]
-                for parameter, gradient in zip(own.parameters, torch.autograd.grad(judge, own.parameters), strict=True):
-                    parameter.grad.add_(gradient)
-            letters, words = self._letters(self.head(quantized.first), of_real[1], clips.targets, clips.n_letters)
+            first = self.head(quantized.first)
+        heard, differs = heard_difference(of_real, of_made)
+        loss = w.mel * mel + w.phase * phase + w.wave * apart
+        loss = loss + self.share_heard * (w.heard * heard + w.differs * differs)
+        judge = adversarial = features = mel.new_zeros(())
+        if judged:
+            with self._autocast():
+                scores_real, scores_made = self.judges(self._part(real)), self.judges(self._part(wave))
+            judge = discriminator_loss(scores_real, scores_made)
+            adversarial, features = generator_losses(scores_real, scores_made)
+            loss = loss + self.share_judged * (w.adversarial * adversarial + w.features * features)
+        (wanted,) = torch.autograd.grad(loss, wave, retain_graph=judged)
+        if judged:
+            own = self.groups["judges"].parameters
+            for parameter, gradient in zip(own, torch.autograd.grad(judge, own), strict=True):
+                parameter.grad.add_(gradient)
+        letters, words = self._letters(first, of_real[1], clips.targets, clips.n_letters)
         total = w.codebooks * quantized.loss + w.letters * letters + words + (made * wanted).sum()
         total.backward()
         with torch.no_grad():
@@ -167,7 +182,8 @@ class CodecSteps:
         """What the gradients and the counts say."""
         for name in self._followed(judged):
             self.groups[name].update()
-        self.codebooks.follow(torch.where(self._counted.isfinite().all(), self._counted, self._kept_counts()))
+        if not self.keeps_codes:
+            self.codebooks.follow(torch.where(self._counted.isfinite().all(), self._counted, self._kept_counts()))
 
     @torch.no_grad()
     def average_weights(self, decay: float) -> None:

@@ -8,6 +8,7 @@ WORK=${WORK:-/tmp/voice}
 OUT=$(realpath -m "${OUT:-$WORK/out}")
 PYTHON=${PYTHON:-python3}
 LIMIT=${LIMIT:-580} # seconds after which the command is killed
+FROM=${FROM:+$(realpath "$FROM")} CODEC=${CODEC:+$(realpath "$CODEC")} # as they are given, before the directory changes
 mkdir -p "$WORK" "$OUT"
 cd "$WORK" || exit 1
 export PYTHONSAFEPATH=1 # what lies in the working directory is not what was carried
@@ -26,6 +27,8 @@ unpack() {
   [[ -e $WORK/.$1 ]] && return
   tar -xJf "$CARRIED/$1" -C "$WORK" && touch "$WORK/.$1"
 }
+# unpack_recipes: these files, every time; small, so that the next command may bring others.
+unpack_recipes() { [[ ! -e $CARRIED/recipes.tar.xz ]] || tar -xJf "$CARRIED/recipes.tar.xz" -C "$WORK"; }
 # keep NAME DIRECTORY: a tar of a directory in files that the machine gives back, replaced as a whole.
 keep() {
   local parts=$WORK/.parts.$1

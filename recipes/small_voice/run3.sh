@@ -9,6 +9,7 @@ while [[ -e $WORK/.lm-$PART ]]; do PART=$((PART + 1)); done
 touch "$WORK/.lm-$PART"
 exec > >(tee "$OUT/lm-$PART.log") 2>&1
 unpack a.tar.xz
+unpack_recipes
 unpack b.tar.xz
 say "part $PART, cores $CORES, GPUs $GPUS"
 
@@ -21,7 +22,7 @@ elif [[ $SMOKE == 1 ]]; then
   HOURS=0.06 SPEECH_S=40 EXAMPLES=200 SENTENCES=2 DIALOGUES=1 SHAPE=tiny
   LM=(--rows 1024 --per-step 2 --steps 12 --workers 1 --log-every 5 --validate-every 10 --save-every 10 --device cpu)
 fi
-CODEC=${CODEC:-$WORK/codec}
+[[ -n $CODEC ]] || CODEC=$WORK/codec
 [[ -s $CODEC/model.safetensors ]] || { say "no codec in $CODEC; CODEC=DIR says where one is"; exit 1; }
 SIZE=$("$PYTHON" -c "import json; print(json.load(open('$CODEC/config.json'))['quantizer_kwargs']['codebook_size'])")
 [[ -n $SHAPE ]] || { SHAPE=a; ((SIZE > 512)) && SHAPE=c; } # larger books, fewer layers: the pair has 65 MB

@@ -20,18 +20,13 @@ from torch import Tensor, distributed
 
 from sglang_moss.codec.codec import Codec
 
-from .codec_config import codec_config, load_codec, new_codec, save_codec
+from .codec_config import VARIANTS, codec_config, load_codec, new_codec, save_codec
 from .codec_data import ClipSource
 from .codec_forward import decode_frames, encode_frames, quantize
 from .codec_losses import SpectralLoss
 from .codec_steps import NAMES, PLAN_ROWS, CodecSteps, Sizes, Weights
 from .speech_store import Store
 
-VARIANTS = {
-    "p": {"shape": "deep", "codebook_size": 512, "rate": 8e-4},
-    "q": {"shape": "deep", "codebook_size": 1024, "rate": 8e-4},
-    "tiny": {"shape": "tiny", "codebook_size": 64, "rate": 2e-3},
-}
 N_CODEBOOKS = 8
 JUDGED = 10  # frames of a clip that the discriminators hear
 BLOCK = 20  # steps between two looks at the clock
@@ -63,7 +58,7 @@ class Run:
                     mine.copy_(value)
         self.source = ClipSource(Store.open(args.speech, args.hours), torch.device(self.device))
         sizes = Sizes(args.batch, args.frames * self.frame, max(1, args.batch // 2), JUDGED * self.frame)
-        self.steps = CodecSteps(codec, self.source, sizes, variant["rate"], Weights(), args.mode)
+        self.steps = CodecSteps(codec, self.source, sizes, variant["rate"], Weights(), args.mode, args.keep_codes)
         self.step, self.seconds_before, self.judges_began = 0, 0.0, -1
         self.n_back = 0
         self.figures: dict = {"variant": args.variant, "parameters": sum(p.numel() for p in codec.parameters())}
@@ -111,7 +106,7 @@ class Run:
             steps.step(judged=judged)
         self.step += BLOCK
         blocks = self.step // BLOCK
-        if blocks in (1, 5) or (share < 0.4 and blocks % 10 == 0):
+        if not steps.keeps_codes and (blocks in (1, 5) or (share < 0.4 and blocks % 10 == 0)):
             steps.codebooks.restart_dead(steps.sought, 1e9 if blocks in (1, 5) else 0.05)
             for tensor in steps.codebooks.tensors():
                 distributed.broadcast(tensor, 0)
@@ -212,6 +207,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--variant", choices=VARIANTS, default="p")
     parser.add_argument("--weights", type=Path, help="a codec to begin from")
+    parser.add_argument("--keep-codes", action="store_true", help="train the decoder alone")
     parser.add_argument("--hours", type=float, default=40.0, help="of speech that are used at most")
     parser.add_argument("--waits-s", type=float, default=90.0, help="for that much speech, at most")
     parser.add_argument("--seconds", type=float, default=480.0, help="of this call")
@@ -231,6 +227,7 @@ def main() -> None:
     args.resume = (args.output / "state.pt").is_file()
     torch.set_num_threads(2 if args.device != "cpu" else 1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
     if args.device != "cpu":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_stream(torch.cuda.Stream())  # graphs are made on a stream of their own
