@@ -2,13 +2,15 @@
 
 Whenever CODECS/NAME/codec has changed and it is time, fifty sentences that are in no training data go through it and a
 recogniser; the codec with the fewest word errors so far, of all runs, lies in BEST with `choice.json`, its figures and
-everything heard before it. Called again with the same BEST it goes on. `--once` listens once and ends.
+everything heard before it. Called again with the same BEST it goes on. `--once` listens once and ends. Without a
+recogniser the nearest spectrum is best.
 """
 
 import argparse
 import json
 import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +40,8 @@ def main() -> None:
     path = args.best / "choice.json"
     history: list[dict] = json.loads(path.read_text())["history"] if path.is_file() else []
     seen = {row["codec"]: row["step"] for row in history}
-    if not history:
+    hears = find_spec("pocketsphinx") is not None
+    if not history and hears:
         history.append({"codec": "source", "step": 0, "wer": error_rate(texts, hear_all(said, args.processes))})
         print(f"listen: source {history[0]['wer']:.3f}", flush=True)
     while True:
@@ -56,10 +59,12 @@ def main() -> None:
             seen[name] = figures["step"]
             made, mel = reconstruct(copy, said, args.device)
             row = {"codec": name, "step": figures["step"], "mel": round(mel, 4)}
-            row["wer"] = error_rate(texts, hear_all(made, args.processes))
-            before = min((r["wer"] for r in history[1:]), default=9.0)
+            if hears:
+                row["wer"] = error_rate(texts, hear_all(made, args.processes))
+            measure = "wer" if hears else "mel"
+            before = min((r[measure] for r in history if r["codec"] != "source"), default=9.0)
             history.append(row)
-            better = row["wer"] <= before
+            better = row[measure] <= before
             print(f"listen: {row}{'  <- best' if better else ''}, {time.time() - started:.0f} s", flush=True)
             if better:
                 shutil.rmtree(args.best, ignore_errors=True)

@@ -24,7 +24,7 @@ elapsed() { echo $(($(date +%s) - T0)); }
 say() { echo "[$(elapsed) s] $*"; }
 # unpack FILE: once.
 unpack() {
-  [[ -e $WORK/.$1 ]] && return
+  [[ -e $WORK/.$1 || ! -e $CARRIED/$1 ]] && return
   tar -xJf "$CARRIED/$1" -C "$WORK" && touch "$WORK/.$1"
 }
 # unpack_recipes: these files, every time; small, so that the next command may bring others.
