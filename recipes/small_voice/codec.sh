@@ -42,7 +42,7 @@ train() {
     CUDA_VISIBLE_DEVICES=$(seq -s, "$2" $(($2 + EACH - 1))) timeout -k 5 $((ENDS + 25 > begun ? ENDS + 25 - begun : 1)) \
       "$PYTHON" -m torch.distributed.run --nproc-per-node "$EACH" --master-port "$3" -m small_voice.train_codec \
       "$WORK/speech" "$WORK/codecs/$1" --variant "$1" --hours "$HOURS" --seconds 600 --total "$SECONDS_ALL" --ends "$ENDS" \
-      --judges-from "${JUDGES_FROM:-0.4}"       ${weights[@]+"${weights[@]}"} --mode "$mode" ${MORE[@]+"${MORE[@]}"} && return
+      --judges-from "${JUDGES_FROM:-0.4}" ${weights[@]+"${weights[@]}"} --mode "$mode" ${MORE[@]+"${MORE[@]}"} && return
     echo "codec $1: $mode ended after $(($(date +%s) - begun)) s"
   done
 }

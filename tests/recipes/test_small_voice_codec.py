@@ -123,6 +123,17 @@ def test_what_is_no_number_changes_nothing(source):
         torch.testing.assert_close(a, b, rtol=0, atol=2.1e-5)  # the weights' decay
 
 
+def test_codes_stay_when_the_decoder_is_trained_alone(source):
+    torch.manual_seed(0)
+    codec = new_codec(codec_config("tiny", 8, 64))
+    steps = CodecSteps(codec, source, Sizes(2, 1920 * 16, 1, 1920 * 8), 2e-3, Weights(), "eager", keeps_codes=True)
+    samples = source.draw(np.random.default_rng(0), 1, 1920 * 16).samples
+    before, decoder = quantize(codec.quantizer, encode_frames(codec, samples)).codes, deepcopy(codec.decoder)
+    train(steps, source, 2)
+    assert torch.equal(quantize(codec.quantizer, encode_frames(codec, samples)).codes, before)
+    assert any(not torch.equal(a, b) for a, b in zip(decoder.parameters(), codec.decoder.parameters(), strict=True))
+
+
 def test_codebooks_follow_what_is_sought(source):
     steps = new_steps(source, rate=0.0)
     train(steps, source, 1)
