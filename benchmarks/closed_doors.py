@@ -54,7 +54,7 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
             is_refused = answer.status_code in refusals
             statuses["failed" if answer.status_code >= 500 else "refused" if is_refused else "wrong"] += 1
 
-        before, n_before = await _no_numbers(server), len(await _samples(server))
+        before = await _samples(server)
         for path, methods in routes:
             if path in our_paths or path.startswith(("/health", "/docs", "/redoc", "/openapi", "/ready", "/ping")):
                 continue
@@ -68,8 +68,9 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
             await count(await server.post("/generate", content=body, headers=headers), (400,))
         for i in range(_STRANGE_PATHS):
             await count(await server.get(f"/{i}.php"), _CLOSED)
-        poisoned = len(await _no_numbers(server) - before)
-        grown = len(await _samples(server)) - n_before
+        after = await _samples(server)
+        poisoned = len(_no_numbers(after) - _no_numbers(before))
+        grown = len(after) - len(before)
     return {
         "requests": sum(statuses.values()),
         "bad_inputs": statuses["refused"],
@@ -80,12 +81,13 @@ async def knock(url: str, api_key: str | None, our_paths: set[str]) -> dict[str,
     }
 
 
-async def _no_numbers(server: httpx.AsyncClient) -> set[str]:
-    """Samples of `/metrics` without a number; a gauge of SGLang's may be one from the start."""
-    return {name for name, value in await _samples(server) if value in ("NaN", "+Inf", "-Inf")}
+def _no_numbers(samples: list[tuple[str, str]]) -> set[str]:
+    """Names of samples without a number; a gauge of SGLang's may be one from the start."""
+    return {name for name, value in samples if value in ("NaN", "+Inf", "-Inf")}
 
 
 async def _samples(server: httpx.AsyncClient) -> list[tuple[str, str]]:
+    """Names, with their labels, and values in `/metrics`."""
     lines = (await server.get("/metrics/")).text.split("\n")  # a label may hold what else ends a line
     pairs = [line.rsplit(" ", 1) for line in lines if line and not line.startswith("#")]
     return [(name, value) for name, value in pairs]

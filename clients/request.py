@@ -151,7 +151,7 @@ def _frames_in(seconds: float | None) -> int | None:
         return None
     if not math.isfinite(seconds) or seconds < FRAME_SECONDS:
         raise ValueError(f"max_seconds must be a number of at least {FRAME_SECONDS}, one frame, got {seconds}")
-    return math.floor(seconds / FRAME_SECONDS + 1e-6)  # 0.56 / 0.08 is a little off 7
+    return _whole_frames(seconds)
 
 
 def _tokens_in(seconds: float | None) -> int | None:
@@ -160,7 +160,11 @@ def _tokens_in(seconds: float | None) -> int | None:
         return None
     if not math.isfinite(seconds) or seconds <= 0:
         raise ValueError(f"duration_seconds must be a number above 0, got {seconds}")
-    return max(1, math.floor(seconds / FRAME_SECONDS + 1e-6))
+    return max(1, _whole_frames(seconds))
+
+
+def _whole_frames(seconds: float) -> int:
+    return math.floor(seconds / FRAME_SECONDS + 1e-6)  # 0.56 / 0.08 is a little off 7
 
 
 def voice_of(body: dict[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ Source: MOSS-TTSD fuse script (`config.json` of a fused checkpoint).
 
 import json
 from pathlib import Path
+from typing import Any
 
 ARCHITECTURE = "MossTTSDdelayWithCodec"
 TTS_ARCHITECTURE = "MossTTSDelayWithCodec"  # of MOSS-TTS, as the served fork's own tool fuses it
@@ -15,11 +16,19 @@ OWN_FIELD = (
 )
 
 
+def read_config(model_path: str) -> dict[str, Any]:
+    """`config.json` of a checkpoint's directory.
+
+    Raises:
+        OSError, ValueError: there is none, or it is no JSON.
+    """
+    return json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
+
+
 def is_fused(model_path: str) -> bool:
     """Whether a directory holds a fused checkpoint; False for anything that is not a directory with a config."""
     try:
-        config = json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
-        return not set(ARCHITECTURES).isdisjoint(config.get("architectures") or ())
+        return not set(ARCHITECTURES).isdisjoint(read_config(model_path).get("architectures") or ())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
 

@@ -105,7 +105,7 @@ def shown_ids(request: Any) -> dict[str, str]:
 
 def _check_unused(name: str, value: Any) -> None:
     if value and value != _default(_FIELDS[name]):
-        raise BadRequest(f"{name} is not supported by this model; leave it out, and use /generate")
+        raise BadRequest(f"{name} is not supported by this model; leave it out")
 
 
 def _is_health_check(request: Any) -> bool:

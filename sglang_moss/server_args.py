@@ -4,7 +4,6 @@ This module is imported in every process of the server, wherever the arguments a
 """
 
 import argparse
-import json
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from sglang.srt.server_args import ServerArgs
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.sources import SourcePolicy
-from sglang_moss.checkpoint import is_fused, why_not_served
+from sglang_moss.checkpoint import is_fused, read_config, why_not_served
 from sglang_moss.config import profile_of
 from sglang_moss.request.profile import Profile
 from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
@@ -199,7 +198,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
 
     def _check_tp_size(self) -> None:
         """What SGLang would assert in each rank, after minutes of loading."""
-        sizes = _config(self.model_path)["language_config"]
+        sizes = read_config(self.model_path)["language_config"]
         for name in ("num_attention_heads", "intermediate_size"):
             if sizes[name] % self.tp_size:
                 raise SystemExit(
@@ -215,7 +214,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
 
     def context_rows(self) -> int:
         """Rows that one request may have."""
-        return self.context_length or _config(self.model_path)["language_config"]["max_position_embeddings"]
+        return self.context_length or read_config(self.model_path)["language_config"]["max_position_embeddings"]
 
     def profile(self) -> Profile:
         """Which model of the family is served.
@@ -224,7 +223,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             SystemExit: one that this version does not know.
         """
         try:
-            return profile_of(SimpleNamespace(**_config(self.model_path)))
+            return profile_of(SimpleNamespace(**read_config(self.model_path)))
         except ValueError as error:
             raise SystemExit(f"sglang_moss: {self.model_path}: {error}") from None
 
@@ -263,10 +262,6 @@ def bound_kv_cache(server_args: Any, previous: Callable[[Any], None]) -> None:
         n_rows = (server_args.max_running_requests + 1) * server_args.context_rows()
         declare_resolution(server_args, "sglang_moss", max_total_tokens=n_rows)
     previous(server_args)
-
-
-def _config(model_path: str) -> dict[str, Any]:
-    return json.loads((Path(model_path) / "config.json").read_text(encoding="utf-8"))
 
 
 def _names(record: type) -> list[str]:

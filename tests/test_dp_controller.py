@@ -1,6 +1,7 @@
 """SGLang's data-parallel controller under our care: it waits for work, ignores Ctrl-C, and ends with a rank."""
 
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,12 @@ SPAWN = multiprocessing.get_context("fork")
 
 
 def controller(pipe: Any) -> None:
-    """A process with a rank that ends badly when it is told to, in SGLang's loop."""
+    """A process with a rank that ends badly when it is told to, in SGLang's loop.
+
+    It is a fork of a process with threads, any of which may have held the lock of a log's file.
+    """
+    logging.disable()
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     reader, writer = SPAWN.Pipe(duplex=False)
     rank = SPAWN.Process(target=lambda: os._exit(reader.recv()))
     rank.start()
@@ -45,7 +51,7 @@ def test_it_is_seen_to_be_settled_and_ends_with_a_rank():
     assert process.pid is not None
     os.kill(process.pid, signal.SIGINT)
     ours.send(3)
-    process.join(10)
+    process.join(30)
     assert process.exitcode == -signal.SIGQUIT
 
 

@@ -14,6 +14,8 @@ from sglang_moss.evaluation.errors import CannotJudge
 from sglang_moss.evaluation.recognisers import Heard, Word
 from sglang_moss.server.speech.parts import Turn
 
+pytestmark = pytest.mark.wide
+
 PAUSE_S = 0.2
 
 

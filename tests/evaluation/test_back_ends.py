@@ -13,6 +13,8 @@ from sglang_moss.evaluation.embedders.resemblyzer import Resemblyzer, at_one_lev
 from sglang_moss.evaluation.errors import CannotJudge, MissingPackage
 from sglang_moss.evaluation.recognisers.pocketsphinx import pieces
 
+pytestmark = pytest.mark.wide
+
 GOLDEN = Path(__file__).with_name("resemblyzer_embedding.json")
 
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from sglang_moss.evaluation.error_rates import character_errors, pieces_of, word_errors
 from sglang_moss.evaluation.spoken_words import language_of, tokens_of
 
+pytestmark = pytest.mark.wide
+
 tokens = st.lists(st.sampled_from(["a", "b", "cd", "你", "好"]), max_size=8)
 
 

@@ -10,6 +10,8 @@ from sglang_moss.clients.batch_lines import BatchLine
 from sglang_moss.evaluation.dataset import read_dataset, write_lines
 from sglang_moss.evaluation.errors import CannotJudge
 
+pytestmark = pytest.mark.wide
+
 
 def test_a_line_has_turns_and_clips(tmp_path):
     [item] = read_dataset(write_dataset(tmp_path / "d.jsonl", [line(id="tv_07")]))

@@ -14,6 +14,8 @@ from sglang_moss.evaluation.results import Result
 from sglang_moss.evaluation.run import judge_folder
 from sglang_moss.evaluation.speaking import Recording, recordings_in
 
+pytestmark = pytest.mark.wide
+
 
 def back_ends(recogniser=None, embedder=None) -> BackEnds:
     names: dict[str, str | None] = {"recogniser": "repeating", "embedder": "none", "aligner": "words"}

@@ -11,6 +11,8 @@ from judged_speech import joined, write_speech
 from sglang_moss.evaluation.report import write_report
 from sglang_moss.evaluation.results import Errors, Figure, ItemScore, Result, SignalScore, TurnScore
 
+pytestmark = pytest.mark.wide
+
 HOSTILE = "<script>alert(1)</script> \" onload='x' & <img src=http://example.com/x>"
 
 

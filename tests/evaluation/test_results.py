@@ -8,6 +8,8 @@ from sglang_moss.evaluation.comparison import compare, table_of
 from sglang_moss.evaluation.errors import CannotJudge
 from sglang_moss.evaluation.results import Errors, Figure, ItemScore, Result, SignalScore, TurnScore
 
+pytestmark = pytest.mark.wide
+
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 numbers = st.floats(-1e6, 1e6)
 counts = st.integers(0, 1000)

@@ -8,6 +8,8 @@ from sglang_moss.evaluation.clips import pauses_in, sounding
 from sglang_moss.evaluation.signal_checks import check_signal, clipped_samples
 from sglang_moss.server.speech.parts import Turn
 
+pytestmark = pytest.mark.wide
+
 
 def flags(samples: np.ndarray, names=DIALOGUE) -> list[str]:
     return check_signal(samples, samples, turns(names)).flags

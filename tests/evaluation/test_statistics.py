@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from sglang_moss.evaluation.results import Errors, ItemScore, TurnScore
 from sglang_moss.evaluation.statistics import METRICS, difference_of, figures_of, ratio_figure
 
+pytestmark = pytest.mark.wide
+
 WER, _, ACC, SIM, _ = METRICS
 few = settings(max_examples=15, deadline=None)
 

@@ -16,6 +16,8 @@ from sglang_moss.request.template import TTSD
 from sglang_moss.request.text import normalize_text
 from sglang_moss.training.loading import PackDataset
 
+pytestmark = pytest.mark.wide
+
 N = 300
 
 

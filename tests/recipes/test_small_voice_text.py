@@ -10,6 +10,8 @@ from transformers import Qwen2Tokenizer
 from sglang_moss.request.template import TTSD
 from sglang_moss.request.text import normalize_text
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):

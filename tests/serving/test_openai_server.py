@@ -15,7 +15,7 @@ import pytest
 from golden_data import GOLDEN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from page_browser import chromium, downloaded, speak, write
+from page_browser import chromium, downloaded, open_panel, speak, write
 from sound_files import assert_same_samples, best_match, decoded
 from warm_start import warm_server
 
@@ -123,12 +123,13 @@ def test_the_page_plays_what_generate_says(server: LocalServer, speech: Any, tmp
         page.goto(server.url)
         page.get_by_label("This server asks for an API key").fill("secret")
         page.keyboard.press("Enter")
-        page.locator("summary", has_text="Settings").click()
-        page.get_by_label("Seed", exact=True).fill(str(seed))
-        page.get_by_label("At most, seconds").fill(str(SECONDS))
+        settings = open_panel(page, "Settings")
+        settings.get_by_text("More settings").click()
+        settings.get_by_label("Seed", exact=True).fill(str(seed))
+        settings.get_by_label("At most, seconds").fill(str(SECONDS))
         write(page, SCRIPT)
         speak(page)
-        file = downloaded(page, "wav").rename(tmp_path / "heard.wav")
+        file = downloaded(page, "WAV").rename(tmp_path / "heard.wav")
     assert_same_samples(decoded("wav", file.read_bytes(), RATE), expected)
 
 

@@ -6,6 +6,8 @@ import yaml
 from sglang_moss.training.config_file import all_keys, config_of, read_config
 from sglang_moss.training.errors import TrainingError
 
+pytestmark = pytest.mark.wide
+
 NEEDED = ["model=a", "dataset=b", "output=c"]
 
 

@@ -9,6 +9,8 @@ from sglang_moss.training.distributed import World
 from sglang_moss.training.generation import Drawing, generate
 from sglang_moss.training.golden.model_check import golden_model
 
+pytestmark = pytest.mark.wide
+
 ALONE = World(0, 1, torch.device("cpu"))
 GREEDY = Drawing(temperature=0.0, repetition_penalty=1.0)
 MODEL = golden_model(GOLDEN / "ttsd", "sdpa")

@@ -8,6 +8,8 @@ from sglang_moss.training.cross_entropy import cross_entropy_reference
 from sglang_moss.training.kernels.cross_entropy import cross_entropy_kernel
 from sglang_moss.training.rows import IGNORED
 
+pytestmark = pytest.mark.wide
+
 DTYPES = [torch.float32, *([] if INTERPRETED else [torch.bfloat16])]
 # Rows, channels, values: one block, a part of one, several.
 SHAPES = [(6, 1, 17), (12, 4, 64), (4, 2, 1024), (3, 1, 20_000)]

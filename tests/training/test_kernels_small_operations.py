@@ -8,6 +8,8 @@ from sglang_moss.training.kernels.head_norm import head_norm_gradient_kernel, he
 from sglang_moss.training.kernels.swiglu import swiglu_gradient_kernel, swiglu_kernel
 from sglang_moss.training.small_operations import norm_and_rotate, swiglu
 
+pytestmark = pytest.mark.wide
+
 DTYPES = [torch.float32, *([] if INTERPRETED else [torch.bfloat16])]
 EPS = 1e-6
 

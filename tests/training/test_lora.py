@@ -12,6 +12,8 @@ from sglang_moss.training.golden.model_check import golden_model
 from sglang_moss.training.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapters, add_lora, base_name, save_adapters
 from sglang_moss.training.lora_linear import lora_linear
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("has_bias", [False, True])

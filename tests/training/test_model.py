@@ -22,6 +22,8 @@ from sglang_moss.training.pack import make_pack
 from sglang_moss.training.rows import IGNORED, label_counts
 from sglang_moss.training.run_plan import plan_run
 
+pytestmark = pytest.mark.wide
+
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
 EXAMPLES = InventedSpeech(6, seed=3)

@@ -1,10 +1,13 @@
 """The plan of a run: what holds for any lengths, and what it must not depend on."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sglang_moss.training.planning import Planner, best_fit, deal
+
+pytestmark = pytest.mark.wide
 
 LENGTHS = st.lists(st.integers(1, 120), min_size=1, max_size=60)
 SEEDS = st.integers(0, 2**31)

@@ -16,6 +16,8 @@ from sglang_moss.training.example import Example
 from sglang_moss.training.golden.records import GoldenRecords
 from sglang_moss.training.rows import IGNORED, label_counts, labels_of, n_input_rows, prompt_rows, target_rows
 
+pytestmark = pytest.mark.wide
+
 FINETUNE = GOLDEN / "finetune"
 RECORDS = GoldenRecords(FINETUNE, GOLDEN / "ttsd")
 TOKENIZER, TOKENS = RECORDS.tokenizer, RECORDS.tokens

@@ -12,6 +12,8 @@ from transformers import (
 
 from sglang_moss.training.schedule import SCHEDULES, rate_share, shifted_rate_share
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.mark.parametrize("n_warmup", [0, 1, 4])
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from sglang_moss.training.data.errors import DataError
 from sglang_moss.training.data.shards import DatasetWriter, StoredExample
 from sglang_moss.training.data.storage import INFO_NAME, NO_REFERENCE, WORK_NAME, DatasetInfo, examples_name
 
+pytestmark = pytest.mark.wide
+
 N_VQ = 3
 INFO = DatasetInfo(
     codec_sha256="c0",

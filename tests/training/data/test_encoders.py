@@ -23,6 +23,8 @@ from sglang_moss.training.data.encoders import SteadyRunner, serve
 from sglang_moss.training.data.errors import DataError
 from sglang_moss.training.data.messages import EncodedClip, EncoderSettings, EncodeTask, Failure, Ready
 
+pytestmark = pytest.mark.wide
+
 CLIPS = sorted((GOLDEN / "cases" / "audio").glob("*_24k.*"))
 N_VQ = 16
 

@@ -14,6 +14,8 @@ from sglang_moss.clients.cli import app
 from sglang_moss.training.data.inspect import Lengths, inspect_dataset, reason_of
 from sglang_moss.training.rows import n_input_rows
 
+pytestmark = pytest.mark.wide
+
 N_VQ = 16
 N_EXAMPLES = 300
 

@@ -11,6 +11,8 @@ from sglang_moss.training.data.errors import DataError
 from sglang_moss.training.data.journal import Entry, Journal
 from sglang_moss.training.data.messages import FileStamp
 
+pytestmark = pytest.mark.wide
+
 N_VQ = 3
 STAMP = FileStamp(10, 20)
 

@@ -17,6 +17,8 @@ from sglang_moss.training.data.inputs import Line, digest, lines_of
 from sglang_moss.training.data.reading import ReadingRules, read_lines, resolve
 from sglang_moss.training.data.records import Record, read_record
 
+pytestmark = pytest.mark.wide
+
 RAW = [json.loads(line) for line in (GOLDEN / "finetune" / "raw.jsonl").read_text().splitlines()]
 PREPARED = [json.loads(line) for line in (GOLDEN / "finetune" / "prepared.jsonl").read_text().splitlines()]
 CODES = [[1, 2, 3], [4, 5, 6]]

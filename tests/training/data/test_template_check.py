@@ -6,6 +6,8 @@ from sglang_moss.request.template import TEMPLATES, TTS, TTSD
 from sglang_moss.training.data.errors import DataError
 from sglang_moss.training.data.template_check import template_difference
 
+pytestmark = pytest.mark.wide
+
 FIELDS = ["Reference(s)", "Instruction", "Tokens", "Quality", "Sound Event", "Ambient Sound", "Language", "Text"]
 
 

@@ -9,6 +9,8 @@ from sglang_moss.training.data.errors import DataError
 from sglang_moss.training.data.prepare import prepare
 from sglang_moss.training.data.workflow import Workflow, read_workflow
 
+pytestmark = pytest.mark.wide
+
 CONFIG = {
     "path_to_jsonl": "talks.jsonl",
     "data_output_directory": "processed",

@@ -1,0 +1,40 @@
+"""The documents: every link within the project leads somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(
+    path
+    for folder in (".", "docs", "examples", "tests/golden", "recipes", "docker", "deploy")
+    for path in (ROOT / folder).glob("*.md" if folder == "." else "**/*.md")
+)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """Of its headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", document.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_within_the_project_leads_somewhere(document: Path):
+    for link in _LINK.findall(_FENCE.sub("", document.read_text("utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (document.parent / file) if file else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_both_readmes_link_the_same_documents():
+    of = {name: set(_LINK.findall((ROOT / name).read_text("utf-8"))) for name in ("README.md", "README.zh.md")}
+    documents = {name: {link for link in links if link.startswith("docs/")} for name, links in of.items()}
+    assert documents["README.md"] == documents["README.zh.md"]
+    linked = {link.partition("#")[0] for link in documents["README.md"]}
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
