@@ -21,11 +21,12 @@ SHAPES = {
     "coarse": ((240, 192, 1, 4), (2, 240, 1, 2), (2, 240, 1, 2), (2, 288, 2, 3)),
     "tiny": ((240, 192, 1, 1), (2, 96, 1, 1), (2, 96, 1, 1), (2, 192, 1, 1)),
 }
-# What is trained: shape, entries of a codebook, highest rate.
+# What is trained: shape, codebooks and their entries, highest rate.
 VARIANTS = {
-    "p": {"shape": "deep", "codebook_size": 512, "rate": 8e-4},
-    "q": {"shape": "deep", "codebook_size": 1024, "rate": 8e-4},
-    "tiny": {"shape": "tiny", "codebook_size": 64, "rate": 2e-3},
+    "p": {"shape": "deep", "n_codebooks": 8, "codebook_size": 512, "rate": 8e-4},
+    "q": {"shape": "deep", "n_codebooks": 12, "codebook_size": 512, "rate": 8e-4},
+    "decoder": {"shape": "deep", "n_codebooks": 8, "codebook_size": 512, "rate": 5e-4},  # of a codec that is given
+    "tiny": {"shape": "tiny", "n_codebooks": 8, "codebook_size": 64, "rate": 2e-3},
 }
 _HEAD_SIZE = 48
 _SCALE = 0.3  # first value of the layers' scales: these stages are shallow

@@ -208,6 +208,11 @@ class CodecSteps:
             mine.copy_(value)
         self._graphs.clear()  # they know the optimizers' former numbers
 
+    def load_listeners(self, state: dict) -> None:
+        """Of another codec's `state`: those who hear and judge, without the codec."""
+        for name in ("listeners", "judges"):
+            self.groups[name].load(state["groups"][name])
+
     def _autocast(self) -> torch.autocast:
         """16-bit products on a GPU; a captured graph must not find casts made before it."""
         return torch.autocast("cuda" if self._is_cuda else "cpu", torch.bfloat16, self._is_cuda, cache_enabled=False)

@@ -18,7 +18,7 @@ export PYTHONPATH=$WORK/site:$WORK/recipes${PYTHONPATH:+:$PYTHONPATH}
 CACHE=${CACHE:-/tmp/voice-cache} # what is compiled serves every run of the machine
 export TORCHINDUCTOR_CACHE_DIR=$CACHE/inductor TRITON_CACHE_DIR=$CACHE/triton
 CORES=$(env -u OMP_NUM_THREADS nproc)
-GPUS=$(nvidia-smi -L 2>/dev/null | wc -l)
+GPUS=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l)} # those that a command takes: the first ones, or CUDA_VISIBLE_DEVICES
 
 elapsed() { echo $(($(date +%s) - T0)); }
 say() { echo "[$(elapsed) s] $*"; }

@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 PART=1
 while [[ -e $WORK/.lm-$PART ]]; do PART=$((PART + 1)); done
 touch "$WORK/.lm-$PART"
-exec > >(tee "$OUT/lm-$PART.log") 2>&1
+exec > >(tee "$WORK/lm-$PART.log") 2>&1
 unpack a.tar.xz
 unpack_recipes
 unpack b.tar.xz
@@ -24,15 +24,16 @@ elif [[ $SMOKE == 1 ]]; then
 fi
 [[ -n $CODEC ]] || CODEC=$WORK/codec
 [[ -s $CODEC/model.safetensors ]] || { say "no codec in $CODEC; CODEC=DIR says where one is"; exit 1; }
-SIZE=$("$PYTHON" -c "import json; print(json.load(open('$CODEC/config.json'))['quantizer_kwargs']['codebook_size'])")
-[[ -n $SHAPE ]] || { SHAPE=a; ((SIZE > 512)) && SHAPE=c; } # larger books, fewer layers: the pair has 65 MB
+read -r BOOKS SIZE < <("$PYTHON" -c "
+import json; q = json.load(open('$CODEC/config.json'))['quantizer_kwargs']; print(q['num_quantizers'], q['codebook_size'])")
+[[ -n $SHAPE ]] || { SHAPE=a; ((BOOKS > 8)) && SHAPE=d; ((SIZE > 512)) && SHAPE=c; } # more of them, fewer layers: the pair has 65 MB
 if [[ ! -e $WORK/.speech-lm ]]; then
   touch "$WORK/.speech-lm"
   # With another seed than the codec's, and until the end of this command: a second one has all of it.
   setsid "$PYTHON" -m small_voice.synthesize "$WORK/speech-lm" --hours "$HOURS" --seconds $((LIMIT - 30)) --seed 2 \
     --processes "$SPEAKERS" >"$WORK/speech-lm.log" 2>&1 &
   if [[ $GPUS -gt 0 ]]; then
-    "$PYTHON" -m small_voice.warm_compile --shape "$SHAPE" --codebook-size "$SIZE" >"$WORK/warm.log" 2>&1 &
+    "$PYTHON" -m small_voice.warm_compile --shape "$SHAPE" --codebook-size "$SIZE" --n-vq "$BOOKS" >"$WORK/warm.log" 2>&1 &
   fi
   while [[ $(elapsed) -lt $SPEECH_S ]] && ! grep -q " by 0 processes" "$WORK/speech-lm.log"; do
     sleep $((SMOKE == 1 ? 2 : 10))
@@ -42,14 +43,19 @@ last "$WORK/speech-lm.log" "$WORK/warm.log"
 
 say "encode"
 BEGIN=$WORK/untrained
-"$PYTHON" -m small_voice.language_model "$WORK/untrained" --shape "$SHAPE" --codebook-size "$SIZE"
+"$PYTHON" -m small_voice.language_model "$WORK/untrained" --shape "$SHAPE" --codebook-size "$SIZE" --n-vq "$BOOKS"
 if [[ -s $WORK/lm/model/model.safetensors ]]; then # of a command before this one
   rm -rf "$WORK/begin" && cp -r "$WORK/lm/model" "$WORK/begin"
   BEGIN=$WORK/begin
 fi
-rm -rf "$WORK/encoded" "$WORK/lm"
-"$PYTHON" -m small_voice.encode "$WORK/speech-lm" "$CODEC" "$WORK/encoded" --tokenizer "$WORK/untrained"
-"$PYTHON" -m small_voice.measure_examples "$WORK/encoded" "$WORK/untrained" --examples "$EXAMPLES"
+rm -rf "$WORK/lm"
+BYTES="$(du -sb "$WORK/speech-lm" | cut -f1) $(cksum <"$CODEC/model.safetensors")"
+if [[ $(cat "$WORK/.encoded" 2>/dev/null) != "$BYTES" ]]; then
+  rm -rf "$WORK/encoded"
+  "$PYTHON" -m small_voice.encode "$WORK/speech-lm" "$CODEC" "$WORK/encoded" --tokenizer "$WORK/untrained"
+  "$PYTHON" -m small_voice.measure_examples "$WORK/encoded" "$WORK/untrained" --examples "$EXAMPLES"
+  echo "$BYTES" >"$WORK/.encoded"
+fi
 
 SECONDS_LM=$((LIMIT - $(elapsed) - 160))
 ((SECONDS_LM > 20)) || SECONDS_LM=20
@@ -76,7 +82,7 @@ fi
 
 left=$((LIMIT - $(elapsed) - 12))
 say "what it says, $left s"
-timeout -k 3 $((left < HEAR ? left : HEAR)) "$PYTHON" -m small_voice.evaluate_lm "$CODEC" "$WORK/heard" "$WORK/lm/model" \
+timeout -k 3 $((left < HEAR ? left : HEAR)) "$PYTHON" -m small_voice.evaluate_lm "${SPEAKS_WITH:-$CODEC}" "$WORK/heard" "$WORK/lm/model" \
   --sentences "$SENTENCES" --dialogues "$DIALOGUES" --temperatures "${TEMPERATURES[@]}" --seconds "$SPEAK" ||
   say "it was not heard to the end"
 mkdir -p "$WORK/spoken"

@@ -27,7 +27,6 @@ from .codec_losses import SpectralLoss
 from .codec_steps import NAMES, PLAN_ROWS, CodecSteps, Sizes, Weights
 from .speech_store import Store
 
-N_CODEBOOKS = 8
 JUDGED = 10  # frames of a clip that the discriminators hear
 BLOCK = 20  # steps between two looks at the clock
 _DROPPED = 0.25  # of clips: only some of the codebooks reach the decoder
@@ -44,7 +43,7 @@ class Run:
         torch.manual_seed(args.seed)
         self.rng = np.random.default_rng([args.seed, self.rank, int(time.time()) if args.resume else 0])
         self.device = torch.device(args.device, int(os.environ["LOCAL_RANK"])) if args.device != "cpu" else "cpu"
-        self.config = codec_config(variant["shape"], N_CODEBOOKS, variant["codebook_size"])
+        self.config = codec_config(variant["shape"], variant["n_codebooks"], variant["codebook_size"])
         if args.weights:
             self.config = json.loads((args.weights / "config.json").read_text())
         self.n_codebooks = self.config["quantizer_kwargs"]["num_quantizers"]
@@ -60,10 +59,14 @@ class Run:
         sizes = Sizes(args.batch, args.frames * self.frame, max(1, args.batch // 2), JUDGED * self.frame)
         self.steps = CodecSteps(codec, self.source, sizes, variant["rate"], Weights(), args.mode, args.keep_codes)
         self.step, self.seconds_before, self.judges_began = 0, 0.0, -1
-        self.n_back = 0
+        self.n_back, self.heard_from = 0, 500
         self.figures: dict = {"variant": args.variant, "parameters": sum(p.numel() for p in codec.parameters())}
-        if (args.output / "state.pt").is_file():
+        if args.resume:
             self._load()
+        elif args.listeners:
+            state = torch.load(args.listeners, map_location=self.device, weights_only=True)
+            self.steps.load_listeners(state)
+            self.heard_from = -2500  # they have learnt already
 
     def train(self) -> None:
         """Until the time is up."""
@@ -96,7 +99,7 @@ class Run:
         rate = min(1.0, (self.step + BLOCK) / 400) * (0.02 + 0.98 * (1 - math.cos(math.pi * falling)) / 2)
         for name, group in steps.groups.items():
             group.set_rate(rate if name != "judges" else min(1.0, max(0.1, 2 * rate)))
-        steps.share_heard.fill_(min(1.0, max(0.0, (self.step - 500) / 2000)))
+        steps.share_heard.fill_(min(1.0, max(0.0, (self.step - self.heard_from) / 2000)))
         steps.share_judged.fill_(min(1.0, max(0.0, (self.step - self.judges_began - 200) / 500)) if judged else 0.0)
         plans = self._plans()
         for i, plan in enumerate(plans):
@@ -208,6 +211,7 @@ def main() -> None:
     parser.add_argument("--variant", choices=VARIANTS, default="p")
     parser.add_argument("--weights", type=Path, help="a codec to begin from")
     parser.add_argument("--keep-codes", action="store_true", help="train the decoder alone")
+    parser.add_argument("--listeners", type=Path, help="state.pt whose recogniser and discriminators are taken")
     parser.add_argument("--hours", type=float, default=40.0, help="of speech that are used at most")
     parser.add_argument("--waits-s", type=float, default=90.0, help="for that much speech, at most")
     parser.add_argument("--seconds", type=float, default=480.0, help="of this call")
