@@ -10,6 +10,21 @@ from torch import Tensor
 from sglang_moss.codec.quantizer import Codebook, Quantizer
 
 
+@torch.no_grad()
+def limit_scales(quantizer: Quantizer, most: float = 1000.0) -> None:
+    """Shorten the vectors of every codebook whose root mean square is above `most`; what is made stays the same.
+
+    Lookups compare directions, so that training leaves this scale free, and it grows: beyond what 16 bits hold.
+    """
+    for book in quantizer.quantizers:
+        if not isinstance(book, Codebook):
+            continue
+        scale = (book.codebook.weight.square().mean().sqrt() / most).clamp_min(1.0)
+        for tensor in (book.in_proj.weight, book.in_proj.bias, book.codebook.weight):
+            tensor.div_(scale)
+        book.out_proj.weight.mul_(scale)
+
+
 class Codebooks:
     """Running sums and counts of the vectors that each code was given.
 

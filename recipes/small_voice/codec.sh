@@ -15,7 +15,7 @@ say "part $PART, cores $CORES, GPUs $GPUS, $($PYTHON -c 'import sys, torch; prin
 
 CODECS=${CODECS:-"p q"}            # variants; the GPUs are divided among them
 SECONDS_ALL=${SECONDS_ALL:-$((2 * LIMIT - 220))} # of training, both commands together: the schedule's length
-HOURS=40 SPEAKERS=$((CORES > 16 ? CORES - 10 : 1)) EVERY=120 SENTENCES=50 MORE=() DEVICE=cuda
+HOURS=${HOURS:-40} SPEAKERS=$((CORES > 16 ? CORES - 10 : 1)) EVERY=120 SENTENCES=50 MORE=() DEVICE=cuda
 if [[ $SMOKE == 1 && $GPUS -gt 0 ]]; then # real shapes, little speech
   HOURS=4 EVERY=30 SECONDS_ALL=$((LIMIT - 75)) MORE=(--save-s 20 --tell-s 10)
 elif [[ $SMOKE == 1 ]]; then
@@ -25,7 +25,7 @@ elif [[ $SMOKE == 1 ]]; then
 fi
 EACH=$((GPUS / $(wc -w <<<"$CODECS")))
 ((EACH > 0)) || EACH=1
-ENDS=$((T0 + LIMIT - 45)) # 45 s: the last look of the recogniser, files
+ENDS=$((T0 + LIMIT - 60)) # 60 s: the last look of the recogniser, files
 if [[ ! -e $WORK/speech.log ]]; then
   "$PYTHON" -m small_voice.synthesize "$WORK/speech" --hours "$HOURS" --seconds 150 --processes "$SPEAKERS" >"$WORK/speech.log" 2>&1 &
   SPEAKING=$!
@@ -73,6 +73,8 @@ LISTENING=$!
 
 keep_best() {
   [[ -e $WORK/codec/model.safetensors ]] && keep codec "$WORK/codec"
+  local last=$WORK/codecs/${CODECS%% *}/codec
+  [[ ${KEEP_LAST:-0} == 1 && -e $last/model.safetensors ]] && keep last "$last"
   [[ ${BESIDE:-0} == 1 ]] && return # the other command keeps what else there is
   tar -C "$WORK" -czf "$OUT/wavs.tgz" wavs
   (cd "$WORK" && find . -maxdepth 3 \( -name '*.log' -o -name figures.json -o -name choice.json \) | tar -czf "$OUT/logs.tgz" -T -)

@@ -25,6 +25,7 @@ SHAPES = {
 VARIANTS = {
     "p": {"shape": "deep", "n_codebooks": 8, "codebook_size": 512, "rate": 8e-4},
     "q": {"shape": "deep", "n_codebooks": 12, "codebook_size": 512, "rate": 8e-4},
+    "r": {"shape": "deep", "n_codebooks": 12, "codebook_size": 512, "rate": 4e-4},  # to go on from one
     "decoder": {"shape": "deep", "n_codebooks": 8, "codebook_size": 512, "rate": 5e-4},  # of a codec that is given
     "tiny": {"shape": "tiny", "n_codebooks": 8, "codebook_size": 64, "rate": 2e-3},
 }

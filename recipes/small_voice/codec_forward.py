@@ -24,6 +24,7 @@ class Quantized(NamedTuple):
     codes: Tensor  # [B, T, n_codebooks] int64
     loss: Tensor  # commitment: mean over the codebooks of the squared distance as a share of what was sought
     sought: Tensor  # [n_codebooks, B * T, codebook_dim] what was looked up, without a gradient
+    scale: Tensor  # mean square of the log of the root mean squares of the residual and of all that was looked up
 
 
 def encode_frames(codec: Codec, samples: Tensor) -> Tensor:
@@ -97,6 +98,7 @@ def quantize(quantizer: Quantizer, hidden: Tensor, n_kept: Tensor | None = None)
         books = [book for book in quantizer.quantizers if isinstance(book, Codebook)]
         total, codes, sought = torch.zeros_like(residual), [], []
         loss = residual.new_zeros(())
+        scales = [residual.square().mean().clamp_min(1e-12).log()]
         first = total
         for k, book in enumerate(books):
             kept = 1.0 if n_kept is None else (k < n_kept).float()[:, None, None]
@@ -105,6 +107,7 @@ def quantize(quantizer: Quantizer, hidden: Tensor, n_kept: Tensor | None = None)
             apart = (wanted - found).square().mean(-1, keepdim=True)
             # As a share of the mean square: what is sought may be of any length, for it is looked up by direction.
             loss = loss + (apart * kept).mean() / wanted.detach().square().mean().clamp_min(1e-6) / len(books)
+            scales.append(wanted.square().mean().clamp_min(1e-12).log())
             share = book.out_proj(wanted + (found - wanted).detach())
             if k == 0:
                 first = share
@@ -112,7 +115,8 @@ def quantize(quantizer: Quantizer, hidden: Tensor, n_kept: Tensor | None = None)
             residual = residual - share
             codes.append(code)
             sought.append(wanted.detach().flatten(0, 1))
-        return Quantized(quantizer.output_proj(total), first, torch.stack(codes, -1), loss, torch.stack(sought))
+        scale = (torch.stack(scales) / 2).square().mean()
+        return Quantized(quantizer.output_proj(total), first, torch.stack(codes, -1), loss, torch.stack(sought), scale)
 
 
 def _look_up(vectors: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ class Weights:
     phase: float = 0.3
     wave: float = 0.05
     codebooks: float = 1.0
+    scale: float = 0.1
     letters: float = 1.0
     heard: float = 2.0
     differs: float = 1.0
@@ -170,7 +171,13 @@ class CodecSteps:
             for parameter, gradient in zip(own, torch.autograd.grad(judge, own), strict=True):
                 parameter.grad.add_(gradient)
         letters, words = self._letters(first, of_real[1], clips.targets, clips.n_letters)
-        total = w.codebooks * quantized.loss + w.letters * letters + words + (made * wanted).sum()
+        total = (
+            w.codebooks * quantized.loss
+            + w.scale * quantized.scale
+            + w.letters * letters
+            + words
+            + (made * wanted).sum()
+        )
         total.backward()
         with torch.no_grad():
             self.codebooks.count(quantized.codes, quantized.sought, self._counted)

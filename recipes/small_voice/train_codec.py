@@ -20,6 +20,7 @@ from torch import Tensor, distributed
 
 from sglang_moss.codec.codec import Codec
 
+from .codebooks import limit_scales
 from .codec_config import VARIANTS, codec_config, load_codec, new_codec, save_codec
 from .codec_data import ClipSource
 from .codec_forward import decode_frames, encode_frames, quantize
@@ -59,7 +60,7 @@ class Run:
         sizes = Sizes(args.batch, args.frames * self.frame, max(1, args.batch // 2), JUDGED * self.frame)
         self.steps = CodecSteps(codec, self.source, sizes, variant["rate"], Weights(), args.mode, args.keep_codes)
         self.step, self.seconds_before, self.judges_began = 0, 0.0, -1
-        self.n_back, self.heard_from = 0, 500
+        self.n_back, self.heard_from, self.has_looked = 0, 500, False
         self.figures: dict = {"variant": args.variant, "parameters": sum(p.numel() for p in codec.parameters())}
         if args.resume:
             self._load()
@@ -109,8 +110,9 @@ class Run:
             steps.step(judged=judged)
         self.step += BLOCK
         blocks = self.step // BLOCK
-        if not steps.keeps_codes and (blocks in (1, 5) or (share < 0.4 and blocks % 10 == 0)):
-            steps.codebooks.restart_dead(steps.sought, 1e9 if blocks in (1, 5) else 0.05)
+        is_new = blocks in (1, 5) and not self.args.weights
+        if not steps.keeps_codes and (is_new or (share < 0.4 and blocks % 10 == 0)):
+            steps.codebooks.restart_dead(steps.sought, 1e9 if is_new else 0.05)
             for tensor in steps.codebooks.tensors():
                 distributed.broadcast(tensor, 0)
         steps.average_weights(min(0.98, blocks / (blocks + 10)))
@@ -151,9 +153,28 @@ class Run:
             )
         for group in groups.values():
             group.n_bad.zero_(), group.n_clipped.zero_()
+        if float(bad.max()) > 0 and not self.has_looked:
+            self.has_looked = True
+            self._look_for_bad()
         if float(bad.max()) > _MOST_BAD * n * distributed.get_world_size():
             self._go_back()
         return self.step
+
+    def _look_for_bad(self) -> None:
+        """Say which parameters' gradients are no numbers, without changing any."""
+        steps = self.steps
+        for plan in self._plans()[:8]:
+            steps.plan.copy_(plan)
+            steps.fill(judged=self.judges_began >= 0)
+            names = [
+                name for name, p in steps.codec.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
+            ]
+            if names:
+                print(
+                    f"codec {self.args.variant}: {len(names)} gradients are no numbers: {names[:4]} ... {names[-4:]}",
+                    flush=True,
+                )
+        steps.told.zero_()
 
     def save(self, validation, seconds: float) -> None:
         """Write the averaged weights, rounded, measure them, and write what a later call needs."""
@@ -162,6 +183,7 @@ class Run:
         with torch.no_grad():
             for parameter, value in zip(averaged.parameters(), steps.average, strict=True):
                 parameter.copy_(value)
+        limit_scales(averaged.quantizer)
         if not all(bool(p.isfinite().all()) for p in averaged.parameters()):
             print(f"codec {self.args.variant}: averages are no numbers; not saved", flush=True)
         elif self.rank == 0:
