@@ -112,7 +112,7 @@ def quantize(quantizer: Quantizer, hidden: Tensor, n_kept: Tensor | None = None)
             if k == 0:
                 first = share
             total = total + share * kept
-            residual = residual - share
+            residual = residual - share.detach()  # gradients through all the books would multiply
             codes.append(code)
             sought.append(wanted.detach().flatten(0, 1))
         scale = (torch.stack(scales) / 2).square().mean()

@@ -6,6 +6,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from small_voice.codebooks import limit_scales
 from small_voice.codec_config import SHAPES, codec_config, load_codec, new_codec, save_codec
 from small_voice.codec_data import ClipSource
 from small_voice.codec_forward import decode_frames, encode_frames, quantize
@@ -50,6 +51,36 @@ def test_training_computes_what_is_served(saved):
     assert torch.equal(quantized.codes, torch.stack(codec.encode(list(samples))))
     made = decode_frames(codec, quantized.output)[0]
     torch.testing.assert_close(made, codec.decode(quantized.codes[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_shorter_vectors_make_the_same(saved):
+    codec = load_codec(saved)
+    with torch.no_grad():
+        for book in codec.quantizer.quantizers:
+            for tensor in (book.in_proj.weight, book.in_proj.bias, book.codebook.weight):
+                tensor.mul_(3e5)
+            book.out_proj.weight.div_(3e5)
+    hidden = torch.randn(1, 25, codec.config.quantizer.input_dim, generator=torch.Generator().manual_seed(2))
+    before = quantize(codec.quantizer, hidden)
+    limit_scales(codec.quantizer)
+    after = quantize(codec.quantizer, hidden)
+    assert all(book.codebook.weight.square().mean().sqrt() < 1001 for book in codec.quantizer.quantizers)
+    assert torch.equal(before.codes, after.codes)
+    torch.testing.assert_close(before.output, after.output, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_books_do_not_multiply(saved):
+    norms = []
+    for factor in (1, 100):
+        codec = load_codec(saved)
+        with torch.no_grad():
+            for book in codec.quantizer.quantizers:
+                book.in_proj.weight.mul_(factor)
+        hidden = torch.randn(1, 25, codec.config.quantizer.input_dim, generator=torch.Generator().manual_seed(2))
+        hidden.requires_grad_()
+        quantize(codec.quantizer, hidden).output.square().mean().backward()
+        norms.append(hidden.grad.norm())
+    assert 0 < norms[1] < 1000 * norms[0]
 
 
 def test_rounding_twice_is_rounding_once(saved, tmp_path):
