@@ -17,8 +17,17 @@ CONTEXT_S = 1.6
 # From samples to frames: (patch, width, layers of the encoder, layers of the decoder).
 SHAPES = {
     "fine": ((120, 144, 1, 2), (2, 192, 1, 2), (2, 192, 1, 2), (2, 240, 1, 2), (2, 288, 2, 3)),
+    "deep": ((240, 192, 1, 6), (2, 240, 1, 2), (2, 240, 1, 2), (2, 240, 1, 3)),
     "coarse": ((240, 192, 1, 4), (2, 240, 1, 2), (2, 240, 1, 2), (2, 288, 2, 3)),
     "tiny": ((240, 192, 1, 1), (2, 96, 1, 1), (2, 96, 1, 1), (2, 192, 1, 1)),
+}
+# What is trained: shape, codebooks and their entries, highest rate.
+VARIANTS = {
+    "p": {"shape": "deep", "n_codebooks": 8, "codebook_size": 512, "rate": 8e-4},
+    "q": {"shape": "deep", "n_codebooks": 12, "codebook_size": 512, "rate": 8e-4},
+    "r": {"shape": "deep", "n_codebooks": 12, "codebook_size": 512, "rate": 4e-4},  # to go on from one
+    "decoder": {"shape": "deep", "n_codebooks": 8, "codebook_size": 512, "rate": 5e-4},  # of a codec that is given
+    "tiny": {"shape": "tiny", "n_codebooks": 8, "codebook_size": 64, "rate": 2e-3},
 }
 _HEAD_SIZE = 48
 _SCALE = 0.3  # first value of the layers' scales: these stages are shallow

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codec_losses import letters_of
+from .letters import letters_of
 from .speech_store import Store
 
 _CHUNK = 64 * 2**20
+MOST_LETTERS = 64  # a clip of more is as one without
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Clips:
     """Some clips of one length."""
 
     samples: Tensor  # [B, L] float32
-    targets: Tensor  # [B, most letters] int64, of those clips that hold an utterance as a whole
-    n_letters: Tensor  # [B] int64 on the CPU, 0 for the others
+    targets: Tensor  # [B, MOST_LETTERS] int64, of those clips that hold an utterance as a whole
+    n_letters: Tensor  # [B] int64, 0 for the others
 
 
 class ClipSource:
@@ -38,10 +39,10 @@ class ClipSource:
                 at += len(part)
         assert at == total, "files hold what their lines say"
         letters = [letters_of(text) for text in store.texts]
-        self._n_letters = np.array([len(row) for row in letters])
-        padded = np.zeros((len(letters), max(self._n_letters.max(), 1)), np.int16)
+        self._n_letters = np.array([len(row) if len(row) <= MOST_LETTERS else 0 for row in letters])
+        padded = np.zeros((len(letters), MOST_LETTERS), np.int16)
         for i, row in enumerate(letters):
-            padded[i, : len(row)] = row
+            padded[i, : len(row)] = row[:MOST_LETTERS]
         self._letters = torch.from_numpy(padded).to(device)
         self._device = device
 
@@ -49,22 +50,26 @@ class ClipSource:
     def hours(self) -> float:
         return len(self._speech) / 24_000 / 3600
 
-    def draw(self, rng: np.random.Generator, n_clips: int, length: int, chosen: np.ndarray | None = None) -> Clips:
-        """Clips of `length` samples: an utterance that is shorter somewhere within, or a part of a longer one."""
-        if chosen is None:
-            chosen = rng.integers(len(self._lengths), size=n_clips)
+    def plan(self, rng: np.random.Generator, n_clips: int, length: int) -> np.ndarray:
+        """[5, n_clips] int64, clips of `length` samples: an utterance that is shorter somewhere within, or a part of a
+        longer one. Rows: where the utterance begins, its length, its place in the clip, its letters, its number."""
+        chosen = rng.integers(len(self._lengths), size=n_clips)
         spare = length - self._lengths[chosen]
         is_whole = spare >= 0
         # Where the utterance begins in the clip: before it, for a part.
         later, earlier = (rng.integers(0, np.maximum(room, 0) + 1) for room in (spare, -spare))
-        offsets = np.where(is_whole, later, -earlier)
+        places = np.where(is_whole, later, -earlier)
         n_letters = np.where(is_whole, self._n_letters[chosen], 0)
-        packed = torch.from_numpy(np.stack([self._starts[chosen], self._lengths[chosen], offsets, chosen]))
-        starts, lengths, places, ids = (
-            packed.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else packed
-        )
+        return np.stack([self._starts[chosen], self._lengths[chosen], places, n_letters, chosen])
+
+    def cut(self, plan: Tensor, length: int) -> Clips:
+        """What `plan` ([5, B] int64 on the device) says."""
+        starts, lengths, places, n_letters, ids = plan
         at = torch.arange(length, device=self._device) - places[:, None]
         is_inside = (at >= 0) & (at < lengths[:, None])
         samples = self._speech[(starts[:, None] + at.clamp_min(0)).clamp_max(len(self._speech) - 1)]
-        samples = samples.float() / 32768 * is_inside
-        return Clips(samples, self._letters[ids].long(), torch.from_numpy(n_letters))
+        return Clips(samples.float() / 32768 * is_inside, self._letters[ids].long(), n_letters)
+
+    def draw(self, rng: np.random.Generator, n_clips: int, length: int) -> Clips:
+        """A plan, cut."""
+        return self.cut(torch.from_numpy(self.plan(rng, n_clips, length)).to(self._device), length)

@@ -22,8 +22,9 @@ class Quantized(NamedTuple):
     output: Tensor  # [B, T, output_dim]
     first: Tensor  # [B, T, rvq_dim]: the first codebook's share
     codes: Tensor  # [B, T, n_codebooks] int64
-    loss: Tensor  # commitment and codebook loss
+    loss: Tensor  # commitment: mean over the codebooks of the squared distance as a share of what was sought
     sought: Tensor  # [n_codebooks, B * T, codebook_dim] what was looked up, without a gradient
+    scale: Tensor  # mean square of the log of the root mean squares of the residual and of all that was looked up
 
 
 def encode_frames(codec: Codec, samples: Tensor) -> Tensor:
@@ -85,6 +86,8 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def quantize(quantizer: Quantizer, hidden: Tensor, n_kept: Tensor | None = None) -> Quantized:
     """Quantize with straight-through gradients, in float32.
 
+    The codebooks' vectors get no gradient: `codebooks.Codebooks` moves them.
+
     Args:
         quantizer: its tables are not looked at.
         hidden: [B, T, input_dim].
@@ -95,44 +98,28 @@ def quantize(quantizer: Quantizer, hidden: Tensor, n_kept: Tensor | None = None)
         books = [book for book in quantizer.quantizers if isinstance(book, Codebook)]
         total, codes, sought = torch.zeros_like(residual), [], []
         loss = residual.new_zeros(())
+        scales = [residual.square().mean().clamp_min(1e-12).log()]
         first = total
         for k, book in enumerate(books):
             kept = 1.0 if n_kept is None else (k < n_kept).float()[:, None, None]
             wanted = book.in_proj(residual)
             code, found = _look_up(book.codebook.weight, wanted)
-            apart = functional.mse_loss(found, wanted.detach(), reduction="none").mean(-1, keepdim=True)
-            commitment = functional.mse_loss(wanted, found.detach(), reduction="none").mean(-1, keepdim=True)
-            loss = loss + ((apart + 0.25 * commitment) * kept).mean()
+            apart = (wanted - found).square().mean(-1, keepdim=True)
+            # As a share of the mean square: what is sought may be of any length, for it is looked up by direction.
+            loss = loss + (apart * kept).mean() / wanted.detach().square().mean().clamp_min(1e-6) / len(books)
+            scales.append(wanted.square().mean().clamp_min(1e-12).log())
             share = book.out_proj(wanted + (found - wanted).detach())
             if k == 0:
                 first = share
             total = total + share * kept
-            residual = residual - share
+            residual = residual - share.detach()  # gradients through all the books would multiply
             codes.append(code)
             sought.append(wanted.detach().flatten(0, 1))
-        return Quantized(quantizer.output_proj(total), first, torch.stack(codes, -1), loss, torch.stack(sought))
+        scale = (torch.stack(scales) / 2).square().mean()
+        return Quantized(quantizer.output_proj(total), first, torch.stack(codes, -1), loss, torch.stack(sought), scale)
 
 
 def _look_up(vectors: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         code = (functional.normalize(wanted, dim=-1) @ functional.normalize(vectors, dim=-1).T).argmax(-1)
-    return code, functional.embedding(code, vectors)
-
-
-@torch.no_grad()
-def restart_dead(quantizer: Quantizer, sought: Tensor, used: Tensor, least: float) -> int:
-    """Put codes that are hardly ever used where something was sought; returns how many.
-
-    Args:
-        quantizer: changed in place.
-        sought: [n_codebooks, M, codebook_dim], M at least the codebook's size.
-        used: [n_codebooks, codebook_size] share of all uses.
-        least: share below which a code is dead.
-    """
-    n_restarted = 0
-    for k, book in enumerate(b for b in quantizer.quantizers if isinstance(b, Codebook)):
-        dead = (used[k] < least).nonzero()[:, 0]
-        chosen = torch.randint(sought.shape[1], (len(dead),), device=sought.device)
-        book.codebook.weight[dead] = sought[k, chosen]
-        n_restarted += len(dead)
-    return n_restarted
+        return code, functional.embedding(code, vectors)

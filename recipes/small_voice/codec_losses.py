@@ -1,4 +1,4 @@
-"""What the codec's output is held to: spectra at several resolutions, the wave itself, discriminators, and letters."""
+"""What the codec's output is held to: spectra at several resolutions, the wave itself, and discriminators."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from torch.nn import functional
 from .voices import RATE
 
 # Window and mel bands of each resolution; the hop is a quarter.
-MELS = ((64, 5), (128, 10), (256, 20), (512, 40), (1024, 80), (2048, 128))
+MELS = ((128, 10), (256, 20), (512, 40), (1024, 80), (2048, 128))
 COMPLEX = (256, 512, 1024)
-ALPHABET = "abcdefghijklmnopqrstuvwxyz '"  # what the letters' head tells apart, besides the blank (0)
+_WEAK = 1e-5
 _FLOOR = 3e-4  # what is weaker is silence: 50 dB below speech, as these spectra are scaled
 
 
@@ -32,21 +32,24 @@ class SpectralLoss(nn.Module):
         mel, phase = made.new_zeros(()), made.new_zeros(())
         for window, _ in MELS:
             basis = getattr(self, f"mel_{window}")
-            a, b = self._spectrum(made, window), self._spectrum(real, window)
+            a, b = spectrum(made, getattr(self, f"window_{window}")), spectrum(real, getattr(self, f"window_{window}"))
             if window in COMPLEX:
                 level = b.abs().mean().clamp_min(_FLOOR)
                 phase = phase + (torch.view_as_real(a) - torch.view_as_real(b)).abs().mean() / level
-            a, b = (torch.einsum("mf,bft->bmt", basis, _magnitude(x)) for x in (a, b))
+            a, b = (torch.einsum("mf,bft->bmt", basis, magnitude(x)) for x in (a, b))
             mel = mel + (a.clamp_min(_FLOOR).log10() - b.clamp_min(_FLOOR).log10()).abs().mean()
         return mel / len(MELS), phase / len(COMPLEX)
 
-    def _spectrum(self, x: Tensor, window: int) -> Tensor:
-        return torch.stft(
-            x, window, window // 4, window=getattr(self, f"window_{window}"), center=True, return_complex=True
-        ) * (2 / window)
+
+def spectrum(x: Tensor, window: Tensor, hop: int | None = None) -> Tensor:
+    """[B, L] -> [B, bins, frames] complex, a quarter of the window apart; a full sine has a magnitude of 0.5."""
+    size = len(window)
+    found = torch.stft(x, size, hop or size // 4, window=window, center=True, return_complex=True)
+    return found * (2 / size)
 
 
-def _magnitude(spectrum: Tensor) -> Tensor:
+def magnitude(spectrum: Tensor) -> Tensor:
+    """Absolute values whose gradient is finite at 0."""
     return (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()
 
 
@@ -79,7 +82,6 @@ class Discriminators(nn.Module):
 class _Discriminator(nn.Module):
     def __init__(self, window: int, channels: int) -> None:
         super().__init__()
-        self.size = window
         self.register_buffer("window", torch.hann_window(window))
         norm = nn.utils.parametrizations.weight_norm
         shapes = [
@@ -95,11 +97,10 @@ class _Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = (
-                torch.stft(x.float(), self.size, self.size // 4, window=self.window, center=True, return_complex=True)
-                * (2 / self.size) ** 0.5
-            )
-            y = torch.view_as_real(spectrum).permute(0, 3, 2, 1)  # [B, 2, frames, bins]
+            found = spectrum(x.float(), self.window)
+            # The square root of the magnitude: what is weak, as consonants are, is heard too.
+            found = 4 * found / magnitude(found).clamp_min(_WEAK).sqrt()
+            y = torch.view_as_real(found).permute(0, 3, 2, 1)  # [B, 2, frames, bins]
         found = []
         for layer in self.layers:
             y = functional.leaky_relu(layer(y), 0.2)
@@ -125,22 +126,3 @@ def generator_losses(real: list[list[Tensor]], made: list[list[Tensor]]) -> tupl
         for b, a in zip(r[:-1], m[:-1], strict=True)
     ]
     return adversarial, torch.stack(distances).mean()
-
-
-class LettersHead(nn.Module):
-    """Letters from the first codebook's share alone, three steps a frame; thrown away after training."""
-
-    def __init__(self, width: int, hidden: int = 256) -> None:
-        super().__init__()
-        self.inner = nn.Conv1d(width, hidden, 5, padding=2)
-        self.outer = nn.Conv1d(hidden, 3 * (len(ALPHABET) + 1), 3, padding=1)
-
-    def forward(self, first: Tensor) -> Tensor:
-        """[B, T, width] -> [3 T, B, 1 + letters] log-probabilities, float32."""
-        x = self.outer(functional.gelu(self.inner(first.transpose(1, 2)))).float()
-        return x.unflatten(1, (3, -1)).permute(3, 1, 0, 2).flatten(0, 1).log_softmax(-1)
-
-
-def letters_of(text: str) -> list[int]:
-    """What the head is asked for."""
-    return [ALPHABET.index(c) + 1 for c in text.lower() if c in ALPHABET]

@@ -1,16 +1,26 @@
-"""One step of codec training: the generator's and, once they take part, the discriminators'."""
+"""One step of codec training: codec, listeners and, once they take part, discriminators, all from the same pass.
+
+On a GPU the step is two captured graphs, one that fills the gradients and one that follows them, with the processes'
+average between; the host says which clips, and waits for nothing.
+"""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sglang_moss.codec.codec import Codec
 
-from .codec_data import Clips
-from .codec_forward import decode_frames, encode_frames, quantize, restart_dead
-from .codec_losses import Discriminators, LettersHead, SpectralLoss, discriminator_loss, generator_losses
+from .codebooks import Codebooks
+from .codec_data import ClipSource
+from .codec_forward import decode_frames, encode_frames, quantize
+from .codec_losses import Discriminators, SpectralLoss, discriminator_loss, generator_losses
+from .ctc import ctc_losses
+from .letters import STEPS, LettersHead, Recogniser, heard_difference
+from .parameter_group import ParameterGroup
+
+NAMES = ("mel", "phase", "vq", "letters", "words", "heard", "differs", "judge", "adversarial", "features")
+PLAN_ROWS = 7  # a clip source's five, the codebooks that are kept, where the discriminators begin to listen
 
 
 @dataclass(frozen=True)
@@ -18,127 +28,216 @@ class Weights:
     """How much each loss counts."""
 
     mel: float = 15.0
-    phase: float = 1.0
-    wave: float = 0.1
+    phase: float = 0.3
+    wave: float = 0.05
     codebooks: float = 1.0
+    scale: float = 0.1
     letters: float = 1.0
+    heard: float = 2.0
+    differs: float = 1.0
     adversarial: float = 1.0
-    features: float = 2.0
+    features: float = 4.0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a batch, in clips and samples."""
+
+    clips: int
+    length: int
+    judged_clips: int
+    judged_length: int
 
 
 class CodecSteps:
-    """Modules, optimizers, and what they do with a batch of clips."""
+    """Modules, their parameters, and what they do with a plan of clips.
 
-    def __init__(self, codec: Codec, rate: float, weights: Weights, *, compiles: bool) -> None:
+    Args:
+        codec: trained in place.
+        source: of clips.
+        sizes: of a batch.
+        rate: the codec's highest learning rate.
+        weights: of the losses.
+        mode: `graph`, `compiled` or `eager`.
+        keeps_codes: train the decoder alone, so that codes made before stay what they are.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        source: ClipSource,
+        sizes: Sizes,
+        rate: float,
+        weights: Weights,
+        mode: str,
+        keeps_codes: bool = False,
+    ) -> None:
         device = codec.device
-        self.codec, self.weights, self.rate = codec, weights, rate
-        self.spectral = SpectralLoss().to(device)
-        self.letters = LettersHead(codec.config.quantizer.rvq_dim).to(device)
-        self.judges = Discriminators().to(device)
+        self.codec, self.weights, self._source, self._sizes, self._mode = codec, weights, source, sizes, mode
         self._is_cuda = device.type == "cuda"
-        kwargs = {"fused": True} if self._is_cuda else {}
-        own = [*codec.parameters(), *self.letters.parameters()]
-        self.optimizer = torch.optim.AdamW(own, lr=rate, betas=(0.8, 0.99), weight_decay=0.01, **kwargs)
-        self.judging = torch.optim.AdamW(self.judges.parameters(), lr=3e-4, betas=(0.8, 0.99), **kwargs)
-        self._own = own
+        self.spectral = SpectralLoss().to(device)
+        self.head = LettersHead(codec.config.quantizer.rvq_dim).to(device)
+        self.recogniser = Recogniser().to(device)
+        self.judges = Discriminators().to(device)
+        self.codebooks = Codebooks(codec.quantizer)
+        n_counted = torch.Size(self.codebooks.shape).numel()
+        self.keeps_codes = keeps_codes
+        if keeps_codes:
+            for part in (codec.encoder, codec.quantizer.input_proj, codec.quantizer.quantizers):
+                part.requires_grad_(False)
+        trained = [p for p in codec.parameters() if p.requires_grad]
+        listeners = [*self.head.parameters(), *self.recogniser.parameters()]
+        self.groups = {
+            "codec": ParameterGroup(trained, rate, n_more=n_counted),
+            "listeners": ParameterGroup(listeners, 8e-4),
+            "judges": ParameterGroup(self.judges.parameters(), 4e-4, decay=0.0),
+        }
+        self._counted = self.groups["codec"].more.view(self.codebooks.shape)
         self.average = [p.detach().clone() for p in codec.parameters()]
+        self.plan = torch.zeros(PLAN_ROWS, sizes.clips, dtype=torch.int64, device=device)
+        self.share_heard, self.share_judged = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.told = torch.zeros(len(NAMES), device=device)
+        n_frames = sizes.clips * sizes.length // codec.config.frame_samples
+        quantizer = codec.config.quantizer
+        self.sought = torch.zeros(quantizer.n_codebooks, n_frames, quantizer.codebook_dim, device=device)
         self._encode = lambda x: encode_frames(codec, x)
         self._quantize = lambda x, kept: quantize(codec.quantizer, x, kept)
         self._decode = lambda x: decode_frames(codec, x)
-        if compiles:
+        if mode in ("graph", "compiled"):
             self._encode, self._quantize, self._decode = (
                 torch.compile(f, dynamic=False) for f in (self._encode, self._quantize, self._decode)
             )
-        quantizer = codec.config.quantizer
-        self.used = torch.full((quantizer.n_codebooks, quantizer.codebook_size), 1 / quantizer.codebook_size)
-        self.used = self.used.to(device)
+        self._graphs: dict[bool, tuple] = {}
 
-    def autocast(self) -> torch.autocast:
-        """16-bit products on a GPU."""
-        return torch.autocast("cuda" if self._is_cuda else "cpu", torch.bfloat16, enabled=self._is_cuda)
+    def step(self, *, judged: bool) -> None:
+        """Train on what `plan` says; losses are added to `told`."""
+        graphs = self._graphs.get(judged)
+        if graphs is None:
+            self.fill(judged=judged)
+        else:
+            graphs[0].replay()
+        for name in self._followed(judged):
+            self.groups[name].average()
+        if graphs is None:
+            self.follow(judged=judged)
+        else:
+            graphs[1].replay()
 
-    def step(self, clips: Clips, n_kept: Tensor, *, judged: slice | None, restarts: float | None) -> dict[str, Tensor]:
-        """Train on some clips.
+    def capture(self, *, judged: bool) -> None:
+        """Make graphs of the step, some of which have been done without on this stream."""
+        if self._mode != "graph" or judged in self._graphs:
+            return
+        torch.cuda.synchronize()
+        graphs = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        kwargs = {"stream": torch.cuda.current_stream(), "capture_error_mode": "thread_local"}
+        with torch.cuda.graph(graphs[0], **kwargs):
+            self.fill(judged=judged)
+        with torch.cuda.graph(graphs[1], **kwargs):
+            self.follow(judged=judged)
+        torch.cuda.synchronize()
+        self._graphs[judged] = graphs
 
-        Args:
-            clips: of whole frames.
-            n_kept: [B] codebooks that reach the decoder.
-            judged: part of the clips that the discriminators hear; None: they take no part yet.
-            restarts: codes used less than this share of an even one begin anew; None: none does.
-        Returns:
-            Losses, without a gradient and without having waited for them.
-        """
-        w, real = self.weights, clips.samples
-        with self.autocast():
-            hidden = self._encode(real)
-            quantized = self._quantize(hidden, n_kept)
+    def fill(self, *, judged: bool) -> None:
+        """Gradients of all groups, and what the codebooks were asked."""
+        for name in self._followed(judged):
+            self.groups[name].vector.zero_()
+        w, sizes = self.weights, self._sizes
+        clips = self._source.cut(self.plan[:5], sizes.length)
+        real = clips.samples
+        with self._autocast():
+            quantized = self._quantize(self._encode(real), self.plan[5])
             made = self._decode(quantized.output)
         made = made.float()
-        mel, phase = self.spectral(made, real)
-        wave = (made - real).abs().mean() / real.abs().mean().clamp_min(1e-4)
-        letters = self._letters_loss(quantized.first, clips)
-        loss = w.mel * mel + w.phase * phase + w.wave * wave + w.codebooks * quantized.loss + w.letters * letters
-        told = {"mel": mel, "phase": phase, "vq": quantized.loss, "letters": letters}
-        if judged is not None:
-            with self.autocast():
-                told["judge"] = self._judge(real[:, judged], made.detach()[:, judged])
-                self.judges.requires_grad_(False)
-                with torch.no_grad():
-                    of_real = self.judges(real[:, judged])
-                adversarial, features = generator_losses(of_real, self.judges(made[:, judged]))
-                self.judges.requires_grad_(True)
-            loss = loss + w.adversarial * adversarial + w.features * features
-            told |= {"adversarial": adversarial, "features": features}
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        told["norm"] = torch.nn.utils.clip_grad_norm_(self._own, 1.0)
-        self.optimizer.step()
-        self._follow(quantized.codes)
-        if restarts is not None:
-            restart_dead(self.codec.quantizer, quantized.sought, self.used, restarts / self.used.shape[1])
-        return {name: value.detach() for name, value in told.items()}
+        # What is wanted of the wave itself ends here; it goes back through the codec once, as one gradient.
+        wave = made.detach().requires_grad_()
+        mel, phase = self.spectral(wave, real)
+        apart = (wave - real).abs().mean() / real.abs().mean().clamp_min(1e-4)
+        with self._autocast():
+            of_real, of_made = self.recogniser(real), self.recogniser(wave)
+            first = self.head(quantized.first)
+        heard, differs = heard_difference(of_real, of_made)
+        loss = w.mel * mel + w.phase * phase + w.wave * apart
+        loss = loss + self.share_heard * (w.heard * heard + w.differs * differs)
+        judge = adversarial = features = mel.new_zeros(())
+        if judged:
+            with self._autocast():
+                scores_real, scores_made = self.judges(self._part(real)), self.judges(self._part(wave))
+            judge = discriminator_loss(scores_real, scores_made)
+            adversarial, features = generator_losses(scores_real, scores_made)
+            loss = loss + self.share_judged * (w.adversarial * adversarial + w.features * features)
+        (wanted,) = torch.autograd.grad(loss, wave, retain_graph=judged)
+        if judged:
+            own = self.groups["judges"].parameters
+            for parameter, gradient in zip(own, torch.autograd.grad(judge, own), strict=True):
+                parameter.grad.add_(gradient)
+        letters, words = self._letters(first, of_real[1], clips.targets, clips.n_letters)
+        total = (
+            w.codebooks * quantized.loss
+            + w.scale * quantized.scale
+            + w.letters * letters
+            + words
+            + (made * wanted).sum()
+        )
+        total.backward()
+        with torch.no_grad():
+            self.codebooks.count(quantized.codes, quantized.sought, self._counted)
+            self.sought.copy_(quantized.sought)
+            values = (mel, phase, quantized.loss, letters, words, heard, differs, judge, adversarial, features)
+            self.told.add_(torch.stack([value.detach().float() for value in values]))
 
-    def set_rate(self, share: float) -> None:
-        """Of the highest learning rate."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * share
-        for group in self.judging.param_groups:
-            group["lr"] = 3e-4 * max(share, 0.1)
+    def follow(self, *, judged: bool) -> None:
+        """What the gradients and the counts say."""
+        for name in self._followed(judged):
+            self.groups[name].update()
+        if not self.keeps_codes:
+            self.codebooks.follow(torch.where(self._counted.isfinite().all(), self._counted, self._kept_counts()))
 
     @torch.no_grad()
     def average_weights(self, decay: float) -> None:
         """Let the averages follow."""
         torch._foreach_lerp_(self.average, list(self.codec.parameters()), 1 - decay)
 
-    def perplexities(self) -> list[int]:
-        """How many codes of each codebook are used, as it were evenly."""
-        entropy = -(self.used * self.used.clamp_min(1e-9).log()).sum(1)
-        return [round(x) for x in entropy.exp().tolist()]
-
-    def _judge(self, real: Tensor, made: Tensor) -> Tensor:
-        loss = discriminator_loss(self.judges(real), self.judges(made))
-        self.judging.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.judges.parameters(), 5.0)
-        self.judging.step()
-        return loss
-
-    def _letters_loss(self, first: Tensor, clips: Clips) -> Tensor:
-        """Cross entropy a letter of the clips that hold their text as a whole."""
-        with_text = clips.n_letters > 0
-        n_letters = int(clips.n_letters.sum())
-        if n_letters == 0 or self.weights.letters == 0:
-            return first.new_zeros(())
-        at = with_text.nonzero()[:, 0].to(first.device, non_blocking=True)
-        found = self.letters(first[at])
-        lengths = torch.full((len(at),), len(found), dtype=torch.int64)
-        loss = functional.ctc_loss(
-            found, clips.targets[at], lengths, clips.n_letters[with_text], reduction="sum", zero_infinity=True
-        )
-        return loss / n_letters
+    def state(self) -> dict:
+        """To go on from."""
+        return {
+            "groups": {name: group.state() for name, group in self.groups.items()},
+            "codebooks": self.codebooks.tensors(),
+            "average": self.average,
+        }
 
     @torch.no_grad()
-    def _follow(self, codes: Tensor) -> None:
-        flat = codes.flatten(0, 1).T  # [n_codebooks, B * T]
-        counts = torch.zeros_like(self.used).scatter_add_(1, flat, torch.ones_like(flat, dtype=self.used.dtype))
-        self.used.lerp_(counts / flat.shape[1], 0.02)
+    def load(self, state: dict) -> None:
+        """What `state` gave."""
+        for name, group in self.groups.items():
+            group.load(state["groups"][name])
+        values = [*state["codebooks"], *state["average"]]
+        for mine, value in zip([*self.codebooks.tensors(), *self.average], values, strict=True):
+            mine.copy_(value)
+        self._graphs.clear()  # they know the optimizers' former numbers
+
+    def load_listeners(self, state: dict) -> None:
+        """Of another codec's `state`: those who hear and judge, without the codec."""
+        for name in ("listeners", "judges"):
+            self.groups[name].load(state["groups"][name])
+
+    def _autocast(self) -> torch.autocast:
+        """16-bit products on a GPU; a captured graph must not find casts made before it."""
+        return torch.autocast("cuda" if self._is_cuda else "cpu", torch.bfloat16, self._is_cuda, cache_enabled=False)
+
+    def _followed(self, judged: bool) -> list[str]:
+        return [name for name in self.groups if judged or name != "judges"]
+
+    def _part(self, samples: Tensor) -> Tensor:
+        n = self._sizes.judged_clips
+        at = self.plan[6, :n, None] + torch.arange(self._sizes.judged_length, device=samples.device)
+        return samples[:n].gather(1, at)
+
+    def _letters(self, first: Tensor, heard: Tensor, targets: Tensor, n_letters: Tensor) -> tuple[Tensor, Tensor]:
+        """Nats a letter, of the first codebook and of the recogniser, over clips that hold their text as a whole."""
+        assert len(first) == len(heard) == STEPS * self._sizes.length // self.codec.config.frame_samples
+        losses = ctc_losses(torch.cat([first, heard], 1), targets.repeat(2, 1), n_letters.repeat(2))
+        losses = losses.view(2, -1).sum(1) / n_letters.sum().clamp_min(1)
+        return losses[0], losses[1]
+
+    def _kept_counts(self) -> Tensor:
+        return torch.cat([self.codebooks.counts[:, :, None], self.codebooks.sums], 2)

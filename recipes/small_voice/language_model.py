@@ -20,6 +20,8 @@ from .tokenizer import token_ids, write_tokenizer
 SHAPES = {
     "a": (384, 10, 6, 6, 1024),
     "b": (384, 10, 6, 6, 1024),
+    "c": (384, 8, 6, 6, 1024),
+    "d": (384, 9, 6, 6, 1024),
     "tiny": (128, 3, 2, 2, 256),
 }
 _MULTIPLE = 16  # of the text vocabulary

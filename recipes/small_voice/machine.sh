@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by run1.sh and run2.sh: where things lie on the machine, and how a run tells and keeps what it has.
+# Sourced by codec.sh and run3.sh: where things lie on the machine, and how a run tells and keeps what it has.
 set -u
 T0=$(date +%s)
 SMOKE=${SMOKE:-0}
@@ -7,7 +7,8 @@ CARRIED=${CARRIED:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)}
 WORK=${WORK:-/tmp/voice}
 OUT=$(realpath -m "${OUT:-$WORK/out}")
 PYTHON=${PYTHON:-python3}
-LIMIT=${LIMIT:-600} # seconds after which the command is killed
+LIMIT=${LIMIT:-580} # seconds after which the command is killed
+FROM=${FROM:+$(realpath "$FROM")} CODEC=${CODEC:+$(realpath "$CODEC")} # as they are given, before the directory changes
 mkdir -p "$WORK" "$OUT"
 cd "$WORK" || exit 1
 export PYTHONSAFEPATH=1 # what lies in the working directory is not what was carried
@@ -17,15 +18,17 @@ export PYTHONPATH=$WORK/site:$WORK/recipes${PYTHONPATH:+:$PYTHONPATH}
 CACHE=${CACHE:-/tmp/voice-cache} # what is compiled serves every run of the machine
 export TORCHINDUCTOR_CACHE_DIR=$CACHE/inductor TRITON_CACHE_DIR=$CACHE/triton
 CORES=$(env -u OMP_NUM_THREADS nproc)
-GPUS=$(nvidia-smi -L 2>/dev/null | wc -l)
+GPUS=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l)} # those that a command takes: the first ones, or CUDA_VISIBLE_DEVICES
 
 elapsed() { echo $(($(date +%s) - T0)); }
 say() { echo "[$(elapsed) s] $*"; }
 # unpack FILE: once.
 unpack() {
-  [[ -e $WORK/.$1 ]] && return
+  [[ -e $WORK/.$1 || ! -e $CARRIED/$1 ]] && return
   tar -xJf "$CARRIED/$1" -C "$WORK" && touch "$WORK/.$1"
 }
+# unpack_recipes: these files, every time; small, so that the next command may bring others.
+unpack_recipes() { [[ ! -e $CARRIED/recipes.tar.xz ]] || tar -xJf "$CARRIED/recipes.tar.xz" -C "$WORK"; }
 # keep NAME DIRECTORY: a tar of a directory in files that the machine gives back, replaced as a whole.
 keep() {
   local parts=$WORK/.parts.$1

@@ -1,212 +1,273 @@
-"""Train one codec on one device for a given time:
+"""Train one codec, one process a device, for a given time; called again with the same OUTPUT, it goes on:
 
-    python -m small_voice.train_codec SPEECH OUTPUT --variant a --hours 16 --seconds 380 --device cuda:0
+    torchrun --nproc-per-node 2 -m small_voice.train_codec SPEECH OUTPUT --variant p --seconds 480 --total 960
 
-`OUTPUT/codec` is the published layout of the averaged weights, rounded to 16 bit, written every minute; beside it
-`before`, as it was before the discriminators came, and `figures.json`.
+`OUTPUT/codec` is the published layout of the averaged weights, rounded to 16 bit, written every `--save-s`; beside it
+`figures.json`, and `state.pt`, from which the next call goes on. The schedule runs over `--total` seconds of training.
+`--weights DIR` begins from a codec in the published layout instead of from nothing.
 """
 
 import argparse
 import json
 import math
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from sglang_moss.codec.codec import Codec
 
-from .codec_config import codec_config, load_codec, new_codec, save_codec
-from .codec_data import Clips, ClipSource
+from .codebooks import limit_scales
+from .codec_config import VARIANTS, codec_config, load_codec, new_codec, save_codec
+from .codec_data import ClipSource
 from .codec_forward import decode_frames, encode_frames, quantize
 from .codec_losses import SpectralLoss
-from .codec_steps import CodecSteps, Weights
+from .codec_steps import NAMES, PLAN_ROWS, CodecSteps, Sizes, Weights
 from .speech_store import Store
 
-VARIANTS = {
-    "a": {"shape": "fine", "codebook_size": 512, "rate": 8e-4, "letters": 1.0},
-    "b": {"shape": "coarse", "codebook_size": 512, "rate": 8e-4, "letters": 1.0},
-    "c": {"shape": "fine", "codebook_size": 512, "rate": 6e-4, "letters": 1.0, "batch": 32},
-    "d": {"shape": "fine", "codebook_size": 512, "rate": 1.5e-3, "letters": 2.0},
-    "tiny": {"shape": "tiny", "codebook_size": 64, "rate": 2e-3, "letters": 1.0},
-}
-N_CODEBOOKS = 8
-
 JUDGED = 10  # frames of a clip that the discriminators hear
-
+BLOCK = 20  # steps between two looks at the clock
 _DROPPED = 0.25  # of clips: only some of the codebooks reach the decoder
+_EAGER = 5  # steps before a graph is made of them
+_MOST_BAD = 0.05  # of the steps of a telling that may be no number
 
 
 class Run:
-    """One run."""
+    """One process's part of a run."""
 
     def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.rank = args, distributed.get_rank()
         variant = VARIANTS[args.variant]
         torch.manual_seed(args.seed)
-        self.args, self.rng = args, np.random.default_rng(args.seed)
-        self.device = torch.device(args.device)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-        self.config = codec_config(variant["shape"], N_CODEBOOKS, variant["codebook_size"])
+        self.rng = np.random.default_rng([args.seed, self.rank, int(time.time()) if args.resume else 0])
+        self.device = torch.device(args.device, int(os.environ["LOCAL_RANK"])) if args.device != "cpu" else "cpu"
+        self.config = codec_config(variant["shape"], variant["n_codebooks"], variant["codebook_size"])
+        if args.weights:
+            self.config = json.loads((args.weights / "config.json").read_text())
+        self.n_codebooks = self.config["quantizer_kwargs"]["num_quantizers"]
         self.frame = self.config["downsample_rate"]
         codec = new_codec(self.config).to(self.device)
-        weights = Weights(letters=variant["letters"])
-        compiles = self.device.type == "cuda" and not args.no_compile
-        self.steps = CodecSteps(codec, variant["rate"], weights, compiles=compiles)
-        self.step = 0
+        if args.weights:
+            with torch.no_grad():
+                for mine, value in zip(
+                    codec.parameters(), load_codec(args.weights, self.device).parameters(), strict=True
+                ):
+                    mine.copy_(value)
+        self.source = ClipSource(Store.open(args.speech, args.hours), torch.device(self.device))
+        sizes = Sizes(args.batch, args.frames * self.frame, max(1, args.batch // 2), JUDGED * self.frame)
+        self.steps = CodecSteps(codec, self.source, sizes, variant["rate"], Weights(), args.mode, args.keep_codes)
+        self.step, self.seconds_before, self.judges_began = 0, 0.0, -1
+        self.n_back, self.heard_from, self.has_looked = 0, 500, False
         self.figures: dict = {"variant": args.variant, "parameters": sum(p.numel() for p in codec.parameters())}
+        if args.resume:
+            self._load()
+        elif args.listeners:
+            state = torch.load(args.listeners, map_location=self.device, weights_only=True)
+            self.steps.load_listeners(state)
+            self.heard_from = -2500  # they have learnt already
 
-    def warm_up(self) -> None:
-        """Compile on noise, before speech is there; where that fails, do without."""
-        n = self.args.batch
-        noise = 0.1 * torch.randn(n, self.args.frames * self.frame, device=self.device)
-        clips = Clips(
-            noise, torch.zeros(n, 8, dtype=torch.int64, device=self.device), torch.zeros(n, dtype=torch.int64)
-        )
-        kept = torch.full((n,), N_CODEBOOKS, device=self.device)
-        state = [p.detach().clone() for p in self.steps.codec.parameters()]
-        try:
-            for _ in range(3):
-                self.steps.step(clips, kept, judged=slice(0, JUDGED * self.frame), restarts=None)
-        except Exception as error:  # a compiler's failure must not end the run
-            print(f"{self.args.variant}: not compiled: {error!r}"[:500], flush=True)
-            self.steps = CodecSteps(self.steps.codec, self.steps.rate, self.steps.weights, compiles=False)
-        with torch.no_grad():
-            for parameter, value in zip(self.steps.codec.parameters(), state, strict=True):
-                parameter.copy_(value)
-        for optimizer in (self.steps.optimizer, self.steps.judging):
-            optimizer.state.clear()
-
-    def train(self, source: ClipSource) -> None:
+    def train(self) -> None:
         """Until the time is up."""
-        args, steps = self.args, self.steps
+        args = self.args
         started = told_at = saved_at = time.time()
-        seconds = args.seconds if args.ends is None else min(args.seconds, args.ends - started)
-        told_step, judges = 0, False
-        validation = source.draw(np.random.default_rng(0), 32, self.args.frames * self.frame)
-        told: dict[str, Tensor] = {}
+        told_step, validation = self.step, self.source.draw(np.random.default_rng(0), 32, args.frames * self.frame)
         while True:
             now = time.time()
-            share = (now - started) / max(seconds, 1.0)
-            if share >= 1 or (args.steps and self.step >= args.steps):
-                break
+            seconds = self.seconds_before + now - started
+            ends = now - started >= args.seconds or (args.ends is not None and now >= args.ends)
+            tells, saves = now - told_at >= args.tell_s, now - saved_at >= args.save_s
+            share, ends, tells, saves = self._agreed(seconds / args.total, ends, tells, saves)
             if args.steps:
-                share = max(share, self.step / args.steps)
-            if share >= args.judges_from and not judges:
-                judges = True
-                self.save("before")
-            warm = min(1.0, (self.step + 1) / 200)
-            steps.set_rate(warm * (0.04 + 0.96 * (1 + math.cos(math.pi * share)) / 2))
-            at = int(self.rng.integers(0, args.frames - JUDGED + 1)) * self.frame
-            restarts = None
-            if share < 0.5 and (self.step in (0, 100) or self.step % 200 == 0):
-                restarts = 1e9 if self.step in (0, 100) else 0.05
-            clips = source.draw(self.rng, args.batch, self.args.frames * self.frame)
-            judged = slice(at, at + JUDGED * self.frame) if judges else None
-            told = steps.step(clips, self._kept(), judged=judged, restarts=restarts)
-            steps.average_weights(min(0.999, (self.step + 1) / (self.step + 20)))
-            self.step += 1
-            if now - told_at >= args.tell_s:
-                speed = (self.step - told_step) / (now - told_at)
-                line = " ".join(f"{name} {float(value):.3f}" for name, value in told.items())
-                print(
-                    f"codec {args.variant}: {now - started:.0f} s, step {self.step}, {speed:.1f}/s, {line}", flush=True
-                )
-                told_at, told_step = now, self.step
-                if not all(math.isfinite(float(value)) for value in told.values()):
-                    self._go_back()
-            if now - saved_at >= args.save_s:
-                self.save("codec", validation)
+                share, ends = max(share, self.step / args.steps), ends or self.step >= args.steps
+            if tells:
+                told_step, told_at = self._tell(share, told_step, told_at, seconds), now
+            if saves or ends:
+                self.save(validation, seconds)
                 saved_at = time.time()
-        self.save("codec", validation)
+            if ends:
+                break
+            self._block(share)
 
-    def save(self, name: str, validation: Clips | None = None) -> None:
-        """Write the averaged weights, rounded, and measure them."""
+    def _block(self, share: float) -> None:
+        steps = self.steps
+        judged = share >= self.args.judges_from
+        if judged and self.judges_began < 0:
+            self.judges_began = self.step
+        falling = min(1.0, (1 - share) / 0.4) if share < 1 else 0.0  # constant, then as a cosine
+        rate = min(1.0, (self.step + BLOCK) / 400) * (0.02 + 0.98 * (1 - math.cos(math.pi * falling)) / 2)
+        for name, group in steps.groups.items():
+            group.set_rate(rate if name != "judges" else min(1.0, max(0.1, 2 * rate)))
+        steps.share_heard.fill_(min(1.0, max(0.0, (self.step - self.heard_from) / 2000)))
+        steps.share_judged.fill_(min(1.0, max(0.0, (self.step - self.judges_began - 200) / 500)) if judged else 0.0)
+        plans = self._plans()
+        for i, plan in enumerate(plans):
+            if i == _EAGER:
+                steps.capture(judged=judged)
+            steps.plan.copy_(plan)
+            steps.step(judged=judged)
+        self.step += BLOCK
+        blocks = self.step // BLOCK
+        is_new = blocks in (1, 5) and not self.args.weights
+        if not steps.keeps_codes and (is_new or (share < 0.4 and blocks % 10 == 0)):
+            steps.codebooks.restart_dead(steps.sought, 1e9 if is_new else 0.05)
+            for tensor in steps.codebooks.tensors():
+                distributed.broadcast(tensor, 0)
+        steps.average_weights(min(0.98, blocks / (blocks + 10)))
+
+    def _plans(self) -> Tensor:
+        n = self.args.batch
+        plans = np.zeros((BLOCK, PLAN_ROWS, n), np.int64)
+        for plan in plans:
+            plan[:5] = self.source.plan(self.rng, n, self.args.frames * self.frame)
+            some = self.rng.integers(1, self.n_codebooks, size=n)
+            plan[5] = np.where(self.rng.random(n) < _DROPPED, some, self.n_codebooks)
+            plan[6] = self.rng.integers(0, self.args.frames - JUDGED + 1, size=n) * self.frame
+        return torch.from_numpy(plans).to(self.device)
+
+    def _agreed(self, *values: float) -> tuple:
+        """The first process's numbers, in all of them; this waits for the device."""
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.broadcast(tensor, 0)
+        share, *flags = tensor.tolist()
+        return share, *(bool(flag) for flag in flags)
+
+    def _tell(self, share: float, told_step: int, told_at: float, seconds: float) -> int:
+        steps, n = self.steps, max(1, self.step - told_step)
+        values = (steps.told / n).tolist()
+        steps.told.zero_()
+        groups = steps.groups
+        bad = torch.stack([group.n_bad for group in groups.values()])
+        distributed.all_reduce(bad)
+        clipped = [int(group.n_clipped) for group in groups.values()]
+        if self.rank == 0:
+            line = " ".join(f"{name} {value:.3f}" for name, value in zip(NAMES, values, strict=True))
+            norms = [round(float(group.mean_norm), 2) for group in groups.values()]
+            print(
+                f"codec {self.args.variant}: {seconds:.0f} s, {share:.2f}, step {self.step}, "
+                f"{n / (time.time() - told_at):.1f}/s, {line}, norms {norms}, clipped {clipped}, "
+                f"bad {[int(x) for x in bad]}",
+                flush=True,
+            )
+        for group in groups.values():
+            group.n_bad.zero_(), group.n_clipped.zero_()
+        if float(bad.max()) > 0 and not self.has_looked:
+            self.has_looked = True
+            self._look_for_bad()
+        if float(bad.max()) > _MOST_BAD * n * distributed.get_world_size():
+            self._go_back()
+        return self.step
+
+    def _look_for_bad(self) -> None:
+        """Say which parameters' gradients are no numbers, without changing any."""
+        steps = self.steps
+        for plan in self._plans()[:8]:
+            steps.plan.copy_(plan)
+            steps.fill(judged=self.judges_began >= 0)
+            names = [
+                name for name, p in steps.codec.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
+            ]
+            if names:
+                print(
+                    f"codec {self.args.variant}: {len(names)} gradients are no numbers: {names[:4]} ... {names[-4:]}",
+                    flush=True,
+                )
+        steps.told.zero_()
+
+    def save(self, validation, seconds: float) -> None:
+        """Write the averaged weights, rounded, measure them, and write what a later call needs."""
+        steps, output = self.steps, self.args.output
+        averaged = Codec(steps.codec.config).to(self.device)
         with torch.no_grad():
-            averaged = Codec(self.steps.codec.config).to(self.device)
-            for parameter, value in zip(averaged.parameters(), self.steps.average, strict=True):
+            for parameter, value in zip(averaged.parameters(), steps.average, strict=True):
                 parameter.copy_(value)
+        limit_scales(averaged.quantizer)
         if not all(bool(p.isfinite().all()) for p in averaged.parameters()):
-            return
-        writing = self.args.output / f".{name}"
-        save_codec(writing, self.config, averaged)
-        final = self.args.output / name
-        final.mkdir(exist_ok=True)
-        for file in writing.iterdir():
-            file.replace(final / file.name)
-        if validation is not None:
-            rounded = load_codec(final, self.device)
-            self.figures |= {"step": self.step, "perplexities": self.steps.perplexities()}
-            self.figures |= self._measure(rounded, validation)
-            (self.args.output / "figures.json").write_text(json.dumps(self.figures))
+            print(f"codec {self.args.variant}: averages are no numbers; not saved", flush=True)
+        elif self.rank == 0:
+            writing = output / ".codec"
+            save_codec(writing, self.config, averaged)
+            self.figures |= {"step": self.step, "seconds": round(seconds)}
+            self.figures |= {"perplexities": steps.codebooks.perplexities()}
+            self.figures |= self._measure(load_codec(writing, self.device), validation)
+            (writing / "figures.json").write_text(json.dumps(self.figures))
+            (output / "codec").mkdir(exist_ok=True)
+            for file in sorted(writing.iterdir()):
+                file.replace(output / "codec" / file.name)
+            more = {"step": self.step, "seconds": seconds, "judges_began": self.judges_began}
+            torch.save(steps.state() | more, output / ".state.pt")
+            (output / ".state.pt").replace(output / "state.pt")
             print(f"codec {self.args.variant}: saved {self.figures}", flush=True)
+        distributed.barrier()
 
     @torch.no_grad()
-    def _measure(self, codec: Codec, clips: Clips) -> dict[str, float]:
+    def _measure(self, codec: Codec, clips) -> dict[str, float]:
         made = decode_frames(codec, quantize(codec.quantizer, encode_frames(codec, clips.samples)).output)
         mel, phase = SpectralLoss().to(self.device)(made, clips.samples)
         return {"mel": round(float(mel), 4), "phase": round(float(phase), 4)}
 
-    def _kept(self) -> Tensor:
-        n = self.args.batch
-        some = self.rng.integers(1, N_CODEBOOKS, size=n)
-        kept = np.where(self.rng.random(n) < _DROPPED, some, N_CODEBOOKS)
-        return torch.from_numpy(kept).to(self.device, non_blocking=True)
+    def _load(self) -> None:
+        state = torch.load(self.args.output / "state.pt", map_location=self.device, weights_only=True)
+        self.steps.load(state)
+        self.step, self.seconds_before = state["step"], state["seconds"]
+        self.judges_began = state["judges_began"]
 
     def _go_back(self) -> None:
-        """From what is no number to the last averages."""
-        print(f"codec {self.args.variant}: no number; back to the averages, at half the rate", flush=True)
-        finite = all(bool(value.isfinite().all()) for value in self.steps.average)
-        last = self.args.output / "codec"
-        with torch.no_grad():
-            source = self.steps.average if finite else list(load_codec(last, self.device).parameters())
-            for parameter, average, value in zip(
-                self.steps.codec.parameters(), self.steps.average, source, strict=True
-            ):
-                parameter.copy_(value)
-                average.copy_(value)
-        self.steps.optimizer.state.clear()
-        self.steps.judging.state.clear()
-        self.steps.rate /= 2
+        """To the last state that was saved, at half the rate; the third time the run ends, and says so."""
+        self.n_back += 1
+        path = self.args.output / "state.pt"
+        if self.n_back > 2 or not path.is_file():
+            raise SystemExit(f"codec {self.args.variant}: no numbers at step {self.step}, and nothing to go back to")
+        print(f"codec {self.args.variant}: no numbers; back to the last state, at half the rate", flush=True)
+        self.steps.load(torch.load(path, map_location=self.device, weights_only=True))
+        for group in self.steps.groups.values():
+            group.rate /= 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("speech", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--variant", choices=VARIANTS, default="a")
-    parser.add_argument(
-        "--hours", type=float, default=16.0, help="of speech that are waited for, and most that is used"
-    )
-    parser.add_argument("--seconds", type=float, default=380.0)
-    parser.add_argument("--ends", type=float, help="seconds since 1970 at which it ends in any case")
+    parser.add_argument("--variant", choices=VARIANTS, default="p")
+    parser.add_argument("--weights", type=Path, help="a codec to begin from")
+    parser.add_argument("--keep-codes", action="store_true", help="train the decoder alone")
+    parser.add_argument("--listeners", type=Path, help="state.pt whose recogniser and discriminators are taken")
+    parser.add_argument("--hours", type=float, default=40.0, help="of speech that are used at most")
+    parser.add_argument("--waits-s", type=float, default=90.0, help="for that much speech, at most")
+    parser.add_argument("--seconds", type=float, default=480.0, help="of this call")
+    parser.add_argument("--total", type=float, default=960.0, help="seconds of all calls together")
+    parser.add_argument("--ends", type=float, help="seconds since 1970 at which this call ends in any case")
     parser.add_argument("--steps", type=int, default=0, help="end earlier")
-    parser.add_argument("--batch", type=int, help="default: 64, or the variant's own")
+    parser.add_argument("--batch", type=int, default=48, help="clips a process")
     parser.add_argument("--frames", type=int, default=32, help="of a clip")
-    parser.add_argument(
-        "--judges-from", type=float, default=0.58, help="share of the time after which discriminators take part"
-    )
-    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--judges-from", type=float, default=0.4, help="share of the time without discriminators")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--mode", choices=("graph", "compiled", "eager"), default="graph")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--tell-s", type=float, default=20.0)
     parser.add_argument("--save-s", type=float, default=60.0)
     args = parser.parse_args()
-    args.batch = args.batch or VARIANTS[args.variant].get("batch", 64)
     args.output.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(4 if args.device != "cpu" else 1)
-    run = Run(args)
-    started = time.time()
+    args.resume = (args.output / "state.pt").is_file()
+    torch.set_num_threads(2 if args.device != "cpu" else 1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
     if args.device != "cpu":
-        run.warm_up()
-        print(f"codec {args.variant}: warm after {time.time() - started:.0f} s", flush=True)
-    while (store := Store.open(args.speech, args.hours)).hours < args.hours * 0.97 and time.time() - started < 150:
-        time.sleep(2)
-    source = ClipSource(store, run.device)
-    print(f"codec {args.variant}: {source.hours:.1f} h, {run.figures}", flush=True)
-    run.train(source)
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_stream(torch.cuda.Stream())  # graphs are made on a stream of their own
+    distributed.init_process_group("nccl" if args.device != "cpu" else "gloo")
+    started = time.time()
+    while time.time() - started < args.waits_s and Store.open(args.speech, args.hours).hours < args.hours * 0.97:
+        time.sleep(3)
+    distributed.barrier()
+    run = Run(args)
+    if run.rank == 0:
+        begun = f"from step {run.step}" if args.resume else f"from {args.weights}" if args.weights else "from nothing"
+        print(f"codec {args.variant}: {run.source.hours:.1f} h, {begun}, {args.mode}, {run.figures}", flush=True)
+    run.train()
+    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from sglang_moss.training.run import finetune
 
 from .measure_examples import N_VALIDATION, measured_path, open_dialogues
 
-WEIGHTS = (1.0, 4.0, 2.0, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0)  # text, then each codebook
+WEIGHTS = (1.0, 4.0, 2.0, 1.5, *[1.0] * 13)  # text, then each codebook
 VARIANTS: dict[str, dict[str, Any]] = {
     "a": {"optimizer": {"rate": 1.5e-3}, "inputs": {"hidden_rows": 0.12, "hidden_codes": 0.08}},
     "b": {"optimizer": {"rate": 2.5e-3}, "inputs": {"hidden_rows": 0.25, "hidden_codes": 0.10}},

@@ -1,5 +1,6 @@
 """Compile what the language model's training will need, so that the second command finds it on the disk."""
 
+import argparse
 import time
 
 import numpy as np
@@ -12,16 +13,21 @@ from sglang_moss.training.model import ModelShape, empty_model
 from sglang_moss.training.pack import make_pack
 from sglang_moss.training.rows import IGNORED
 
-from .language_model import model_config
+from .language_model import SHAPES, model_config
 from .train_lm import working_attention
 
 _ROWS = 32_768
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shape", choices=SHAPES, default="a")
+    parser.add_argument("--codebook-size", type=int, default=512)
+    parser.add_argument("--n-vq", type=int, default=8)
+    args = parser.parse_args()
     started = time.time()
     device = torch.device("cuda:0")
-    shape = ModelShape.from_dict(model_config("a", 8, 512))
+    shape = ModelShape.from_dict(model_config(args.shape, args.n_vq, args.codebook_size))
     model = empty_model(shape, device, torch.bfloat16)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -33,11 +39,11 @@ def main() -> None:
     for n_examples in (80, 83, 90):  # another number of segments is another shape
         examples = []
         for _ in range(n_examples):
-            rows = rng.integers(0, 300, (380, 9)).astype(np.int32)
+            rows = rng.integers(0, 300, (380, 1 + args.n_vq)).astype(np.int32)
             labels = rows[1:].copy()
             labels[:200] = IGNORED
             examples.append((rows, labels))
-        pack = make_pack(examples, np.full(9, 1e-4), 256, _ROWS).to(device)
+        pack = make_pack(examples, np.full(1 + args.n_vq, 1e-4), 256, _ROWS).to(device)
         loss, _ = model(pack)
         loss.backward()
         print(f"warm: {n_examples} segments, loss {float(loss):.3f}, {time.time() - started:.0f} s", flush=True)
