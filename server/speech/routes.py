@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated
@@ -84,8 +85,12 @@ def speech_router(engine: Engine, store: VoiceStore, *, streams: bool = True) ->
     return router
 
 
-def profile_router(engine: Engine) -> APIRouter:
-    """`GET /v1/audio/profile`."""
+def profile_router(engine: Engine, offers: Sequence[str] = ()) -> APIRouter:
+    """`GET /v1/audio/profile`.
+
+    Args:
+        offers: what the page's own routes are good for here.
+    """
     router = APIRouter(route_class=SpeechRoute, responses=ERRORS)
 
     @router.get("/v1/audio/profile")
@@ -102,6 +107,7 @@ def profile_router(engine: Engine) -> APIRouter:
             audio=SamplingAnswer(**asdict(profile.audio)),
             text=None if profile.text is None else SamplingAnswer(**asdict(profile.text)),
             repetition_penalty=profile.repetition_penalty,
+            offers=list(offers),
         )
 
     return router

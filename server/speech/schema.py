@@ -70,6 +70,7 @@ class ProfileAnswer(BaseModel):
     """Which model of the family this server has, and what it takes.
 
     `fields` are those of the user turn, by their names in `custom_params` of `/generate`; so are `required` ones.
+    `offers` is what the page can ask of this server beside speech: `design`, `script` or `transcript`.
     """
 
     object: Literal["profile"] = "profile"
@@ -82,6 +83,7 @@ class ProfileAnswer(BaseModel):
     audio: SamplingAnswer
     text: SamplingAnswer | None
     repetition_penalty: float
+    offers: list[str]
 
 
 # In FastAPI's words. Naming 4XX also keeps it from promising its own shape of validation errors.

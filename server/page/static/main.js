@@ -8,13 +8,15 @@ import { resolve, say, setUpNotices, showProblem, withdrawUndo } from "./common/
 import { Panels } from "./common/panels.js";
 import { setUpShortcuts } from "./common/shortcuts.js";
 import { load, save } from "./common/store.js";
+import { firstExample } from "./model/examples.js";
+import { showForm } from "./model/form.js";
+import { Model } from "./model/model.js";
 import { Controls } from "./player/controls.js";
 import { Deck } from "./player/deck.js";
 import { Dock } from "./player/dock.js";
 import { Player } from "./player/player.js";
 import { Waveform } from "./player/waveform.js";
 import { Editor } from "./script/editor.js";
-import { firstExample } from "./script/examples.js";
 import { FileMenu, projectOf } from "./script/file_menu.js";
 import { Project, emptyProject, readProject } from "./script/project.js";
 import { nameOf } from "./script/row.js";
@@ -40,29 +42,46 @@ setUpMenu();
 setUpNotices();
 
 const saved = load();
-const first = { ...emptyProject(), ...projectOf(firstExample(language())) };
+const model = new Model();
+const first = { ...emptyProject(), ...projectOf(firstExample(model, language())) };
 // Versions before this one kept the parts of a project side by side.
 const project = new Project(readProject(saved.project ?? saved, first));
 const panels = new Panels();
-const settings = new Settings(project, () => panels.show("settings"));
+const settings = new Settings(project, (panel) => panels.show(panel));
 const library = new Library(() => namedSpeakers());
-const casting = new Casting(project, library);
+const casting = new Casting(project, library, model);
 const player = new Player();
 const deck = new Deck(player);
 const speech = new Speech(player);
 const takes = new Takes();
-const studio = new Studio({ project, settings, casting, takes, deck, speech });
+const studio = new Studio({ model, project, settings, casting, takes, deck, speech });
 const editor = new Editor(project, (id) => turnEntries(id, { project, editor, studio, deck }));
 const controls = new Controls(player, deck, new Waveform(find("waveform"), deck), (id) => editor.light(id));
 const compare = new Compare(takes, deck, openTake);
 const list = new TakeList(takes, deck, player, compare);
-const files = new FileMenu(project);
+const files = new FileMenu(project, model);
 const server = new ServerStatus(() => speech.isComing);
 const dock = new Dock({ studio, speech, deck }, saveTake, keepSeed);
 
 function namedSpeakers() {
+  if (!model.isDialogue) return [{ speaker: 1, name: t("cast.text") }];
   return casting.speakers.map((speaker) => ({ speaker, name: nameOf(speaker, project.state.names) }));
 }
+
+function showModel() {
+  showForm(model);
+  panels.offer("voices", model.takes("references"));
+  editor.isPlain = !model.isDialogue;
+  find("add-turn").hidden = editor.isText;
+}
+
+model.addEventListener("change", () => {
+  // Nobody has written anything yet: what fits another model would be no example.
+  const { project: kept, turns } = load();
+  const isUntouched = !project.canUndo && !kept && !turns;
+  if (isUntouched) project.begin(readProject(projectOf(firstExample(model, language()))));
+  showModel();
+});
 
 function show(error) {
   if (error.status === 401) {
@@ -206,9 +225,11 @@ speech.addEventListener("change", () => !speech.isHeard && server.ask());
 server.addEventListener("back", () => {
   resolve("server");
   if (!library.isLoaded) library.load();
+  model.load();
 });
 setUpKeyForm(() => {
   library.load();
+  model.load();
   server.ask();
 });
 
@@ -230,11 +251,13 @@ find("language").addEventListener("change", ({ target }) => setLanguage(target.v
 onLanguage(showProject);
 addEventListener("beforeunload", (event) => speech.isHeard && event.preventDefault());
 
+showModel();
 showProject();
 upload.showSpeakers();
 controls.show();
 library.load();
 server.ask();
+model.load();
 await takes.open();
 await files.openLink();
 if (takes.list.length && !deck.recording) await openTake(takes.list[0].id);
