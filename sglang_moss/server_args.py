@@ -20,6 +20,7 @@ from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.checkpoint import is_fused, read_config, why_not_served
 from sglang_moss.config import profile_of
 from sglang_moss.request.profile import Profile
+from sglang_moss.server.page.helpers import check_helpers
 from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 
 WARMUP = "sglang_moss"
@@ -79,6 +80,14 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
     allow_private_reference_urls: A[bool, Arg(help="Fetch references from private and loopback addresses too.")] = False
     voices_dir: A[str | None, Arg(help="Folder of the voices that clients upload; ~/.cache/sglang-moss/voices.")] = None
     max_voices: A[int, Arg(help="Voices that may be stored.")] = 1000
+    starter_voices: A[
+        str | None,
+        Arg(
+            type_parser=str,
+            help="Folder of voices that every client finds and none can change, NAME.wav each with what is said in it in "
+            "NAME.txt; by default those that come with this package. 'none': none.",
+        ),
+    ] = None
     max_queued_speech: A[
         int | None,
         Arg(
@@ -133,6 +142,14 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         ),
     ] = 3.0
     shutdown_seconds: A[float, Arg(help="Time that running requests have to finish after SIGTERM or Ctrl-C.")] = 30.0
+    design_url: A[
+        str | None,
+        Arg(
+            type_parser=str,
+            help="Server of MOSS-VoiceGenerator with which the page makes voices from descriptions; its key stands in "
+            "MOSS_VOICE_API_KEY.",
+        ),
+    ] = None
     check_ranks: A[
         bool,
         Arg(
@@ -193,6 +210,12 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             if value is not None and value < least:
                 raise SystemExit(f"sglang_moss: --{name.replace('_', '-')} is at least {least}, got {value}")
         self._check_tp_size()
+        try:
+            check_helpers(self)
+        except ValueError as error:
+            raise SystemExit(f"sglang_moss: {error}") from error
+        if self.starter_voices not in (None, "none") and not Path(self.starter_voices).expanduser().is_dir():
+            raise SystemExit(f"sglang_moss: --starter-voices {self.starter_voices} is no folder; name one, or none")
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
 

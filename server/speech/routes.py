@@ -129,10 +129,10 @@ def voice_router(engine: Engine, store: VoiceStore) -> APIRouter:
 
     @router.get("/v1/audio/voices")
     async def list_voices() -> VoiceList:
-        """Stored voices, by name."""
+        """Stored voices and those that come with the server, by name."""
         voices = await asyncio.to_thread(store.list_voices)
         names = [VoiceName(id=voice.name, name=voice.name) for voice in voices]
-        return VoiceList(data=[_shown(voice) for voice in voices], voices=names)
+        return VoiceList(data=[_shown(voice, starter=store.is_starter(voice)) for voice in voices], voices=names)
 
     @router.post("/v1/audio/voices", status_code=HTTPStatus.CREATED)
     async def add_voice(name: Annotated[str, Form()], upload: Annotated[_Upload, Depends()]) -> VoiceAnswer:
@@ -143,7 +143,8 @@ def voice_router(engine: Engine, store: VoiceStore) -> APIRouter:
     @router.get("/v1/audio/voices/{name}")
     async def show_voice(name: str) -> VoiceAnswer:
         """One stored voice, also by a name that means it."""
-        return _shown(await asyncio.to_thread(lambda: store.about(store.meant_by(name))))
+        voice = await asyncio.to_thread(lambda: store.about(store.meant_by(name)))
+        return _shown(voice, starter=store.is_starter(voice))
 
     @router.get("/v1/audio/voices/{name}/clip", response_class=Response, responses=CLIP)
     async def fetch_clip(name: str) -> Response:
@@ -190,8 +191,8 @@ class _Upload:
         self.text = text if text.strip() else ref_text
 
 
-def _shown(voice: Voice) -> VoiceAnswer:
-    return VoiceAnswer(id=voice.name, **asdict(voice))
+def _shown(voice: Voice, *, starter: bool = False) -> VoiceAnswer:
+    return VoiceAnswer(id=voice.name, **asdict(voice), starter=starter)
 
 
 def _check_transcript(text: str, engine: Engine) -> str | None:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from .encoding import media_type
 from .fields import AudioFormat
@@ -33,6 +33,9 @@ class VoiceAnswer(BaseModel):
     seconds: float
     n_bytes: int
     created: int
+    starter: bool = Field(
+        False, description="It comes with the server: it can be used, and neither changed nor removed."
+    )
 
 
 class VoiceName(BaseModel):

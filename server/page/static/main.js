@@ -32,6 +32,7 @@ import { download } from "./takes/download.js";
 import { TakeList } from "./takes/take_list.js";
 import { Takes } from "./takes/takes.js";
 import { Casting } from "./voices/casting.js";
+import { DesignForm } from "./voices/design.js";
 import { setUpFirstVoice } from "./voices/first_voice.js";
 import { Library } from "./voices/library.js";
 import { UploadForm } from "./voices/upload.js";
@@ -75,11 +76,11 @@ function showModel() {
   find("add-turn").hidden = editor.isText;
 }
 
-model.addEventListener("change", () => {
+model.addEventListener("change", ({ detail: { isOther } }) => {
   // Nobody has written anything yet: what fits another model would be no example.
   const { project: kept, turns } = load();
   const isUntouched = !project.canUndo && !kept && !turns;
-  if (isUntouched) project.begin(readProject(projectOf(firstExample(model, language()))));
+  if (isOther && isUntouched) project.begin(readProject(projectOf(firstExample(model, language()))));
   showModel();
 });
 
@@ -151,28 +152,39 @@ editor.addEventListener("again", ({ detail: id }) => !studio.isBusy && studio.ag
 // --- voices ---
 
 library.addEventListener("locked", askForKey);
-library.addEventListener("heard", () => player.pause());
+library.addEventListener("heard", () => {
+  player.pause();
+  design.hush();
+});
 library.addEventListener("cast", ({ detail: { speaker, name } }) => {
   casting.cast(speaker, name);
-  say(t("voice.castDone", { name, speaker: nameOf(speaker, project.state.names) }));
+  say(t("voice.castDone", { name, speaker: namedSpeakers().find((each) => each.speaker === speaker).name }));
 });
 library.addEventListener("renamed", ({ detail: { from, to } }) => casting.renamed(from, to));
-player.addEventListener("change", () => player.isPlaying && library.hush());
-const upload = new UploadForm(
-  () => ({ speakers: namedSpeakers(), free: casting.free }),
-  async ({ name, clip, text, speaker }) => {
-    try {
-      await addVoice(name, clip, text);
-    } catch (error) {
-      if (error.status === 401) askForKey();
-      throw error;
-    }
-    await library.load();
-    if (speaker) casting.cast(speaker, name);
-    const who = speaker && nameOf(speaker, project.state.names);
-    say(speaker ? t("voice.storedAndCast", { name, speaker: who }) : t("voice.stored", { name }));
-  },
-);
+player.addEventListener("change", () => {
+  if (!player.isPlaying) return;
+  library.hush();
+  design.hush();
+});
+const castable = () => ({ speakers: namedSpeakers(), free: casting.free });
+const upload = new UploadForm(castable, storeVoice);
+const design = new DesignForm(castable, storeVoice, () => {
+  player.pause();
+  library.hush();
+});
+
+async function storeVoice({ name, clip, text, speaker }) {
+  try {
+    await addVoice(name, clip, text);
+  } catch (error) {
+    if (error.status === 401) askForKey();
+    throw error;
+  }
+  await library.load();
+  if (speaker) casting.cast(speaker, name);
+  const who = namedSpeakers().find((each) => each.speaker === speaker)?.name;
+  say(who ? t("voice.storedAndCast", { name, speaker: who }) : t("voice.stored", { name }));
+}
 
 setUpFirstVoice(library, () => !studio.isBusy && studio.speak());
 

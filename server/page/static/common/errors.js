@@ -12,6 +12,7 @@ const BY_CODE = [
   "shutting_down",
   "body_too_large",
   "broken_off",
+  "no_design",
 ];
 
 /** @param {import("./api.js").ApiError | Error} error */

@@ -6,14 +6,15 @@ import { setModel } from "../common/i18n.js";
 const SAMPLING = ["temperature", "top_p", "top_k", "repetition_penalty"];
 
 /**
- * Show it. Elements with `data-takes` are there only for models that take what it names; the fields in them are
- * switched off with them, so that they are neither sent nor checked.
+ * Show it. Elements with `data-takes` are there only for models that take what it names, those with `data-offers` only
+ * where the server offers it; the fields in them are switched off with them, so that they are neither sent nor checked.
  *
  * @param {import("./model.js").Model} model
  */
 export function showForm(model) {
-  for (const part of document.querySelectorAll("[data-takes]")) {
-    part.hidden = !model.takes(part.dataset.takes);
+  for (const part of document.querySelectorAll("[data-takes], [data-offers]")) {
+    const { takes, offers } = part.dataset;
+    part.hidden = takes === undefined ? !model.offers(offers) : !model.takes(takes);
     for (const field of part.querySelectorAll("input, select, textarea")) field.disabled = part.hidden;
   }
   find("set-instruction").required = model.needs("instruction");

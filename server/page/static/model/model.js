@@ -15,7 +15,7 @@ const DIALOGUES = {
   offers: [],
 };
 
-/** Events: "change", when the server turns out to be another one than was thought. */
+/** Events: "change", when the server says something else than was thought; `isOther`: it has another model. */
 export class Model extends EventTarget {
   #profile = { ...DIALOGUES, ...profileIn(load().profile), offers: [] };
 
@@ -27,9 +27,10 @@ export class Model extends EventTarget {
     );
     const found = profileIn(answer);
     if (!found || JSON.stringify(found) === JSON.stringify(this.#profile)) return;
+    const isOther = found.name !== this.name;
     this.#profile = found;
     save({ profile: found });
-    this.dispatchEvent(new Event("change"));
+    this.dispatchEvent(new CustomEvent("change", { detail: { isOther } }));
   }
 
   /** `ttsd`, `tts`, `voice` or `sound`. */

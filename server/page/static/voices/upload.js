@@ -54,10 +54,7 @@ export class UploadForm {
 
   /** Show who may get the voice; whoever has none is chosen. */
   showSpeakers() {
-    const { speakers, free } = this.#speakers();
-    const options = speakers.map(({ speaker, name }) => new Option(name, speaker));
-    this.#form.elements.cast.replaceChildren(new Option(t("upload.nobody"), ""), ...options);
-    this.#form.elements.cast.value = free ? String(free) : "";
+    showSpeakers(this.#form.elements.cast, this.#speakers());
   }
 
   #showWords() {
@@ -151,6 +148,13 @@ export class UploadForm {
     field?.setAttribute("aria-invalid", "true");
     field?.focus();
   }
+}
+
+/** Show in a list who may get a voice; whoever has none is chosen. */
+export function showSpeakers(list, { speakers, free }) {
+  const options = speakers.map(({ speaker, name }) => new Option(name, speaker));
+  list.replaceChildren(new Option(t("upload.nobody"), ""), ...options);
+  list.value = free ? String(free) : "";
 }
 
 /** What a file is called, as a name that a voice can have. */
