@@ -67,7 +67,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     engine = Engine(tokenizer_manager, GenerateReqInput)
     app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
     helpers = helper_routers(server_args, engine.profile)
-    app.include_router(profile_router(engine, list(helpers)))
+    app.include_router(profile_router(engine, [name for names in helpers for name in names]))
     app.include_router(voice_router(engine, store))
     app.include_router(encode_router())
     for router in helpers.values():

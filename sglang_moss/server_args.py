@@ -84,8 +84,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         str | None,
         Arg(
             type_parser=str,
-            help="Folder of voices that every client finds and none can change, NAME.wav each with what is said in it in "
-            "NAME.txt; by default those that come with this package. 'none': none.",
+            help="Folder of voices that every client finds and none can change, NAME.wav each with what is said in it "
+            "in NAME.txt; by default those that come with this package. 'none': none.",
         ),
     ] = None
     max_queued_speech: A[
@@ -150,6 +150,25 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             "MOSS_VOICE_API_KEY.",
         ),
     ] = None
+    transcript_recogniser: A[
+        str,
+        Arg(
+            choices=["auto", "none", "pocketsphinx", "faster-whisper", "whisper"],
+            help="What drafts transcripts of clips on the page; auto: pocketsphinx, for English, if installed.",
+        ),
+    ] = "auto"
+    transcript_model: A[
+        str | None, Arg(type_parser=str, help="Its model: a folder, or a name to download; pocketsphinx has its own.")
+    ] = None
+    script_llm_url: A[
+        str | None,
+        Arg(
+            type_parser=str,
+            help="Language model (any with OpenAI's API) with which the page writes scripts about web pages and PDFs, "
+            "such as http://127.0.0.1:8000/v1; its key stands in MOSS_LLM_API_KEY. Needs the extra podcast.",
+        ),
+    ] = None
+    script_llm_model: A[str | None, Arg(type_parser=str, help="Name of that language model.")] = None
     check_ranks: A[
         bool,
         Arg(

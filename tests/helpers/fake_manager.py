@@ -19,6 +19,14 @@ from sglang_moss.request.ranks import Ranks
 
 SAMPLE_RATE = 24_000
 FRAME_SAMPLES = 1_920
+NO_HELPERS = {
+    "design_url": None,
+    "script_llm_url": None,
+    "script_llm_model": None,
+    "allow_private_reference_urls": False,
+    "transcript_recogniser": "none",
+    "transcript_model": None,
+}
 
 
 class _Tokenizer:
@@ -80,7 +88,7 @@ class FakeManager:
             default_voice=self.default_voice,
             whole_answers=self.whole_answers,
             starter_voices=self.starter_voices,
-            **{"design_url": None, **self.helpers},
+            **{**NO_HELPERS, **self.helpers},
         )
 
     def _dispatch_to_scheduler(self, message: Any) -> None:

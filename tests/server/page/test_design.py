@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from fake_endpoints import listening, serving, three_events
-from fake_manager import FakeManager, event, frames_of
+from fake_manager import NO_HELPERS, FakeManager, event, frames_of
 from fastapi import FastAPI
 from sglang.srt.utils.auth import add_api_key_middleware
 from waiting import wait_for
@@ -129,4 +129,4 @@ def test_who_keeps_no_voices_designs_none(tmp_path: Path, profile: str):
 @pytest.mark.parametrize("url", ["127.0.0.1:30001", "file:///etc", "http://", "http://[", ""])
 def test_an_address_that_is_none_is_told_at_the_start(url: str):
     with pytest.raises(ValueError, match="--design-url is no http"):
-        check_helpers(SimpleNamespace(design_url=url))
+        check_helpers(SimpleNamespace(**NO_HELPERS | {"design_url": url}))
