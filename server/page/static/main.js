@@ -18,6 +18,7 @@ import { Player } from "./player/player.js";
 import { Waveform } from "./player/waveform.js";
 import { Editor } from "./script/editor.js";
 import { FileMenu, projectOf } from "./script/file_menu.js";
+import { Podcast } from "./script/podcast.js";
 import { Project, emptyProject, readProject } from "./script/project.js";
 import { nameOf } from "./script/row.js";
 import { turnEntries } from "./script/turn_menu.js";
@@ -61,6 +62,7 @@ const controls = new Controls(player, deck, new Waveform(find("waveform"), deck)
 const compare = new Compare(takes, deck, openTake);
 const list = new TakeList(takes, deck, player, compare);
 const files = new FileMenu(project, model);
+new Podcast((turns, isCut) => files.takeWritten(turns, isCut));
 const server = new ServerStatus(() => speech.isComing);
 const dock = new Dock({ studio, speech, deck }, saveTake, keepSeed);
 
@@ -73,6 +75,7 @@ function showModel() {
   showForm(model);
   panels.offer("voices", model.takes("references"));
   editor.isPlain = !model.isDialogue;
+  upload.offerDrafts(model.heard);
   find("add-turn").hidden = editor.isText;
 }
 

@@ -80,7 +80,12 @@ export class Model extends EventTarget {
 
   /** Whether the server can do something beside speaking: "design", "script" or "transcript", see its answer. */
   offers(name) {
-    return this.#profile.offers.includes(name);
+    return this.#profile.offers.some((offer) => offer.split("-")[0] === name);
+  }
+
+  /** Languages of which it drafts transcripts. */
+  get heard() {
+    return this.#profile.offers.filter((offer) => offer.startsWith("transcript-")).map((offer) => offer.split("-")[1]);
   }
 }
 

@@ -72,6 +72,11 @@ export class FileMenu {
     return this.#model.isDialogue ? readScript(text) : { turns: text.trim() ? [newTurn(1, text.trim())] : [] };
   }
 
+  /** Take a script that was written for the user; names of speakers were of another one. */
+  takeWritten(turns, isCut) {
+    this.#replace({ turns, names: {} }, t(isCut ? "podcast.doneCut" : "podcast.done"));
+  }
+
   /** Say why a text cannot be a script. */
   explain(error) {
     if (!(error instanceof TooManySpeakers)) throw error;
