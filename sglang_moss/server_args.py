@@ -20,7 +20,6 @@ from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.checkpoint import is_fused, read_config, why_not_served
 from sglang_moss.config import profile_of
 from sglang_moss.request.profile import Profile
-from sglang_moss.server.page.helpers import check_helpers
 from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 
 WARMUP = "sglang_moss"
@@ -229,6 +228,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             if value is not None and value < least:
                 raise SystemExit(f"sglang_moss: --{name.replace('_', '-')} is at least {least}, got {value}")
         self._check_tp_size()
+        from sglang_moss.server.page.helpers import check_helpers  # pyright: ignore[reportMissingImports]
+
         try:
             check_helpers(self)
         except ValueError as error:

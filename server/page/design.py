@@ -9,10 +9,9 @@ import pybase64
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from sglang_moss.clients.async_client import AsyncMossClient
-from sglang_moss.clients.design import NoDesign, async_design, sample_text
-from sglang_moss.clients.errors import ClientError, ServerRefused
-
+from ...clients.async_client import AsyncMossClient
+from ...clients.design import NoDesign, async_design, sample_text
+from ...clients.errors import ClientError, ServerRefused
 from ..errors import BadField, HelperFailed, SpeechRoute
 from .waiting import while_connected
 

@@ -6,7 +6,7 @@ A program of its own, since strangers wrote the document: what a hostile PDF tak
 import resource
 import sys
 
-from sglang_moss.clients.podcast_source import UnusableSource, text_of_document
+from ...clients.podcast_source import UnusableSource, text_of_document
 
 UNUSABLE = 2  # exit status
 _MEMORY_BYTES = 2 << 30

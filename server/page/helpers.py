@@ -57,8 +57,7 @@ def helper_routers(server_args: Any, profile: Profile) -> "dict[tuple[str, ...],
         routers["script",] = script_router(writer, allow_private_urls=server_args.allow_private_reference_urls)
     recogniser = _recogniser(server_args.transcript_recogniser)
     if recogniser is not None and profile.max_references:
-        from sglang_moss.evaluation.recognisers import languages_of
-
+        from ...evaluation.recognisers import languages_of
         from .transcript import transcript_router
 
         languages = languages_of(recogniser)
@@ -93,7 +92,7 @@ def _check_recogniser(named: str, model: str | None) -> None:
         if named == _USUAL_RECOGNISER and find_spec(named) is None:
             raise ValueError(f"--transcript-recogniser {named} is not installed: pip install 'sglang-moss[eval]'")
         return
-    from sglang_moss.evaluation.recognisers import is_installed
+    from ...evaluation.recognisers import is_installed
 
     if not is_installed(named):
         raise ValueError(f"--transcript-recogniser {named} is not installed: pip install 'sglang-moss[whisper]'")

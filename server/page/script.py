@@ -12,11 +12,11 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from pydantic import BaseModel
 
 from sglang_moss.audio.fetching import CannotFetch, FetchLimits, fetch
-from sglang_moss.clients.podcast_script import NoScript, checked_script, script_request
-from sglang_moss.clients.podcast_source import BROWSER, MAX_BYTES, MAX_CHARS
-from sglang_moss.clients.podcast_writer import ask_writer
 from sglang_moss.request.text import MAX_SPEAKERS
 
+from ...clients.podcast_script import NoScript, checked_script, script_request
+from ...clients.podcast_source import BROWSER, MAX_BYTES, MAX_CHARS
+from ...clients.podcast_writer import ask_writer
 from ..errors import BadField, HelperFailed, SpeechRoute
 from .document_text import UNUSABLE
 from .programs import run_program

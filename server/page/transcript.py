@@ -5,8 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from sglang_moss.evaluation.hear import UNUSABLE_CLIP
-
+from ...evaluation.hear import UNUSABLE_CLIP
 from ..errors import BadField, HelperFailed, SpeechRoute
 from .programs import run_program
 from .waiting import while_connected
