@@ -36,7 +36,7 @@ def context(browser: "Browser") -> "Iterator[BrowserContext]":
 def served(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[str, FakeManager]]":
     from page_browser import noise, served_page
 
-    with served_page(noise, tmp_path_factory.mktemp("voices")) as found:
+    with served_page(noise, tmp_path_factory.mktemp("voices"), keeps_files=True) as found:
         yield found
 
 

@@ -35,7 +35,7 @@ def helped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Helped]:
     with served_page(noise, folder / "maker", profile="voice") as (url, maker), fake_speech_server() as llm:
         writer = {"script_llm_url": f"{llm.url}/v1", "script_llm_model": "writer"}
         helpers = {"design_url": url, **writer, "transcript_recogniser": "pocketsphinx"}
-        with served_page(noise, folder / "voices", helpers=helpers) as (address, _):
+        with served_page(noise, folder / "voices", keeps_files=True, helpers=helpers) as (address, _):
             yield Helped(address, maker, llm)
 
 

@@ -43,7 +43,8 @@ class Served:
 
 @pytest.fixture(scope="module", params=["tts", "voice", "sound"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served_page(noise, tmp_path_factory.mktemp("voices"), profile=request.param) as (address, manager):
+    folder = tmp_path_factory.mktemp("voices")
+    with served_page(noise, folder, keeps_files=True, profile=request.param) as (address, manager):
         yield Served(request.param, address, manager)
 
 
@@ -170,7 +171,7 @@ def test_the_form_is_there_before_the_server_answers_again(page: Page, served: S
 
 @pytest.mark.parametrize("server", ["voice"], indirect=True)
 def test_a_voice_is_not_made_without_a_description(page: Page, served: Served):
-    who = page.get_by_label("Who speaks")
+    who = page.get_by_role("textbox", name="Who speaks")
     who.fill("")
     page.get_by_role("button", name="Speak", exact=True).click()
     expect(who).to_be_focused()

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -74,6 +76,12 @@ def test_without_a_recogniser_there_is_no_route(tmp_path: Path, monkeypatch: pyt
         assert client.post("/page/transcript", params=EN, content=CLIP).status_code == 404
 
 
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """In a thread of its own: the browser of other tests has an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 PROGRAMS = {
     "sleeps": "import time; time.sleep(600)",
     "dies": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
@@ -97,17 +105,17 @@ def test_a_program_that_is_cancelled_is_killed():
         await asyncio.wait({task})  # which waits for the program
         assert task.cancelled()
 
-    asyncio.run(asyncio.wait_for(leave(), 30))
+    run(asyncio.wait_for(leave(), 30))
 
 
 @pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize(("name", "said"), [("sleeps", "more than 0.5 s"), ("dies", "has died")])
 def test_a_program_that_does_not_end_well_is_a_failure(name: str, said: str):
     with pytest.raises(HelperFailed, match=said):
-        asyncio.run(run_program(name, [], b"", 0.5 if name == "sleeps" else 60))
+        run(run_program(name, [], b"", 0.5 if name == "sleeps" else 60))
 
 
 @pytest.mark.usefixtures("programs")
 def test_a_program_says_why_it_failed():
-    ended = asyncio.run(run_program("fails", [], b"", 60))
+    ended = run(run_program("fails", [], b"", 60))
     assert (ended.status, ended.complaint) == (1, "last")
