@@ -72,8 +72,10 @@ async def _made(fields: DesignFields, url: str, api_key: str | None) -> DesignAn
         if error.status in (400, 429):
             raise BadField(error.message, None, "queue_full" if error.status == 429 else None) from error
         raise HelperFailed(f"the server of --design-url answered {error}") from error
-    except ClientError as error:
-        raise HelperFailed(f"the server of --design-url failed: {error}") from error
+    except ClientError as error:  # which names the address; the log has it
+        raise HelperFailed(
+            "the server of --design-url cannot be reached, or broke off; this server's log says more"
+        ) from error
     return DesignAnswer(
         audio=pybase64.b64encode(made.wav).decode(), text=made.text, seconds=made.seconds, seed=made.seed
     )

@@ -98,7 +98,9 @@ def test_a_failure_of_the_other_server_is_its_own(servers: Servers, monkeypatch:
         assert client.post("/page/design", json=SAILOR).status_code == 502
         dialogues = str(client.base_url)
     with serving(three_events, tmp_path / "b", helpers={"design_url": dialogues}) as (client, _):
-        assert "is the server running" in client.post("/page/design", json=SAILOR).json()["error"]["message"]
+        answer = client.post("/page/design", json=SAILOR)
+        assert "cannot be reached" in answer.json()["error"]["message"]
+        assert dialogues not in answer.text
 
 
 def test_another_model_makes_no_voices(tmp_path: Path):
