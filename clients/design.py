@@ -5,14 +5,15 @@ description, text -> MOSS-VoiceGenerator -> clip -> (somebody listens) -> voice 
 
 import re
 import secrets
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sglang_moss.audio.wav import wav_bytes
 
+from .async_client import AsyncMossClient
 from .client import MossClient
 from .errors import ServerRefused
 from .speech import SpeechChunk
@@ -25,6 +26,10 @@ _NOT_FOUND = 404
 # What a designed voice says unless it is told to say something else: enough of it to know a voice by.
 SAMPLE_TEXT = "Good morning. The kettle is on, the paper is late, and somebody has left the gate open again. Shall we?"
 SAMPLE_TEXT_CHINESE = "早上好。水已经烧开了，报纸还没有到，不知道是谁又忘了关院门。我们开始吧？"
+
+
+class NoDesign(ValueError):  # noqa: N818 (named for what it is)
+    """Nobody knows what is said in what came, if anything: another seed makes another voice."""
 
 
 @dataclass(frozen=True)
@@ -99,21 +104,37 @@ def design(
         settings: of the draw; without a seed it has a random one.
         on_chunk: is told of the sound as it comes.
     Raises:
-        ValueError: it did not come to an end, so that nobody knows what is said in it.
+        NoDesign: it did not come to an end.
         ClientError: the server cannot be asked, or refuses.
     """
-    seed = settings.get("seed")
-    seed = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
-    asked: SpeechSettings = {**settings, "instructions": description, "seed": seed}
+    asked, seed = _asked(description, settings)
     chunks: list[SpeechChunk] = []
     with closing(client.speech(text, None, **asked)) as speech:
         for chunk in speech:
             chunks.append(chunk)
             on_chunk(chunk)
+    return _design_of(chunks, text, seed)
+
+
+async def async_design(client: AsyncMossClient, description: str, text: str, settings: SpeechSettings) -> Design:
+    """`design` for asyncio: cancelling it ends the work of the server."""
+    asked, seed = _asked(description, settings)
+    async with aclosing(client.speech(text, None, **asked)) as speech:
+        chunks = [chunk async for chunk in speech]
+    return _design_of(chunks, text, seed)
+
+
+def _asked(description: str, settings: SpeechSettings) -> tuple[SpeechSettings, int]:
+    seed = settings.get("seed")
+    seed = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
+    return {**settings, "instructions": description, "seed": seed}, seed
+
+
+def _design_of(chunks: Sequence[SpeechChunk], text: str, seed: int) -> Design:
     if not any(chunk.pcm for chunk in chunks):
-        raise ValueError("the server made no sound; try another --seed")
+        raise NoDesign("the server made no sound; try another --seed")
     if any(chunk.finish_reason == "length" for chunk in chunks):
-        raise ValueError(f"the voice did not come to the end of its text (seed {seed}); try another --seed or --text")
+        raise NoDesign(f"the voice did not come to the end of its text (seed {seed}); try another --seed or --text")
     pcm = np.frombuffer(b"".join(chunk.pcm for chunk in chunks), "<i2")
     rate = chunks[0].sample_rate
     return Design(wav_bytes(pcm, rate), text, len(pcm) / rate, seed)

@@ -17,7 +17,7 @@ MAX_CHARS = 200_000  # a book of 100 pages; most language models take no more
 _TIMEOUT_S = 60.0
 _MAX_REDIRECTS = 5
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
-_BROWSER = {
+BROWSER = {
     "User-Agent": "Mozilla/5.0 (compatible; moss-ttsd)",
     "Accept": "text/html,application/pdf,text/*;q=0.9",
     "Accept-Encoding": "identity",  # a compressed body has no bound that is known before it unfolds
@@ -44,25 +44,38 @@ def read_source(source: str) -> str:
         if path.stat().st_size > MAX_BYTES:
             raise _too_large(source)
         data, is_html = path.read_bytes(), path.suffix.lower() in _HTML_SUFFIXES
+    return text_of_document(data, is_html, source)
+
+
+def text_of_document(data: bytes, is_html: bool, name: str) -> str:
+    """The text of a PDF, a page or a text file: at most `MAX_CHARS` characters, from its beginning.
+
+    Args:
+        is_html: whether it is a page, unless it is a PDF.
+        name: for sentences.
+    Raises:
+        UnusableSource: it holds no text that can be read.
+        ModuleNotFoundError: the extra `podcast` is not installed.
+    """
     if data.startswith(b"%PDF-"):
         text = _text_of_pdf(data)
     elif is_html:
         text = _text_of_html(data)
     else:
         try:
-            text = text_of(data, source)
+            text = text_of(data, name)
         except ValueError as error:
             raise UnusableSource(f"{error}, or name a PDF or HTML") from error
     text = text.strip()
     if not text:
-        raise UnusableSource(f"{source} holds no text; a scanned PDF or a page made by scripts has none to read")
+        raise UnusableSource(f"{name} holds no text; a scanned PDF or a page made by scripts has none to read")
     return text[:MAX_CHARS]
 
 
 def _download(url: str) -> tuple[bytes, bool]:
     """The body behind a URL, and whether it is HTML."""
     try:
-        with httpx.Client(timeout=_TIMEOUT_S, headers=_BROWSER) as client:
+        with httpx.Client(timeout=_TIMEOUT_S, headers=BROWSER) as client:
             request = client.build_request("GET", url)
             # httpx, were it to follow redirects itself, would read the body of each whole, however large.
             for _ in range(1 + _MAX_REDIRECTS):

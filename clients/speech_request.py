@@ -13,6 +13,8 @@ class SpeechSettings(TypedDict, total=False):
 
     instructions: str | None
     ambient_sound: str | None
+    quality: str | None
+    sound_event: str | None
     language: str | None  # by its English name
     duration_seconds: float | None  # a length that is wished for
     mode: Mode | None

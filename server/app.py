@@ -29,9 +29,11 @@ from .gate.rate_limit import RateLimit
 from .gate.shutdown import GracefulShutdown
 from .generate import serve_generate
 from .page.encode import encode_router
+from .page.helpers import helper_routers
 from .page.page import Page
 from .speech.routes import profile_router, speech_router, voice_router
 from .speech.sessions import Engine
+from .speech.starter_voices import read_starters, starters_folder
 from .speech.voice_names import VoiceNames
 from .speech.voice_store import VoiceStore
 
@@ -54,18 +56,22 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     folder = voices_folder(server_args.voices_dir)
     try:
         names = VoiceNames.of(server_args.voice_alias or (), server_args.default_voice)
-        store = VoiceStore(folder, server_args.max_voices, names)
+        starters = read_starters(starters_folder(server_args.starter_voices), server_args.reference_limits)
+        store = VoiceStore(folder, server_args.max_voices, names, starters)
     except ValueError as error:
-        raise SystemExit(f"sglang_moss: --voice-alias: {error}") from error
+        raise SystemExit(f"sglang_moss: {error}") from error
     except OSError as error:
         raise no_voices(folder, error) from error
     serve_generate(app)
     http_protocol.install()
     engine = Engine(tokenizer_manager, GenerateReqInput)
     app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
-    app.include_router(profile_router(engine))
+    helpers = helper_routers(server_args, engine.profile)
+    app.include_router(profile_router(engine, [name for names in helpers for name in names]))
     app.include_router(voice_router(engine, store))
     app.include_router(encode_router())
+    for router in helpers.values():
+        app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid)
     _watch_over(app, server_args, tokenizer_manager, engine)
 

@@ -137,6 +137,13 @@ class ShuttingDown(Refused):
     code: ClassVar[str] = "shutting_down"
 
 
+class HelperFailed(Refused):
+    """Another server or program, which was asked for this one's client, has not done its work."""
+
+    status: ClassVar[int] = 502
+    code: ClassVar[str] = "helper_failed"
+
+
 def error_body(error: Exception) -> dict[str, Any]:
     """The JSON that says `error`; failures that are not meant for clients become one plain sentence."""
     status, message, param, code = _parts_of(error)

@@ -80,6 +80,14 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
     allow_private_reference_urls: A[bool, Arg(help="Fetch references from private and loopback addresses too.")] = False
     voices_dir: A[str | None, Arg(help="Folder of the voices that clients upload; ~/.cache/sglang-moss/voices.")] = None
     max_voices: A[int, Arg(help="Voices that may be stored.")] = 1000
+    starter_voices: A[
+        str | None,
+        Arg(
+            type_parser=str,
+            help="Folder of voices that every client finds and none can change, NAME.wav each with what is said in it "
+            "in NAME.txt; by default those that come with this package. 'none': none.",
+        ),
+    ] = None
     max_queued_speech: A[
         int | None,
         Arg(
@@ -142,6 +150,33 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         ),
     ] = 3.0
     shutdown_seconds: A[float, Arg(help="Time that running requests have to finish after SIGTERM or Ctrl-C.")] = 30.0
+    design_url: A[
+        str | None,
+        Arg(
+            type_parser=str,
+            help="Server of MOSS-VoiceGenerator with which the page makes voices from descriptions; its key stands in "
+            "MOSS_VOICE_API_KEY.",
+        ),
+    ] = None
+    transcript_recogniser: A[
+        str,
+        Arg(
+            choices=["auto", "none", "pocketsphinx", "faster-whisper", "whisper"],
+            help="What drafts transcripts of clips on the page; auto: pocketsphinx, for English, if installed.",
+        ),
+    ] = "auto"
+    transcript_model: A[
+        str | None, Arg(type_parser=str, help="Its model: a folder, or a name to download; pocketsphinx has its own.")
+    ] = None
+    script_llm_url: A[
+        str | None,
+        Arg(
+            type_parser=str,
+            help="Language model (any with OpenAI's API) with which the page writes scripts about web pages and PDFs, "
+            "such as http://127.0.0.1:8000/v1; its key stands in MOSS_LLM_API_KEY. Needs the extra podcast.",
+        ),
+    ] = None
+    script_llm_model: A[str | None, Arg(type_parser=str, help="Name of that language model.")] = None
     check_ranks: A[
         bool,
         Arg(
@@ -207,6 +242,14 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
                 f"sglang_moss: --yield-above does not go with --tp-size {self.tp_size}: ranks take the same decisions, "
                 "and only the first one knows how far streams are ahead; leave it out"
             )
+        from sglang_moss.server.page.helpers import check_helpers  # pyright: ignore[reportMissingImports]
+
+        try:
+            check_helpers(self)
+        except ValueError as error:
+            raise SystemExit(f"sglang_moss: {error}") from error
+        if self.starter_voices not in (None, "none") and not Path(self.starter_voices).expanduser().is_dir():
+            raise SystemExit(f"sglang_moss: --starter-voices {self.starter_voices} is no folder; name one, or none")
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
 

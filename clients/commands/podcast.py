@@ -1,14 +1,15 @@
 """`moss-ttsd podcast`: a web page, PDF or text to a conversation about it."""
 
+import asyncio
 import os
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..podcast_script import NoScript, checked_script, script_request
+from ..podcast_script import checked_script, script_request
 from ..podcast_source import MAX_CHARS, read_source
+from ..podcast_writer import ask_writer
 from ..request import Reference
 from .grouping import grouped
 from .options import Seed, Server, VoiceNames, failures_in_one_line, voices_by_speaker
@@ -23,7 +24,6 @@ moss-ttsd podcast paper.pdf --script-only --language zh --minutes 5 > script.txt
 moss-ttsd say --file script.txt -o talk.mp3
 """
 _LLM = "Language model that writes the script (any with OpenAI's API)"
-_LLM_TIMEOUT_S = 600.0
 
 
 @grouped
@@ -111,26 +111,15 @@ def _read(source: str) -> str:
 
 def _ask(messages: list[Any], model: str, url: str | None, api_key: str | None) -> str:
     """The language model's answer."""
-    try:
-        import openai
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
     if url is None:  # OpenAI's key goes nowhere else
         url = os.environ.get("OPENAI_BASE_URL") or None
         api_key = api_key or os.environ.get("OPENAI_API_KEY") or None
     if url is None and api_key is None:
         raise ValueError("where is the language model? Set MOSS_LLM_BASE_URL, MOSS_LLM_API_KEY, or both")
     try:
-        client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=_LLM_TIMEOUT_S)
-        content: object = client.chat.completions.create(model=model, messages=messages).choices[0].message.content
-    except openai.OpenAIError as error:
-        raise NoScript(f"the language model at {url or 'OpenAI'} failed: {error}") from error
-    except (AttributeError, IndexError, TypeError, JSONDecodeError) as error:
-        # `openai` hands on whatever came, such as a page as a str.
-        raise NoScript(
-            f"{url or 'OpenAI'} answers, but not as OpenAI's API does: is this the address, which often ends in /v1?"
-        ) from error
-    return content if isinstance(content, str) else ""
+        return asyncio.run(ask_writer(messages, model, url, api_key))
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
 
 
 def _missing(error: ModuleNotFoundError) -> ValueError:

@@ -10,6 +10,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,8 @@ _CLASSES = {
     "whisper": ".whisper:Whisper",
 }
 NAMES = tuple(_CLASSES)
+LANGUAGES = ("en", "zh")  # that a dataset may have
+_PACKAGES = {"pocketsphinx": "pocketsphinx", "faster-whisper": "faster_whisper", "whisper": "transformers"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,17 @@ def load_recogniser(name: str, model: str | None, device: str) -> Recogniser:
         CannotJudge: no such back end, its package is missing, or its model cannot be loaded.
     """
     return load_by_name(_CLASSES, "recogniser", name, model, device, __name__)
+
+
+def is_installed(name: str) -> bool:
+    """Whether the package of a back end is there; its weights may still have to be."""
+    return find_spec(_PACKAGES[name]) is not None
+
+
+def languages_of(name: str) -> frozenset[str]:
+    """What a back end hears; its package is not imported."""
+    module, _, cls = _CLASSES[name].partition(":")
+    return getattr(import_module(module, __name__), cls).languages or frozenset(LANGUAGES)
 
 
 def load_by_name(classes: dict[str, str], kind: str, name: str, model: str | None, device: str, package: str):

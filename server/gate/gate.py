@@ -96,6 +96,7 @@ class Gate:
             Work.SPEECH: limits.body_bytes,
             Work.VOICE: min(limits.body_bytes, limits.voice_bytes),
             Work.ENCODING: limits.body_bytes,
+            Work.FILE: min(limits.body_bytes, limits.voice_bytes),
         }.get(route.work, limits.small_bytes)
         body = BoundedBody(scope, receive, max_bytes, limits.body_seconds, ticket, needs_place)
         body.check_announced()

@@ -13,6 +13,9 @@ SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
 PROFILE = "/v1/audio/profile"
 ENCODE = "/page/encode"
+DESIGN = "/page/design"
+SCRIPT = "/page/script"
+TRANSCRIPT = "/page/transcript"
 _NAMED = f"{VOICES}/{{name}}"
 _ONE_SEGMENT, _ANY_REST = "{name}", "{path}"
 _READS = ("GET", "HEAD")
@@ -33,6 +36,7 @@ class Work(Enum):
     SPEECH = "speech"  # a place among those that run or wait; the rate limit; a body with references
     VOICE = "voice"  # likewise, and a body with one clip
     ENCODING = "encoding"  # the rate limit, and a body with the samples of a speech; the model has no part in it
+    FILE = "file"  # the rate limit, and a body with one file; likewise
     LIMITED = "limited"  # the rate limit alone
 
 
@@ -57,6 +61,9 @@ ROUTES = (
     Route(_NAMED, ("DELETE",), work=Work.LIMITED),
     Route(f"{_NAMED}/clip", _READS),
     Route(ENCODE, ("POST",), work=Work.ENCODING),
+    Route(DESIGN, ("POST",), work=Work.LIMITED),
+    Route(SCRIPT, ("POST",), work=Work.FILE),
+    Route(TRANSCRIPT, ("POST",), work=Work.FILE),
     Route("/v1/models", _READS),
     Route("/v1/models/{path}", _READS),
     Route("/model_info", _READS),
@@ -80,7 +87,7 @@ ROUTES = (
     Route("/start_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
     Route("/stop_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
 )
-_OURS = (Work.SPEECH, Work.VOICE, Work.ENCODING, Work.LIMITED)
+_OURS = (Work.SPEECH, Work.VOICE, Work.ENCODING, Work.FILE, Work.LIMITED)
 
 
 def path_of(scope: Scope) -> str:

@@ -138,6 +138,8 @@ class SpeechFields(_Fields):
     )
     instruction: Words | None = Field(None, description="The same as `instructions`.")
     ambient_sound: Words | None = Field(None, description="What is heard behind the speech.")
+    quality: Words | None = Field(None, description="MOSS-TTS: the quality of the recording, in its prompt's words.")
+    sound_event: Words | None = Field(None, description="MOSS-TTS: a sound that happens in the speech.")
     response_format: Format | None = None
     output_format: Format | None = Field(None, description="The same as `response_format`, which goes before it.")
     stream: Switch | None = Field(

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated
@@ -84,8 +85,12 @@ def speech_router(engine: Engine, store: VoiceStore, *, streams: bool = True) ->
     return router
 
 
-def profile_router(engine: Engine) -> APIRouter:
-    """`GET /v1/audio/profile`."""
+def profile_router(engine: Engine, offers: Sequence[str] = ()) -> APIRouter:
+    """`GET /v1/audio/profile`.
+
+    Args:
+        offers: what the page's own routes are good for here.
+    """
     router = APIRouter(route_class=SpeechRoute, responses=ERRORS)
 
     @router.get("/v1/audio/profile")
@@ -102,6 +107,7 @@ def profile_router(engine: Engine) -> APIRouter:
             audio=SamplingAnswer(**asdict(profile.audio)),
             text=None if profile.text is None else SamplingAnswer(**asdict(profile.text)),
             repetition_penalty=profile.repetition_penalty,
+            offers=list(offers),
         )
 
     return router
@@ -123,10 +129,10 @@ def voice_router(engine: Engine, store: VoiceStore) -> APIRouter:
 
     @router.get("/v1/audio/voices")
     async def list_voices() -> VoiceList:
-        """Stored voices, by name."""
+        """Stored voices and those that come with the server, by name."""
         voices = await asyncio.to_thread(store.list_voices)
         names = [VoiceName(id=voice.name, name=voice.name) for voice in voices]
-        return VoiceList(data=[_shown(voice) for voice in voices], voices=names)
+        return VoiceList(data=[_shown(voice, starter=store.is_starter(voice)) for voice in voices], voices=names)
 
     @router.post("/v1/audio/voices", status_code=HTTPStatus.CREATED)
     async def add_voice(name: Annotated[str, Form()], upload: Annotated[_Upload, Depends()]) -> VoiceAnswer:
@@ -137,7 +143,8 @@ def voice_router(engine: Engine, store: VoiceStore) -> APIRouter:
     @router.get("/v1/audio/voices/{name}")
     async def show_voice(name: str) -> VoiceAnswer:
         """One stored voice, also by a name that means it."""
-        return _shown(await asyncio.to_thread(lambda: store.about(store.meant_by(name))))
+        voice = await asyncio.to_thread(lambda: store.about(store.meant_by(name)))
+        return _shown(voice, starter=store.is_starter(voice))
 
     @router.get("/v1/audio/voices/{name}/clip", response_class=Response, responses=CLIP)
     async def fetch_clip(name: str) -> Response:
@@ -184,8 +191,8 @@ class _Upload:
         self.text = text if text.strip() else ref_text
 
 
-def _shown(voice: Voice) -> VoiceAnswer:
-    return VoiceAnswer(id=voice.name, **asdict(voice))
+def _shown(voice: Voice, *, starter: bool = False) -> VoiceAnswer:
+    return VoiceAnswer(id=voice.name, **asdict(voice), starter=starter)
 
 
 def _check_transcript(text: str, engine: Engine) -> str | None:

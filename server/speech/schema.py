@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from .encoding import media_type
 from .fields import AudioFormat
@@ -33,6 +33,9 @@ class VoiceAnswer(BaseModel):
     seconds: float
     n_bytes: int
     created: int
+    starter: bool = Field(
+        False, description="It comes with the server: it can be used, and neither changed nor removed."
+    )
 
 
 class VoiceName(BaseModel):
@@ -70,6 +73,7 @@ class ProfileAnswer(BaseModel):
     """Which model of the family this server has, and what it takes.
 
     `fields` are those of the user turn, by their names in `custom_params` of `/generate`; so are `required` ones.
+    `offers` is what the page can ask of this server beside speech: `design`, `script` or `transcript`.
     """
 
     object: Literal["profile"] = "profile"
@@ -82,6 +86,7 @@ class ProfileAnswer(BaseModel):
     audio: SamplingAnswer
     text: SamplingAnswer | None
     repetition_penalty: float
+    offers: list[str]
 
 
 # In FastAPI's words. Naming 4XX also keeps it from promising its own shape of validation errors.

@@ -6,6 +6,7 @@
     voice, voices, references      references       5           5          refused               refused
     instructions                   instruction      yes         yes        needed                refused
     ambient_sound                  ambient_sound    yes         yes        refused               as input
+    quality, sound_event           the same         refused     yes        refused               refused
     duration_seconds               tokens           refused     yes        refused               yes
     language                       language         passed over yes        refused               refused
 
@@ -28,6 +29,8 @@ _MEANT = {  # by their names here
     "instructions": "instruction",
     "instruction": "instruction",
     "ambient_sound": "ambient_sound",
+    "quality": "quality",
+    "sound_event": "sound_event",
     "duration_seconds": "tokens",
     "language": "language",
     "lang_code": "language",
@@ -94,7 +97,12 @@ def turn_fields(fields: SpeechFields, profile: Profile, frames_per_second: float
     instruction = _one_of(fields, "instructions", "instruction")
     describes = is_description(profile)
     ambient_sound = _one_of(fields, "input", "ambient_sound") if describes else _said(fields.ambient_sound)
-    turn: dict[str, FieldValue] = {"instruction": instruction, "ambient_sound": ambient_sound}
+    turn: dict[str, FieldValue] = {
+        "instruction": instruction,
+        "ambient_sound": ambient_sound,
+        "quality": _said(fields.quality),
+        "sound_event": _said(fields.sound_event),
+    }
     if profile is not TTSD:
         turn["language"] = _language(_one_of(fields, "language", "lang_code"))
         turn["tokens"] = _tokens(fields, frames_per_second)

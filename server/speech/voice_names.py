@@ -32,9 +32,9 @@ class VoiceNames:
         for alias in aliases:
             name, equals, voice = (part.strip() for part in alias.partition("="))
             if not (name and equals and voice):
-                raise ValueError(f"expected NAME=VOICE such as alloy=alice, got {alias!r}")
+                raise ValueError(f"--voice-alias: expected NAME=VOICE such as alloy=alice, got {alias!r}")
             if found.setdefault(name.lower(), voice) != voice:
-                raise ValueError(f"{name} stands for {found[name.lower()]} and for {voice}; keep one")
+                raise ValueError(f"--voice-alias: {name} stands for {found[name.lower()]} and for {voice}; keep one")
         return cls(found, default)
 
     def meant_by(self, name: str) -> str | None:

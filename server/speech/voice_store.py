@@ -22,10 +22,11 @@ import shutil
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from ..errors import BadField, NoSuchVoice, VoiceConflict
 from .fields import DEFAULT_VOICE
@@ -51,6 +52,14 @@ class Voice:
     created: int  # Unix time
 
 
+@dataclass(frozen=True)
+class StarterVoice:
+    """A voice that nobody stored, and nobody can change."""
+
+    about: Voice
+    clip: Path
+
+
 class VoiceStore:
     """The voices in one folder. All methods touch the disk: call them in a thread.
 
@@ -58,12 +67,20 @@ class VoiceStore:
         folder: made if it is not there.
         max_voices: how many it may hold.
         names: what other names mean.
+        starters: voices that are there without being stored, by `key_of` their names.
     Raises:
         OSError: the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Path, max_voices: int, names: VoiceNames | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_voices: int,
+        names: VoiceNames | None = None,
+        starters: Mapping[str, StarterVoice] = MappingProxyType({}),
+    ) -> None:
         self._folder = folder
+        self._starters = starters
         self._names = names or VoiceNames()
         self._max_voices = max_voices
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,12 +92,19 @@ class VoiceStore:
     def list_voices(self) -> list[Voice]:
         """All voices, by name."""
         found = (_read_about(entry) for entry in self._entries())
-        return sorted((about[0] for about in found if about is not None), key=lambda voice: _key(voice.name))
+        voices = {key: starter.about for key, starter in self._starters.items()}
+        voices |= {key_of(about[0].name): about[0] for about in found if about is not None}
+        return [voices[key] for key in sorted(voices)]
+
+    def is_starter(self, voice: Voice) -> bool:
+        """Whether a voice is one that nobody stored."""
+        starter = self._starters.get(key_of(voice.name))
+        return starter is not None and starter.about == voice
 
     def meant_by(self, name: str) -> str:
         """The name of the voice that is meant by a name; itself where it is stored, or means nothing else."""
         folder = self._folder_of(name)
-        if folder is not None and folder.exists():
+        if (folder is not None and folder.exists()) or key_of(name) in self._starters:
             return name
         return self._names.meant_by(name) or name
 
@@ -92,9 +116,11 @@ class VoiceStore:
         """
         folder = self._folder_of(name)
         found = _read_about(folder) if folder is not None else None
-        if found is None:
-            raise _unknown(name)
-        return found[0]
+        if found is not None:
+            return found[0]
+        if starter := self._starters.get(key_of(name)):
+            return starter.about
+        raise _unknown(name)
 
     def load(self, name: str) -> tuple[Voice, bytes]:
         """A voice and its audio file.
@@ -110,6 +136,8 @@ class VoiceStore:
             voice, file = found
             with suppress(FileNotFoundError):  # removed or replaced in between
                 return voice, (folder / file).read_bytes()
+        if starter := self._starters.get(key_of(name)):
+            return starter.about, starter.clip.read_bytes()
         raise _unknown(name)
 
     def add(self, name: str, audio: bytes, text: str | None, seconds: float) -> Voice:
@@ -181,10 +209,17 @@ class VoiceStore:
 
         Raises:
             NoSuchVoice: it is not there.
+            VoiceConflict: it is not stored, but there from the start.
         """
         folder = self._folder_of(name)
         if folder is None:
             raise _unknown(name)
+        if not folder.exists() and key_of(name) in self._starters:
+            raise VoiceConflict(
+                f"the voice {name!r} comes with the server, and stays; store one of this name to have another",
+                "name",
+                "starter_voice",
+            )
         with self._locked():
             leaving = Path(tempfile.mkdtemp(prefix=_REMOVING, dir=self._folder))
             try:
@@ -199,7 +234,7 @@ class VoiceStore:
         """Where a voice of this name lies, always directly in our folder; None: no voice can have the name."""
         if not _can_be_name(name):
             return None
-        key = _key(name)
+        key = key_of(name)
         if _PLAIN.fullmatch(key):
             return self._folder / key
         return self._folder / f"{_HASHED}{hashlib.sha256(key.encode()).hexdigest()[:32]}"
@@ -228,7 +263,7 @@ def check_name(name: str) -> None:
             "name",
             "bad_name",
         )
-    if _key(name) == DEFAULT_VOICE:
+    if key_of(name) == DEFAULT_VOICE:
         raise BadField(f"name: {DEFAULT_VOICE!r} means no voice at all; choose another", "name", "bad_name")
 
 
@@ -247,7 +282,7 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
     """The same for names that are the same voice's: written in other case, width or composition."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 

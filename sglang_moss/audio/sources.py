@@ -4,36 +4,25 @@
     https://host/clip.wav               if URLs are allowed   fetched, from public addresses only
     file:///dir/clip.wav, /dir/clip.wav if a folder is open   read, from inside that folder only
 
-A server that fetches what strangers name is a way into its own network, so an address is checked after the name is
-resolved, the connection goes to that very address (a second lookup could answer differently), and every redirect
-starts again from there. Proxies from the environment are ignored: they would resolve the name themselves.
+How an address is kept from leading into the server's own network: `fetching`.
 """
 
 import asyncio
-import functools
-import ipaddress
 import os
 import re
-import socket
-import ssl
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-import httpx
 import pybase64
 
+from sglang_moss.audio.fetching import CannotFetch, FetchLimits, fetch
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.errors import BadReference
 
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 _BLANKS = " \t\r\n"  # base64 comes in lines at times
-_REDIRECTS = (301, 302, 303, 307, 308)
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # what an IPv6-only network resolves IPv4 hosts to
-_TUNNELS = tuple(map(ipaddress.ip_network, ("::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")))
-
-_IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
@@ -46,6 +35,10 @@ class SourcePolicy:
     timeout_s: float = 10.0  # for one URL, from the lookup of its name to the last byte, redirects included
     max_bytes: int = ReferenceLimits.max_bytes
     max_redirects: int = 3
+
+    @property
+    def fetching(self) -> FetchLimits:
+        return FetchLimits(self.max_bytes, self.allow_private_urls, self.timeout_s, self.max_redirects)
 
 
 class _SourceError(Exception):
@@ -83,7 +76,10 @@ async def _read_string(source: str, policy: SourcePolicy) -> bytes:
     if source[:8].lower().startswith(("http://", "https://")):
         if not policy.allow_urls:
             raise _SourceError("this server fetches no URLs; send the file in base64")
-        return await _fetch(source, policy)
+        try:
+            return (await fetch(source, policy.fetching)).data
+        except CannotFetch as error:
+            raise _SourceError(str(error)) from None
     return await asyncio.to_thread(_read_local, source, policy)  # megabytes: too long for an event loop
 
 
@@ -151,95 +147,3 @@ def _read_path(path: str, policy: SourcePolicy) -> bytes:
             return file.read(policy.max_bytes + 1)
     except (OSError, ValueError):  # ValueError: a NUL in the path
         raise out_of_bounds from None
-
-
-async def _fetch(url: str, policy: SourcePolicy) -> bytes:
-    """GET `url`, following redirects by hand."""
-    try:
-        async with (
-            asyncio.timeout(policy.timeout_s),
-            httpx.AsyncClient(verify=_tls(), trust_env=False, follow_redirects=False, timeout=None) as client,
-        ):
-            target = httpx.URL(url)
-            for _ in range(policy.max_redirects + 1):
-                answer = await _get(client, target, policy)
-                if isinstance(answer, bytes):
-                    return answer
-                target = answer
-    except TimeoutError:
-        raise _SourceError(f"the URL did not answer in full within {policy.timeout_s:g} s") from None
-    except (httpx.InvalidURL, UnicodeError):  # UnicodeError: half of a surrogate pair
-        raise _SourceError("the URL is not valid") from None
-    except httpx.HTTPError as error:
-        raise _SourceError(f"the URL could not be fetched ({type(error).__name__})") from None
-    raise _SourceError(f"the URL redirects more than {policy.max_redirects} times")
-
-
-async def _get(client: httpx.AsyncClient, url: httpx.URL, policy: SourcePolicy) -> bytes | httpx.URL:
-    """The body behind `url`, or where it redirects to."""
-    if url.scheme not in ("http", "https") or not url.host:
-        raise _SourceError("a URL must be http or https and name a host")
-    if url.userinfo:
-        raise _SourceError("a URL must not hold a user name or password")
-    request = client.build_request(
-        "GET",
-        url.copy_with(host=str(await _resolve(url, policy))),
-        # Compressed answers could unfold to any size.
-        headers={"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity"},
-        extensions={"sni_hostname": url.raw_host.decode("ascii")},  # certificates are checked against the name
-    )
-    response = await client.send(request, stream=True)
-    try:
-        location = response.headers.get("location")
-        if response.status_code in _REDIRECTS and location:
-            return url.join(location)
-        if response.status_code != httpx.codes.OK:
-            raise _SourceError(f"the URL answered HTTP {response.status_code}")
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise _SourceError("the URL answered with compressed content, which is not accepted")
-        return await _read_body(response, policy)
-    finally:
-        await response.aclose()
-
-
-async def _read_body(response: httpx.Response, policy: SourcePolicy) -> bytes:
-    announced = response.headers.get("content-length", "")
-    if announced.isdecimal():
-        _check_size(int(announced), policy)
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        _check_size(len(body), policy)
-    return bytes(body)
-
-
-async def _resolve(url: httpx.URL, policy: SourcePolicy) -> _IPAddress:
-    """An address of the URL's host; all of them must be public, unless the policy does not mind."""
-    port = url.port or {"http": 80, "https": 443}[url.scheme]
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM
-        )
-        addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
-    except (OSError, ValueError):  # ValueError: a label too long for IDNA
-        raise _SourceError("the host of the URL is not known") from None
-    if not policy.allow_private_urls and not all(map(is_public, addresses)):
-        raise _SourceError("the URL leads to a private or local address, which this server does not fetch from")
-    return addresses[0]
-
-
-def is_public(address: _IPAddress) -> bool:
-    """Whether `address` belongs to the public internet, and so does the IPv4 address that it may stand for."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if address in _NAT64:
-            return is_public(ipaddress.IPv4Address(address.packed[-4:]))
-        if any(address in tunnel for tunnel in _TUNNELS):
-            return False
-    return address.is_global and not address.is_multicast
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context(trust_env=False)  # slow to make: it reads every root certificate

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from sglang_moss.audio import sources
-from sglang_moss.audio.sources import SourcePolicy, is_public, read_source
+from sglang_moss.audio import fetching
+from sglang_moss.audio.fetching import is_public
+from sglang_moss.audio.sources import SourcePolicy, read_source
 from sglang_moss.errors import BadReference
 
 CLIP = bytes(range(256)) * 5
@@ -243,7 +244,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> 
 
 
 def only_this_host_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "is_public", lambda address: str(address) == "127.0.0.1")
+    monkeypatch.setattr(fetching, "is_public", lambda address: str(address) == "127.0.0.1")
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch):

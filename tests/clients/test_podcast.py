@@ -1,25 +1,18 @@
 """`moss-ttsd podcast`: from a source over a stub of a language model to speech by the real endpoint."""
 
-import functools
 import gzip
-import http.server
-import io
-import json
-import threading
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pypdf
 import pytest
+from documents import PAGE, pdf, web
 from fake_endpoints import serving
 from fake_manager import STOP, event, frames_of
-from fake_speech_server import FakeServer, fake_speech_server
+from fake_speech_server import FakeServer, fake_speech_server, writes
 from hypothesis import given
 from hypothesis import strategies as st
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 from sound_files import tone_file
 from typer.testing import CliRunner, Result
 
@@ -32,64 +25,6 @@ from sglang_moss.request.text import SPEAKER_TAG, normalize_text, speakers_in
 pytestmark = pytest.mark.wide
 
 SCRIPT = "[S1] Foxes are clever.\n[S2] Are they? How so?"
-PAGE = """<html><head><title>Foxes</title><script>alert("no")</script></head><body><nav>Home | About</nav>
-<article><h1>Foxes</h1><p>Foxes are clever animals that live in woods, and by now in most of our cities as well.</p>
-<p>They eat nearly everything: mice, berries, worms, and what people leave behind on a warm evening in a park.</p>
-</article><footer>Cookies</footer></body></html>"""
-
-
-def pdf(text: str) -> bytes:
-    """A PDF of one page with a line of text."""
-    writer = pypdf.PdfWriter()
-    page = writer.add_blank_page(300, 300)
-    font = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
-    fonts = DictionaryObject({NameObject("/F1"): DictionaryObject(_names(font))})
-    page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
-    content = DecodedStreamObject()
-    content.set_data(f"BT /F1 12 Tf 20 200 Td ({text}) Tj ET".encode())
-    page[NameObject("/Contents")] = writer._add_object(content)
-    file = io.BytesIO()
-    writer.write(file)
-    return file.getvalue()
-
-
-def _names(names: dict[str, str]) -> dict[Any, Any]:
-    return {NameObject(key): NameObject(value) for key, value in names.items()}
-
-
-@contextmanager
-def web(folder: Path, **headers: str) -> Iterator[str]:
-    """Address of an HTTP server of the files in `folder`; it redirects from `/to/...`."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path.startswith("/to/"):
-                self.send_response(302)
-                self.send_header("Location", self.path.removeprefix("/to") if self.path != "/to/itself" else self.path)
-                self.send_header("Connection", "close")
-                self.end_headers()
-                with suppress(ConnectionError):  # nobody reads it to its end
-                    for _ in range(200):
-                        self.wfile.write(bytes(1_000_000))
-            else:
-                super().do_GET()
-
-        def end_headers(self) -> None:
-            for name, value in headers.items():
-                self.send_header(name.replace("_", "-"), value)
-            super().end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture
@@ -98,13 +33,6 @@ def llm() -> Iterator[FakeServer]:
     with fake_speech_server() as fake:
         writes(fake, SCRIPT)
         yield fake
-
-
-def writes(llm: FakeServer, content: str | None) -> None:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-    answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-    llm.answer = json.dumps(answer).encode()
-    llm.reply = lambda _body: (llm.status, llm.answer, {"Content-Type": "application/json"})
 
 
 def podcast(llm: FakeServer, *args: str, **env: str | None) -> Result:

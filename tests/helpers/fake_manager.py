@@ -19,6 +19,14 @@ from sglang_moss.request.ranks import Ranks
 
 SAMPLE_RATE = 24_000
 FRAME_SAMPLES = 1_920
+NO_HELPERS = {
+    "design_url": None,
+    "script_llm_url": None,
+    "script_llm_model": None,
+    "allow_private_reference_urls": False,
+    "transcript_recogniser": "none",
+    "transcript_model": None,
+}
 
 
 class _Tokenizer:
@@ -41,6 +49,8 @@ class FakeManager:
     whole_answers: bool = False
     profile: str | None = None
     max_request_bytes: int | None = None
+    starter_voices: str = "none"
+    helpers: dict[str, Any] = field(default_factory=dict)  # server arguments of what the page can do beside speaking
     requests: list[Any] = field(default_factory=list)
     learned: list[bytes] = field(default_factory=list)  # clips that were to be encoded
     closed: list[str] = field(default_factory=list)  # ids of requests whose generator has ended, however it did
@@ -78,6 +88,8 @@ class FakeManager:
             voice_alias=self.voice_alias,
             default_voice=self.default_voice,
             whole_answers=self.whole_answers,
+            starter_voices=self.starter_voices,
+            **{**NO_HELPERS, **self.helpers},
         )
 
     def _dispatch_to_scheduler(self, message: Any) -> None:

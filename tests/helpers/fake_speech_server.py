@@ -120,3 +120,11 @@ def tone_wav(n_samples: int) -> bytes:
         file.setframerate(SAMPLE_RATE)
         file.writeframes(b"".join(sample.to_bytes(2, "little", signed=True) for sample in samples))
     return buffer.getvalue()
+
+
+def writes(llm: FakeServer, content: str | None) -> None:
+    """Have it answer as a language model with OpenAI's API that writes this."""
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+    answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    llm.answer = json.dumps(answer).encode()
+    llm.reply = lambda _body: (llm.status, llm.answer, {"Content-Type": "application/json"})

@@ -43,7 +43,13 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def served_page(
-    script: Callable[[Any], Any], folder: Path, *, api_key: str | None = None, prefix: str = "", **options: Any
+    script: Callable[[Any], Any],
+    folder: Path,
+    *,
+    api_key: str | None = None,
+    prefix: str = "",
+    keeps_files: bool = False,
+    **options: Any,
 ) -> Iterator[tuple[str, FakeManager]]:
     """The address of the page, which ends in a slash, and what stands in for SGLang behind it.
 
@@ -51,6 +57,8 @@ def served_page(
         script: what is answered to a request, see `FakeManager`.
         folder: of the voices.
         prefix: what a proxy in front of the server would put before every path.
+        keeps_files: whether browsers keep the page's files without asking again whether they have changed, which takes
+            most of what opening the page costs.
     """
     manager = FakeManager(script, folder, **options)
     app = FastAPI()
@@ -58,8 +66,25 @@ def served_page(
     if api_key is not None:
         add_api_key_middleware(app, api_key=api_key, admin_api_key=None)
     outer: Any = Starlette(routes=[Mount(prefix, app)]) if prefix else app
-    with listening(outer) as url:
+    with listening(_KeptFiles(outer) if keeps_files else outer) as url:
         yield f"{url}{prefix}/", manager
+
+
+class _KeptFiles:
+    """ASGI middleware: files under /page/ stay as they are for an hour."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def kept(message: Any) -> None:
+            if message["type"] == "http.response.start" and scope["path"].startswith("/page/"):
+                headers = [(name, value) for name, value in message["headers"] if name.lower() != b"cache-control"]
+                message = {**message, "headers": [*headers, (b"cache-control", b"max-age=3600")]}
+            await send(message)
+
+        is_file = scope["type"] == "http" and scope["method"] == "GET"
+        await self._app(scope, receive, kept if is_file else send)
 
 
 def noise(_request: Any) -> Iterator[dict[str, Any]]:

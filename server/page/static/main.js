@@ -8,14 +8,17 @@ import { resolve, say, setUpNotices, showProblem, withdrawUndo } from "./common/
 import { Panels } from "./common/panels.js";
 import { setUpShortcuts } from "./common/shortcuts.js";
 import { load, save } from "./common/store.js";
+import { firstExample } from "./model/examples.js";
+import { showForm } from "./model/form.js";
+import { Model } from "./model/model.js";
 import { Controls } from "./player/controls.js";
 import { Deck } from "./player/deck.js";
 import { Dock } from "./player/dock.js";
 import { Player } from "./player/player.js";
 import { Waveform } from "./player/waveform.js";
 import { Editor } from "./script/editor.js";
-import { firstExample } from "./script/examples.js";
 import { FileMenu, projectOf } from "./script/file_menu.js";
+import { Podcast } from "./script/podcast.js";
 import { Project, emptyProject, readProject } from "./script/project.js";
 import { nameOf } from "./script/row.js";
 import { turnEntries } from "./script/turn_menu.js";
@@ -30,6 +33,7 @@ import { download } from "./takes/download.js";
 import { TakeList } from "./takes/take_list.js";
 import { Takes } from "./takes/takes.js";
 import { Casting } from "./voices/casting.js";
+import { DesignForm } from "./voices/design.js";
 import { setUpFirstVoice } from "./voices/first_voice.js";
 import { Library } from "./voices/library.js";
 import { UploadForm } from "./voices/upload.js";
@@ -40,29 +44,48 @@ setUpMenu();
 setUpNotices();
 
 const saved = load();
-const first = { ...emptyProject(), ...projectOf(firstExample(language())) };
+const model = new Model();
+const first = { ...emptyProject(), ...projectOf(firstExample(model, language())) };
 // Versions before this one kept the parts of a project side by side.
 const project = new Project(readProject(saved.project ?? saved, first));
 const panels = new Panels();
-const settings = new Settings(project, () => panels.show("settings"));
+const settings = new Settings(project, (panel) => panels.show(panel));
 const library = new Library(() => namedSpeakers());
-const casting = new Casting(project, library);
+const casting = new Casting(project, library, model);
 const player = new Player();
 const deck = new Deck(player);
 const speech = new Speech(player);
 const takes = new Takes();
-const studio = new Studio({ project, settings, casting, takes, deck, speech });
+const studio = new Studio({ model, project, settings, casting, takes, deck, speech });
 const editor = new Editor(project, (id) => turnEntries(id, { project, editor, studio, deck }));
 const controls = new Controls(player, deck, new Waveform(find("waveform"), deck), (id) => editor.light(id));
 const compare = new Compare(takes, deck, openTake);
 const list = new TakeList(takes, deck, player, compare);
-const files = new FileMenu(project);
+const files = new FileMenu(project, model);
+new Podcast((turns, isCut) => files.takeWritten(turns, isCut));
 const server = new ServerStatus(() => speech.isComing);
 const dock = new Dock({ studio, speech, deck }, saveTake, keepSeed);
 
 function namedSpeakers() {
+  if (!model.isDialogue) return [{ speaker: 1, name: t("cast.text") }];
   return casting.speakers.map((speaker) => ({ speaker, name: nameOf(speaker, project.state.names) }));
 }
+
+function showModel() {
+  showForm(model);
+  panels.offer("voices", model.takes("references"));
+  editor.isPlain = !model.isDialogue;
+  upload.offerDrafts(model.heard);
+  find("add-turn").hidden = editor.isText;
+}
+
+model.addEventListener("change", ({ detail: { isOther } }) => {
+  // Nobody has written anything yet: what fits another model would be no example.
+  const { project: kept, turns } = load();
+  const isUntouched = !project.canUndo && !kept && !turns;
+  if (isOther && isUntouched) project.begin(readProject(projectOf(firstExample(model, language()))));
+  showModel();
+});
 
 function show(error) {
   if (error.status === 401) {
@@ -132,28 +155,39 @@ editor.addEventListener("again", ({ detail: id }) => !studio.isBusy && studio.ag
 // --- voices ---
 
 library.addEventListener("locked", askForKey);
-library.addEventListener("heard", () => player.pause());
+library.addEventListener("heard", () => {
+  player.pause();
+  design.hush();
+});
 library.addEventListener("cast", ({ detail: { speaker, name } }) => {
   casting.cast(speaker, name);
-  say(t("voice.castDone", { name, speaker: nameOf(speaker, project.state.names) }));
+  say(t("voice.castDone", { name, speaker: namedSpeakers().find((each) => each.speaker === speaker).name }));
 });
 library.addEventListener("renamed", ({ detail: { from, to } }) => casting.renamed(from, to));
-player.addEventListener("change", () => player.isPlaying && library.hush());
-const upload = new UploadForm(
-  () => ({ speakers: namedSpeakers(), free: casting.free }),
-  async ({ name, clip, text, speaker }) => {
-    try {
-      await addVoice(name, clip, text);
-    } catch (error) {
-      if (error.status === 401) askForKey();
-      throw error;
-    }
-    await library.load();
-    if (speaker) casting.cast(speaker, name);
-    const who = speaker && nameOf(speaker, project.state.names);
-    say(speaker ? t("voice.storedAndCast", { name, speaker: who }) : t("voice.stored", { name }));
-  },
-);
+player.addEventListener("change", () => {
+  if (!player.isPlaying) return;
+  library.hush();
+  design.hush();
+});
+const castable = () => ({ speakers: namedSpeakers(), free: casting.free });
+const upload = new UploadForm(castable, storeVoice);
+const design = new DesignForm(castable, storeVoice, () => {
+  player.pause();
+  library.hush();
+});
+
+async function storeVoice({ name, clip, text, speaker }) {
+  try {
+    await addVoice(name, clip, text);
+  } catch (error) {
+    if (error.status === 401) askForKey();
+    throw error;
+  }
+  await library.load();
+  if (speaker) casting.cast(speaker, name);
+  const who = namedSpeakers().find((each) => each.speaker === speaker)?.name;
+  say(who ? t("voice.storedAndCast", { name, speaker: who }) : t("voice.stored", { name }));
+}
 
 setUpFirstVoice(library, () => !studio.isBusy && studio.speak());
 
@@ -206,9 +240,11 @@ speech.addEventListener("change", () => !speech.isHeard && server.ask());
 server.addEventListener("back", () => {
   resolve("server");
   if (!library.isLoaded) library.load();
+  model.load();
 });
 setUpKeyForm(() => {
   library.load();
+  model.load();
   server.ask();
 });
 
@@ -230,11 +266,13 @@ find("language").addEventListener("change", ({ target }) => setLanguage(target.v
 onLanguage(showProject);
 addEventListener("beforeunload", (event) => speech.isHeard && event.preventDefault());
 
+showModel();
 showProject();
 upload.showSpeakers();
 controls.show();
 library.load();
 server.ask();
+model.load();
 await takes.open();
 await files.openLink();
 if (takes.list.length && !deck.recording) await openTake(takes.list[0].id);

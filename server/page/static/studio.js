@@ -2,11 +2,13 @@
 
 import { t } from "./common/i18n.js";
 import { say, showProblem } from "./common/notices.js";
-import { estimatedSeconds, isSpoken, scriptOf } from "./script/turns.js";
+import { asOne, estimatedSeconds, isSpoken, plainText, scriptOf } from "./script/turns.js";
 import { continuing } from "./speech/continuation.js";
 import { generate, speak } from "./speech/events.js";
 import { estimatedTimes, timesOf } from "./speech/turn_times.js";
 import { baseOf, changesOf, rearranged, sampleBefore, spliced } from "./takes/splice.js";
+
+const SOUND_SECONDS = 10; // of a sound whose length nobody has asked for
 
 /** Events: "error" with what the server said; "change": something has begun, arrived or ended. */
 export class Studio extends EventTarget {
@@ -15,7 +17,7 @@ export class Studio extends EventTarget {
   #seconds = 0; // that it will take, about, with what stands before it
   #isUpdating = false;
 
-  /** @param {{project, settings, casting, takes, deck, speech}} parts of the page */
+  /** @param {{model, project, settings, casting, takes, deck, speech}} parts of the page */
   constructor(parts) {
     super();
     this.#parts = parts;
@@ -28,14 +30,15 @@ export class Studio extends EventTarget {
 
   /** Speak the whole script. */
   async speak() {
-    const { project, casting } = this.#parts;
-    const turns = project.turns.filter(isSpoken);
+    const { project, casting, model } = this.#parts;
+    const turns = (model.isDialogue ? project.turns : [asOne(project.turns)]).filter(isSpoken);
     const fields = this.#fields(turns);
     if (!fields) return;
-    const seconds = Math.min(estimatedSeconds(turns), fields.max_seconds ?? Infinity);
+    const seconds = this.#expected(turns, fields);
     const { wanted } = casting;
     const voices = Object.keys(wanted).length ? { voices: wanted } : {};
-    const body = { input: scriptOf(project.turns), ...fields, ...voices };
+    const input = model.isDialogue ? scriptOf(project.turns) : plainText(turns).trim();
+    const body = { input, ...fields, ...voices };
     this.#seconds = seconds;
     this.#marks = (there) => estimatedTimes(turns, Math.max(seconds, there.seconds)).map((time, i) => [turns[i], time]);
     const result = await this.#run((signal) => speak(body, signal));
@@ -60,8 +63,8 @@ export class Studio extends EventTarget {
 
   /** How many turns of the script the loaded take lacks; null: none, or there is nothing of the script in it. */
   get nChanged() {
-    const { project, deck } = this.#parts;
-    if (!deck.take) return null;
+    const { model, project, deck } = this.#parts;
+    if (!deck.take || !model.isDialogue) return null;
     const { kept, nNew, isCut } = changesOf(deck.take, project.turns.filter(isSpoken));
     return kept.length && (nNew || isCut) ? nNew : null;
   }
@@ -171,6 +174,11 @@ export class Studio extends EventTarget {
       return null;
     }
     return { seed: crypto.getRandomValues(new Uint32Array(1))[0], ...this.#parts.settings.request };
+  }
+
+  /** How long a speech or a sound will be, about, in seconds. */
+  #expected(turns, { duration_seconds: wished, max_seconds: most = Infinity }) {
+    return Math.min(wished ?? (this.#parts.model.isDescription ? SOUND_SECONDS : estimatedSeconds(turns)), most);
   }
 
   async #run(ask, place) {

@@ -5,6 +5,7 @@ The browser keeps the page's files, which takes most of what opening it costs.
 
 import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -35,7 +36,7 @@ def context(browser: "Browser") -> "Iterator[BrowserContext]":
 def served(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[str, FakeManager]]":
     from page_browser import noise, served_page
 
-    with served_page(noise, tmp_path_factory.mktemp("voices")) as found:
+    with served_page(noise, tmp_path_factory.mktemp("voices"), keeps_files=True) as found:
         yield found
 
 
@@ -68,7 +69,14 @@ def address(served: "tuple[str, FakeManager]", server: httpx.Client) -> "Iterato
 
 @pytest.fixture
 def page(context: "BrowserContext", address: str) -> "Iterator[Page]":
-    """The page, freshly opened. It has asked nobody but its own server, and nothing in it has failed."""
+    """The page, freshly opened."""
+    with opened_page(context, address) as opened:
+        yield opened
+
+
+@contextmanager
+def opened_page(context: "BrowserContext", address: str) -> "Iterator[Page]":
+    """A page with empty storage. It has asked nobody but its own server, and nothing in it has failed."""
     opened = context.new_page()
     failures: list[str] = []
     asked: list[str] = []

@@ -44,7 +44,9 @@ def test_all_words_are_there_in_both_languages_and_used(page: Page):
     code = "".join(file.read_text() for file in files if not file.name.startswith("words_"))
     used = set(re.findall(r'"([a-z][\w.]+)"', code))
     parts = ("ended.", "error.")  # keys that are put together where they are used
-    assert [key for key in english_words if key not in used and not key.startswith(parts)] == []
+    plain = [key.partition("@")[0] for key in english_words]  # behind it, the model for which it is said so
+    assert [key for key in plain if key not in used and not key.startswith(parts)] == []
+    assert set(plain) <= set(english_words)
     asked = re.findall(r'\bt\("([^"]+)"', code) + re.findall(r'data-t(?:-\w+)?="([^"]+)"', code)
     assert set(asked) <= set(english_words)
 
@@ -115,7 +117,7 @@ def test_every_control_is_reached_by_tab(page: Page, address: str):
     page.reload()
     speak(page)
     for panel in ("Voices", "Takes", "Settings"):
-        for summary in open_panel(page, panel).locator("summary").all():
+        for summary in open_panel(page, panel).locator("summary:visible").all():
             summary.click()
         wanted = page.evaluate("""() => {
             const all = "a, button, input, select, textarea, summary, canvas";
@@ -136,7 +138,7 @@ def test_the_page_changes_its_language_and_keeps_it(page: Page):
     write(page, "[S1] 你好。 [S2] 你好！")
     page.get_by_label("Title").fill("你好")
     speak(page)
-    page.get_by_label("Language").select_option("zh")
+    page.get_by_role("combobox", name="Language").select_option("zh")
     expect(page.get_by_role("button", name="合成", exact=True)).to_be_visible()
     expect(page.locator("html")).to_have_attribute("lang", "zh-Hans")
     names = "MOSS-TTSD|Studio|English|API|Take 1|S[1-5]|Enter|Shift|Alt|Ctrl|Space|Esc"

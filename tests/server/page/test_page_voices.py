@@ -62,12 +62,12 @@ def test_a_voice_is_stored_and_cast(page: Page, address: str, manager: FakeManag
     page.get_by_label("Clip of one speaker").set_input_files(clip("Alice (1).wav"))
     expect(error).to_be_hidden()
     expect(page.get_by_label("The clip", exact=True)).to_be_visible()
-    expect(page.get_by_label("Name", exact=True)).to_have_value("Alice 1")  # of the file
-    page.get_by_label("Name", exact=True).fill("a/b")
+    expect(page.get_by_role("textbox", name="Name", exact=True)).to_have_value("Alice 1")  # of the file
+    page.get_by_role("textbox", name="Name", exact=True).fill("a/b")
     page.get_by_role("button", name="Store the voice").click()
     expect(error).to_contain_text("A name has up to 64 letters of any script")
-    expect(page.get_by_label("Name", exact=True)).to_be_focused()
-    page.get_by_label("Name", exact=True).fill("小明")
+    expect(page.get_by_role("textbox", name="Name", exact=True)).to_be_focused()
+    page.get_by_role("textbox", name="Name", exact=True).fill("小明")
     expect(error).to_be_hidden()
     page.get_by_label("What is said in it").fill("I am Xiao Ming.")
     page.get_by_role("button", name="Store the voice").click()
@@ -79,13 +79,13 @@ def test_a_voice_is_stored_and_cast(page: Page, address: str, manager: FakeManag
     assert manager.requests[0].audio_data == [tone_file(1.5)]
 
     open_form(page)
-    expect(page.get_by_label("Cast as")).to_have_value("2")  # who has none
+    expect(page.get_by_role("combobox", name="Cast as")).to_have_value("2")  # who has none
     page.get_by_label("Clip of one speaker").set_input_files(clip())
-    page.get_by_label("Cast as").select_option("")
-    page.get_by_label("Name", exact=True).fill("小明")
+    page.get_by_role("combobox", name="Cast as").select_option("")
+    page.get_by_role("textbox", name="Name", exact=True).fill("小明")
     page.get_by_role("button", name="Store the voice").click()
     expect(error).to_have_text("There is a voice of this name already: choose another name.")
-    page.get_by_label("Name", exact=True).fill("bob")
+    page.get_by_role("textbox", name="Name", exact=True).fill("bob")
     page.get_by_role("button", name="Store the voice").click()
     expect(page.get_by_role("button", name="Play bob")).to_be_visible()
     expect(page.get_by_label("Voice of speaker 2")).to_have_value("")
@@ -165,6 +165,25 @@ def test_a_voice_is_changed(page: Page, address: str):
     expect(page.get_by_label("Voice of speaker 1")).to_have_value("")
 
 
+def test_a_starter_voice_is_cast_and_not_changed(page: Page):
+    voices = [
+        {"name": name, "text": "Words.", "seconds": 5.0, "starter": name == "heart"} for name in ("anna", "heart")
+    ]
+    page.route("**/audio/voices", lambda route: route.fulfill(json={"data": voices}))
+    page.reload()
+    rows = page.get_by_label("Stored voices").get_by_role("listitem")
+    expect(rows.filter(has_text="starter")).to_have_count(1)
+    entries = {}
+    for name in ("heart", "anna"):
+        page.get_by_role("button", name=f"More for {name}").click()
+        entries[name] = page.get_by_role("menuitem").all_inner_texts()
+        page.keyboard.press("Escape")
+    assert entries["heart"] == ["S1", "S2"]
+    assert entries["anna"] == ["S1", "S2", "Edit the transcript", "Rename", "Replace the clip", "Delete"]
+    choose(page, page.get_by_role("button", name="More for heart"), "S2")
+    expect(page.get_by_label("Voice of speaker 2")).to_have_value("heart")
+
+
 def test_voices_are_searched_by_name_and_words(page: Page):
     voices = [{"name": f"v{i}", "text": f"words {i}", "seconds": 5.0} for i in range(12)]
     page.route("**/audio/voices", lambda route: route.fulfill(json={"data": voices}))
@@ -200,7 +219,7 @@ def test_a_clip_is_dropped(page: Page):
         }""",
         list(tone_file(1.5)),
     )
-    expect(page.get_by_label("Name", exact=True)).to_have_value("carol")
+    expect(page.get_by_role("textbox", name="Name", exact=True)).to_have_value("carol")
     page.get_by_role("button", name="Store the voice").click()
     expect(page.get_by_role("button", name="Play carol")).to_be_visible()
 
@@ -230,7 +249,7 @@ def test_clips_are_listened_to_before_they_are_stored(page: Page):
 
 def test_a_voice_is_recorded_with_its_level_in_sight(page: Page, address: str):
     open_form(page)
-    page.get_by_label("Name", exact=True).fill("me")
+    page.get_by_role("textbox", name="Name", exact=True).fill("me")
     expect(page.locator("#meter")).to_be_hidden()
     page.get_by_role("button", name="Record", exact=True).click()
     expect(page.locator("#record-hint")).to_have_text("1 s")

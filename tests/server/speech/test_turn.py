@@ -62,6 +62,11 @@ MEANT: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"input": "Hi.", "instructions": "calm}", "language": "French", "ambient_sound": "rain", "duration_seconds": 2},
         {"text": "Hi.", "instruction": "calm}", "language": "French", "ambient_sound": "rain", "tokens": 25},
     ),
+    "a recording and a sound in it": (
+        "tts",
+        {"input": "Hi.", "quality": "a studio's", "sound_event": "a door", "language": " "},
+        {"text": "Hi.", "quality": "a studio's", "sound_event": "a door"},
+    ),
     "a language by its other name": (
         "tts",
         {"input": "Hi.", "lang_code": "French"},
@@ -157,6 +162,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a dialogue for a sound": ("sound", {"input": "[S1] Hi. [S2] Ho."}, "input", r"has no speakers, got \[S1\]"),
     "no sound": ("sound", {}, "input", "MOSS-SoundEffect works from it"),
     "two sounds": ("sound", {"input": "rain", "ambient_sound": "sea"}, "ambient_sound", "mean the same; send one"),
+    "a quality of a dialogue": ("ttsd", {"input": "a", "quality": "good"}, "quality", "ask MOSS-TTS, which does"),
+    "a sound in a voice": ("voice", SAILOR | {"sound_event": "sea"}, "sound_event", "ask MOSS-TTS, which does"),
     "instructions for a sound": ("sound", {"input": "rain", "instructions": "loud"}, "instructions", "takes none"),
     "a voice for a sound": ("sound", {"input": "rain", "voice": "alice"}, "voice", "MOSS-SoundEffect takes none"),
 }  # fmt: skip

@@ -18,7 +18,7 @@ export function askForText(question, value, yes) {
   return ask({ question, yes, value, rows: 6 });
 }
 
-export const isAsking = () => find("dialog").open;
+export const isAsking = () => document.querySelector("dialog[open]") !== null;
 
 async function ask({ question, yes, value = null, rows = 0, isDangerous = false }) {
   const dialog = find("dialog");

@@ -12,6 +12,8 @@ const BY_CODE = [
   "shutting_down",
   "body_too_large",
   "broken_off",
+  "no_design",
+  "no_text",
 ];
 
 /** @param {import("./api.js").ApiError | Error} error */
@@ -26,6 +28,6 @@ export function wordsFor(error) {
 
 /** A sentence without the name of the field in front, which the page does not show. */
 function plain(message) {
-  const words = message.replace(/^(?:audio|name|text|input|mode|seed|voice): /, "");
+  const words = message.replace(/^(?:audio|name|text|input|mode|seed|voice|url|file|description): /, "");
   return words && words[0].toUpperCase() + words.slice(1);
 }

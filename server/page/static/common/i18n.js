@@ -9,6 +9,7 @@ const LANGUAGES = Object.keys(WORDS);
 const PLACES = { t: null, tLabel: "aria-label", tTitle: "title", tHint: "placeholder" };
 const events = new EventTarget();
 let current = initial();
+let model = ""; // whose words go before those for all
 
 function initial() {
   const saved = load().language;
@@ -26,7 +27,14 @@ export function setLanguage(wanted) {
   events.dispatchEvent(new Event("change"));
 }
 
-/** Call `show` whenever the language changes: for words that stand in no `data-t`. */
+/** Say things as they are called with a model: words of the key `KEY@MODEL` stand in the place of those of `KEY`. */
+export function setModel(name) {
+  model = name;
+  translate(document);
+  events.dispatchEvent(new Event("change"));
+}
+
+/** Call `show` whenever the language or the model changes: for words that stand in no `data-t`. */
 export function onLanguage(show) {
   events.addEventListener("change", show);
 }
@@ -37,7 +45,7 @@ export function onLanguage(show) {
  * @throws {Error} there is no such key
  */
 export function t(key, values = {}) {
-  const found = WORDS[current][key];
+  const found = WORDS[current][`${key}@${model}`] ?? WORDS[current][key];
   if (found === undefined) throw new Error(`there are no words for ${key}`);
   return found.replace(/\{(\w+)(?:\|([^|}]*)\|([^}]*))?\}/g, (_, name, one, many) => {
     if (one !== undefined) return values[name] === 1 ? one : many;

@@ -19,6 +19,12 @@ export class Panels {
     this.#show();
   }
 
+  /** Offer a panel, or do not. */
+  offer(panel, isOffered) {
+    find(`tab-${panel}`).hidden = !isOffered;
+    this.#show();
+  }
+
   show(panel) {
     this.#shown = panel;
     if (panel !== "script") this.#beside = panel;
@@ -27,7 +33,8 @@ export class Panels {
   }
 
   #show() {
-    const now = WIDE.matches ? this.#beside : this.#shown;
+    const wanted = WIDE.matches ? this.#beside : this.#shown;
+    const now = find(`tab-${wanted}`).hidden ? "takes" : wanted;
     for (const panel of PANELS) {
       const isShown = panel === now;
       const tab = find(`tab-${panel}`);

@@ -24,7 +24,7 @@ function actOf({ key, ctrlKey, metaKey, altKey, shiftKey, target }, isSpeaking) 
   const letter = key.toLowerCase();
   if (isCommand && key === "Enter") return isSpeaking ? null : "speak";
   if (key === "Escape") return isSpeaking && !find("menu").matches(":popover-open") ? "stop" : null;
-  const isOwnField = target.closest?.("#voice-form, #key-form, #search-field"); // whose letters are not the project's
+  const isOwnField = target.closest?.(".voice-form, #key-form, #search-field"); // whose letters are not the project's
   if (isCommand && letter === "z" && !isOwnField) return shiftKey ? "redo" : "undo";
   if (isCommand && letter === "y" && !isOwnField) return "redo";
   if (isCommand || altKey || target.closest?.(WRITING)) return null;

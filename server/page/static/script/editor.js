@@ -6,7 +6,7 @@ import { say } from "../common/notices.js";
 import { letDrag } from "./drag.js";
 import { readDialogue } from "./parse.js";
 import { fillRow, makeRow, wordsOf } from "./row.js";
-import { hasTag, newTurn, nextSpeaker, scriptOf, turnsOf, withKnownIds } from "./turns.js";
+import { hasTag, newTurn, nextSpeaker, plainText, scriptOf, turnsOf, withKnownIds } from "./turns.js";
 
 /** Events: "hear", "again" and "more" about a turn, whose id is the detail; "unreadable" with an error. */
 export class Editor extends EventTarget {
@@ -15,6 +15,7 @@ export class Editor extends EventTarget {
   #text = find("text");
   #heard = () => () => null; // gives what tells it by turn, see `fillRow`
   #entries;
+  #isPlain = false;
 
   /** @param {(id: string) => object[]} entries of a turn's menu */
   constructor(project, entries) {
@@ -44,8 +45,14 @@ export class Editor extends EventTarget {
   set isText(isText) {
     this.#text.hidden = !isText;
     this.#list.hidden = isText;
-    this.#text.value = scriptOf(this.#project.turns);
+    this.#text.value = this.#textOf(this.#project.turns);
     this.show();
+  }
+
+  /** Whether there is one text without speakers, and nothing else. */
+  set isPlain(isPlain) {
+    this.#isPlain = isPlain;
+    this.isText = isPlain;
   }
 
   /** Say how to tell which turns the loaded take has. */
@@ -102,7 +109,7 @@ export class Editor extends EventTarget {
   show() {
     const { turns, names } = this.#project.state;
     if (this.isText) {
-      if (scriptOf(turns) !== scriptOf(this.#turnsOfText())) this.#text.value = scriptOf(turns);
+      if (this.#textOf(turns) !== this.#textOf(this.#turnsOfText())) this.#text.value = this.#textOf(turns);
       return;
     }
     const rows = new Map([...this.#list.children].map((row) => [row.dataset.id, row]));
@@ -122,7 +129,12 @@ export class Editor extends EventTarget {
     return [...this.#list.children].find((row) => row.dataset.id === id);
   }
 
+  #textOf(turns) {
+    return this.#isPlain ? plainText(turns) : scriptOf(turns);
+  }
+
   #turnsOfText() {
+    if (this.#isPlain) return [newTurn(1, this.#text.value)];
     const turns = turnsOf(this.#text.value);
     return turns.length ? turns : [newTurn(1)];
   }

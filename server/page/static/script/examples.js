@@ -1,4 +1,4 @@
-/** Scripts to begin with, each in one language; titles are in it too. */
+/** Dialogues to begin with, each in one language; titles are in it too. */
 
 const EN = [
   {
@@ -91,7 +91,7 @@ const OTHERS = {
   },
 };
 
-const NATIVE = { en: "English", zh: "中文", ja: "日本語", de: "Deutsch", es: "Español" };
+export const NATIVE = { en: "English", zh: "中文", ja: "日本語", de: "Deutsch", es: "Español" };
 
 /** @returns {{language: string, title: string, names: object, lines: [number, string][]}[]} */
 export function examples() {
@@ -99,5 +99,3 @@ export function examples() {
   return all.flatMap(([language, list]) => list.map((one) => ({ ...one, language: NATIVE[language] })));
 }
 
-/** What a page shows that has never been used, by the reader's language. */
-export const firstExample = (language) => (language === "zh" ? ZH[0] : EN[0]);

@@ -5,21 +5,23 @@ import { fileName, offer, pick, takeDropped } from "../common/files.js";
 import { t } from "../common/i18n.js";
 import { opensMenu } from "../common/menu.js";
 import { offerUndo, resolve, say, showProblem } from "../common/notices.js";
-import { examples } from "./examples.js";
+import { examplesFor } from "../model/examples.js";
 import { TooManySpeakers, readScript } from "./parse.js";
 import { linkTo, projectFile, readLink, readProjectFile } from "./project_file.js";
 import { emptyProject } from "./project.js";
 import { isSubtitles, readSubtitles } from "./subtitles.js";
-import { newTurn, scriptOf } from "./turns.js";
+import { newTurn, plainText, scriptOf } from "./turns.js";
 
 const READ = ".txt,.md,.fountain,.srt,.vtt,.json,text/plain,application/json";
 const LARGEST = 4_000_000; // bytes of a file
 
 export class FileMenu {
   #project;
+  #model;
 
-  constructor(project) {
-    this.#project = project;
+  /** @param {import("../model/model.js").Model} model for which scripts are */
+  constructor(project, model) {
+    [this.#project, this.#model] = [project, model];
     opensMenu(find("file"), () => [
       { label: t("file.open"), icon: "open", act: () => this.#pick() },
       null,
@@ -30,7 +32,10 @@ export class FileMenu {
       { label: t("file.new"), icon: "plus", act: () => this.#replace(emptyProject(), t("file.cleared")) },
     ]);
     opensMenu(find("example"), () =>
-      examples().map((one) => ({ label: `${one.title} · ${one.language}`, act: () => this.#replace(projectOf(one)) })),
+      examplesFor(model).map((one) => ({
+        label: `${one.title} · ${one.language}`,
+        act: () => this.#replace(projectOf(one)),
+      })),
     );
     find("clear").addEventListener("click", () => this.#replace({ turns: emptyProject().turns }, t("file.cleared")));
     takeDropped(find("panel-script"), (file) => this.read(file));
@@ -55,12 +60,21 @@ export class FileMenu {
     }
     const text = (await file.text()).replace(/^\ufeff/, "");
     try {
-      const found = readProjectFile(text) ?? (isSubtitles(text) ? readSubtitles(text) : readScript(text));
+      const found = readProjectFile(text) ?? (isSubtitles(text) ? readSubtitles(text) : this.#read(text));
       if (!found.turns.length || text.includes("\0")) showProblem(t("file.noWords", { name: file.name }), "script");
       else this.#replace(found.title === undefined ? { ...found, title: titleOf(file) } : found, t("file.opened"));
     } catch (error) {
       this.explain(error);
     }
+  }
+
+  #read(text) {
+    return this.#model.isDialogue ? readScript(text) : { turns: text.trim() ? [newTurn(1, text.trim())] : [] };
+  }
+
+  /** Take a script that was written for the user; names of speakers were of another one. */
+  takeWritten(turns, isCut) {
+    this.#replace({ turns, names: {} }, t(isCut ? "podcast.doneCut" : "podcast.done"));
   }
 
   /** Say why a text cannot be a script. */
@@ -87,8 +101,9 @@ export class FileMenu {
 
   #saveText() {
     const { title, turns } = this.#project.state;
+    const text = this.#model.isDialogue ? scriptOf(turns) : plainText(turns);
     offer(
-      new Blob([`${scriptOf(turns)}\n`], { type: "text/plain;charset=utf-8" }),
+      new Blob([`${text}\n`], { type: "text/plain;charset=utf-8" }),
       `${fileName(title || "dialogue")}.txt`,
     );
   }
@@ -110,8 +125,9 @@ export class FileMenu {
 }
 
 /** An example as a project's part. */
-export function projectOf({ title, names, lines }) {
-  return { title, names, turns: lines.map(([speaker, words]) => newTurn(speaker, words)) };
+export function projectOf({ title, names = {}, lines, settings }) {
+  const turns = lines.map(([speaker, words]) => newTurn(speaker, words));
+  return { title, names, turns, ...(settings && { settings }) };
 }
 
 const titleOf = (file) => file.name.replace(/\.[^.]*$/, "").slice(0, 200);

@@ -62,6 +62,12 @@ export class Project extends EventTarget {
     );
   }
 
+  /** Replace all of it, with nothing to undo. */
+  begin(state) {
+    [this.#past, this.#future, this.#lastKind] = [[], [], null];
+    this.#show(state);
+  }
+
   undo() {
     this.#travel(this.#past, this.#future);
   }

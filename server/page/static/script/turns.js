@@ -37,6 +37,12 @@ export function scriptOf(turns) {
     .join("\n");
 }
 
+/** All words without tags, for a model that knows no turns; a turn is a line. */
+export const plainText = (turns) => turns.map(({ words }) => words).join("\n");
+
+/** The same as one turn, which keeps the first one's id. */
+export const asOne = (turns) => Object.freeze({ ...turns[0], speaker: 1, words: plainText(turns), pause: 0 });
+
 /** Numbers of the speakers who say something, ascending. */
 export function speakersOf(turns) {
   return [...new Set(turns.filter((turn) => turn.words.trim()).map((turn) => turn.speaker))].sort();

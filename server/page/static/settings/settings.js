@@ -1,6 +1,7 @@
 /** How it is spoken: a form that is a view of the project's settings. What differs from the defaults is sent. */
 
 import { find } from "../common/dom.js";
+import { onLanguage } from "../common/i18n.js";
 
 const PRESETS = {
   usual: {},
@@ -8,27 +9,30 @@ const PRESETS = {
   lively: { temperature: "1.3", top_p: "0.95", top_k: "80" },
 };
 const DRAWN = ["temperature", "top_p", "top_k", "repetition_penalty"]; // what a preset sets
+const CALLED = { instructions: "instruction" }; // by the server
 
 export class Settings {
   #project;
   #form = find("settings-form");
   #showPanel;
 
-  /** @param {() => void} showPanel brings the form into sight */
+  /** @param {(panel: string) => void} showPanel brings a panel into sight: "settings", or "script" with fields of the text */
   constructor(project, showPanel) {
     [this.#project, this.#showPanel] = [project, showPanel];
     project.addEventListener("change", () => this.#show());
+    onLanguage(() => this.#show());
     this.#form.addEventListener("submit", (event) => event.preventDefault());
-    this.#form.addEventListener("input", ({ target }) => this.#onInput(target));
+    document.addEventListener("input", ({ target }) => target.form === this.#form && this.#onInput(target));
     this.#form.addEventListener("reset", (event) => {
       event.preventDefault();
-      project.change({ settings: {} });
+      const isText = ([name]) => this.#isInScript(this.#form.elements[name]);
+      project.change({ settings: Object.fromEntries(Object.entries(project.state.settings).filter(isText)) });
     });
     this.#show();
   }
 
   get #fields() {
-    return [...this.#form.elements].filter((field) => field.name && field.name !== "preset");
+    return [...this.#form.elements].filter(({ name, disabled }) => name && name !== "preset" && !disabled);
   }
 
   /** Fields of a request. */
@@ -52,14 +56,19 @@ export class Settings {
 
   /** Mark a field as the one that is wrong. @returns {boolean} whether there is one of this name */
   point(name) {
-    const field = this.#fields.find((each) => each.name === name);
+    const field = this.#fields.find((each) => each.name === (CALLED[name] ?? name));
     if (!field) return false;
-    this.#showPanel();
+    this.#showPanel(this.#isInScript(field) ? "script" : "settings");
     const group = field.closest("details");
     if (group) group.open = true;
     field.setAttribute("aria-invalid", "true");
     field.focus();
     return true;
+  }
+
+  /** Whether a field stands with the text, since it says what is to be heard. */
+  #isInScript(field) {
+    return Boolean(field?.closest?.("#panel-script"));
   }
 
   set seed(seed) {

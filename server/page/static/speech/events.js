@@ -76,5 +76,5 @@ async function* eventsOf(response) {
   }
 }
 
-const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+export const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 const samplesOf = (bytes) => new Int16Array(bytes.slice().buffer, 0, bytes.length >> 1);

@@ -11,10 +11,14 @@ export class Casting {
   #project;
   #library;
   #rows = find("casting");
+  #model;
 
-  /** @param {import("./library.js").Library} library of stored voices */
-  constructor(project, library) {
-    [this.#project, this.#library] = [project, library];
+  /**
+   * @param {import("./library.js").Library} library of stored voices
+   * @param {import("../model/model.js").Model} model that speaks
+   */
+  constructor(project, library, model) {
+    [this.#project, this.#library, this.#model] = [project, library, model];
     project.addEventListener("change", () => this.show());
     library.addEventListener("change", () => this.show());
     onLanguage(() => this.show());
@@ -31,8 +35,9 @@ export class Casting {
     this.show();
   }
 
-  /** Speakers of the script; one where nothing is written. */
+  /** Speakers of the script; one where nothing is written, or nobody takes turns. */
   get speakers() {
+    if (!this.#model.isDialogue) return [1];
     const speakers = speakersOf(this.#project.turns);
     return speakers.length ? speakers : [1];
   }
@@ -74,7 +79,7 @@ export class Casting {
 
   get #voiced() {
     const { cast } = this.#project.state;
-    return this.speakers.filter((speaker) => cast[speaker]);
+    return this.#model.takes("references") ? this.speakers.filter((speaker) => cast[speaker]) : [];
   }
 
   show() {

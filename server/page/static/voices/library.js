@@ -63,7 +63,14 @@ export class Library extends EventTarget {
   }
 
   #row(voice) {
-    const { name } = voice;
+    const { name, starter } = voice;
+    const own = [
+      null,
+      { label: t("voice.transcript"), icon: "edit", act: () => this.#editTranscript(voice) },
+      { label: t("voice.rename"), icon: "edit", act: () => this.#rename(voice) },
+      { label: t("voice.replace"), icon: "upload", act: () => this.#replace(voice) },
+      { label: t("voice.delete"), icon: "trash", isDanger: true, act: () => this.#remove(voice) },
+    ];
     const more = iconButton("more", t("voice.more", { name }), () => {});
     opensMenu(more, () => [
       { title: t("voice.castAs") },
@@ -72,11 +79,7 @@ export class Library extends EventTarget {
         icon: "person",
         act: () => this.dispatchEvent(new CustomEvent("cast", { detail: { speaker: who.speaker, name } })),
       })),
-      null,
-      { label: t("voice.transcript"), icon: "edit", act: () => this.#editTranscript(voice) },
-      { label: t("voice.rename"), icon: "edit", act: () => this.#rename(voice) },
-      { label: t("voice.replace"), icon: "upload", act: () => this.#replace(voice) },
-      { label: t("voice.delete"), icon: "trash", isDanger: true, act: () => this.#remove(voice) },
+      ...(starter ? [] : own),
     ]);
     return made(
       "li",
@@ -87,6 +90,7 @@ export class Library extends EventTarget {
         { class: "about" },
         made("strong", { class: "name", title: name }, name),
         made("span", { class: "hint" }, clock(Number(voice.seconds), 1)),
+        starter ? made("span", { class: "badge", title: t("voice.starterWhy") }, t("voice.starter")) : null,
         made("span", { class: "hint beginning", title: voice.text }, voice.text ?? t("voice.noTranscript")),
       ),
       more,

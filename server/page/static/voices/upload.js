@@ -5,6 +5,7 @@ import { wordsFor } from "../common/errors.js";
 import { takeDropped } from "../common/files.js";
 import { onLanguage, t } from "../common/i18n.js";
 import { checkClip } from "./clip_check.js";
+import { Draft } from "./draft.js";
 import { canRecord, record } from "./microphone.js";
 
 const RECORDED_SECONDS = 50; // at most; the server takes a minute unless told otherwise
@@ -19,6 +20,13 @@ export class UploadForm {
   #recording = null;
   #isAsking = false; // for leave to use the microphone
   #speakers;
+  #draft = new Draft(
+    (text) => {
+      this.#form.elements.text.value = text;
+      this.#form.elements.text.focus();
+    },
+    (error) => this.#say(wordsFor(error)),
+  );
 
   /**
    * @param {() => {speakers: {speaker: number, name: string}[], free: number?}} speakers who may get the voice, and who
@@ -52,12 +60,14 @@ export class UploadForm {
     this.#showWords();
   }
 
+  /** Offer drafts of transcripts in these languages. */
+  offerDrafts(languages) {
+    this.#draft.offer(languages);
+  }
+
   /** Show who may get the voice; whoever has none is chosen. */
   showSpeakers() {
-    const { speakers, free } = this.#speakers();
-    const options = speakers.map(({ speaker, name }) => new Option(name, speaker));
-    this.#form.elements.cast.replaceChildren(new Option(t("upload.nobody"), ""), ...options);
-    this.#form.elements.cast.value = free ? String(free) : "";
+    showSpeakers(this.#form.elements.cast, this.#speakers());
   }
 
   #showWords() {
@@ -74,7 +84,7 @@ export class UploadForm {
   }
 
   async #take(clip) {
-    this.#clip = clip;
+    this.#clip = this.#draft.clip = clip;
     if (this.#heard.src) URL.revokeObjectURL(this.#heard.src);
     this.#heard.hidden = !clip;
     const list = find("clip-findings");
@@ -151,6 +161,13 @@ export class UploadForm {
     field?.setAttribute("aria-invalid", "true");
     field?.focus();
   }
+}
+
+/** Show in a list who may get a voice; whoever has none is chosen. */
+export function showSpeakers(list, { speakers, free }) {
+  const options = speakers.map(({ speaker, name }) => new Option(name, speaker));
+  list.replaceChildren(new Option(t("upload.nobody"), ""), ...options);
+  list.value = free ? String(free) : "";
 }
 
 /** What a file is called, as a name that a voice can have. */

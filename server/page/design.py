@@ -1,0 +1,81 @@
+"""`POST /page/design`: a voice from its description, made by a server of MOSS-VoiceGenerator (`--design-url`).
+
+The page may talk to its own server only, and the other one's key is nobody else's business.
+"""
+
+from typing import Annotated
+
+import pybase64
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...clients.async_client import AsyncMossClient
+from ...clients.design import NoDesign, async_design, sample_text
+from ...clients.errors import ClientError, ServerRefused
+from ..errors import BadField, HelperFailed, SpeechRoute
+from .waiting import while_connected
+
+_Words = Annotated[str, Field(max_length=2_000)]
+_TIMEOUT_SECONDS = 300.0  # without anything new
+
+
+class DesignFields(BaseModel):
+    """What voice, and what it says; without a text, some sentences in the description's language."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    description: _Words
+    text: _Words = ""
+
+
+class DesignAnswer(BaseModel):
+    """A WAV file in base64, and what is said in it."""
+
+    audio: str
+    text: str
+    seconds: float
+    seed: int
+
+
+def design_router(url: str, api_key: str | None) -> APIRouter:
+    """`POST /page/design`.
+
+    Args:
+        url: of the other server.
+        api_key: its key, if it has one.
+    """
+    router = APIRouter(route_class=SpeechRoute)
+
+    @router.post("/page/design", include_in_schema=False)
+    async def design(fields: DesignFields, request: Request) -> DesignAnswer:
+        """Make a voice; each time another one."""
+        if not fields.description.strip():
+            raise BadField("description: of the voice; say who speaks", "description")
+        return await while_connected(request, _made(fields, url, api_key))
+
+    return router
+
+
+async def _made(fields: DesignFields, url: str, api_key: str | None) -> DesignAnswer:
+    text = fields.text.strip() or sample_text(fields.description)
+    try:
+        async with AsyncMossClient(url, api_key, _TIMEOUT_SECONDS, retries=0) as client:
+            model = await client.profile()
+            if "instruction" not in model.required:
+                raise HelperFailed(f"--design-url names a server of {model.model}; name one of MOSS-VoiceGenerator")
+            made = await async_design(client, fields.description, text, {})
+    except NoDesign as error:
+        raise BadField(
+            "the voice did not come to the end of its text: make another one, or shorten it", None, "no_design"
+        ) from error
+    except ServerRefused as error:
+        if error.status in (400, 429):
+            raise BadField(error.message, None, "queue_full" if error.status == 429 else None) from error
+        raise HelperFailed(f"the server of --design-url answered {error}") from error
+    except ClientError as error:  # which names the address; the log has it
+        raise HelperFailed(
+            "the server of --design-url cannot be reached, or broke off; this server's log says more"
+        ) from error
+    return DesignAnswer(
+        audio=pybase64.b64encode(made.wav).decode(), text=made.text, seconds=made.seconds, seed=made.seed
+    )
