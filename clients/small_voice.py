@@ -31,7 +31,7 @@ class Clip:
 
     Attributes:
         name: of the voice.
-        path: WAV.
+        path: a sound file.
         text: the words in it.
     """
 
@@ -97,15 +97,15 @@ def default_pair(recipe: Path = RECIPE, golden: Path = GOLDEN) -> Pair:
     return pair
 
 
-def clips_in(folder: Path) -> tuple[Clip, ...]:
+def clips_in(folder: Path, suffix: str = ".wav") -> tuple[Clip, ...]:
     """The clips of a folder, by name.
 
     Raises:
         NoSmallVoice: there is none, or one without its words.
     """
-    paths = sorted(folder.glob("*.wav"))
+    paths = sorted(folder.glob(f"*{suffix}"))
     if not paths:
-        raise NoSmallVoice(f"{folder} holds no clip NAME.wav: take the voices of this checkpoint's recipe")
+        raise NoSmallVoice(f"{folder} holds no clip NAME{suffix}: take the voices of this checkpoint's recipe")
     for path in paths:
         if not path.with_suffix(".txt").is_file():
             raise NoSmallVoice(f"{path.with_suffix('.txt')} is missing: what is said in {path.name}")
