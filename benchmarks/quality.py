@@ -10,7 +10,7 @@
 | `wer` | words wrong in dialogues of two speakers, in which every sentence is said once | 0.15 |
 | `acc` | turns with the right voice; `sim` beside it has no bar | 0.9 |
 | `unspoken` | dialogues that could not be spoken or judged | 0 |
-| `streams_apart` | streams that are not, to the bit, the whole answer; on a GPU it has no bar | 0 |
+| `streams_apart` | streams more than a 16-bit step from the whole answer anywhere; on a GPU it has no bar | 0 |
 | `rtf` | seconds that a stream takes, over seconds of audio in it, one at a time | 1 |
 | `first_audio_s` | the longest time to the first sound among them, references read and encoded | 1.5 |
 
@@ -42,7 +42,7 @@ from ..fuse import FuseError
 from .exiting import exit_on_sigterm
 from .quality_codec import reconstruction_errors
 from .quality_gates import Line, cost_lines, heard_lines, reading, row_of, stream_lines
-from .quality_speech import differing, speak_and_judge, stream_each
+from .quality_speech import speak_and_judge, steps_apart, stream_each
 from .quality_texts import held_out_sentences, source_speech, write_dialogues
 from .quality_variants import VARIANTS, Variant, on_cores
 from .record import record
@@ -87,7 +87,7 @@ class Run:
                 streams = stream_each(url, items[: self.n_streams])
                 results[variant.name] = speak_and_judge(url, items, folder, back_ends)
             yield from heard_lines(variant.name, results[variant.name])
-            yield from stream_lines(variant.name, streams, differing(streams, folder), has_bar=variant.on_cpu)
+            yield from stream_lines(variant.name, streams, steps_apart(streams, folder), has_bar=variant.on_cpu)
         first, *others = results.items()
         for name, result in others:
             yield from cost_lines(first, (name, result))

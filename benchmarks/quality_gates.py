@@ -11,6 +11,7 @@ from .quality_speech import Stream
 Line = dict[str, Any]
 AT_MOST = {"codec": 0.05, "wer": 0.15, "unspoken": 0, "streams_apart": 0, "rtf": 1.0, "first_audio_s": 1.5}
 AT_LEAST = {"acc": 0.9}
+_ROUNDING_STEPS = 1
 
 
 def reading(check: str, variant: str, value: float, *, has_bar: bool = True, **more: Any) -> Line:
@@ -35,15 +36,17 @@ def heard_lines(variant: str, result: Result) -> Iterator[Line]:
     yield reading("unspoken", variant, result.n_failed, n=len(result.items))
 
 
-def stream_lines(variant: str, streams: Sequence[Stream], n_apart: int, *, has_bar: bool) -> Iterator[Line]:
+def stream_lines(variant: str, streams: Sequence[Stream], steps: Sequence[float], *, has_bar: bool) -> Iterator[Line]:
     """What a listener had.
 
     Args:
-        n_apart: streams that are not the whole answer.
-        has_bar: whether they should be it to the bit.
+        steps: how far each is from the whole answer, see `steps_apart`. One is the codec's rounding, which is another
+            for other chunks and neighbours.
+        has_bar: whether they should be the whole answer; on a GPU their codes may part at a near-tie.
     """
     audio_s, n = sum(stream.seconds for stream in streams), len(streams)
-    yield reading("streams_apart", variant, n_apart, has_bar=has_bar, n=n)
+    n_apart = sum(step > _ROUNDING_STEPS for step in steps)
+    yield reading("streams_apart", variant, n_apart, has_bar=has_bar, largest_steps=max(steps), n=n)
     rtf = sum(stream.wall_s for stream in streams) / audio_s if audio_s else float("inf")
     yield reading("rtf", variant, rtf, audio_s=audio_s)
     firsts = [stream.first_audio_s for stream in streams]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from ..clients.batch_lines import BatchLine
@@ -75,12 +76,18 @@ def speak_and_judge(url: str, items: Sequence[Item], folder: Path, back_ends: Ba
     )
 
 
-def differing(streams: Sequence[Stream], folder: Path) -> int:
-    """Streams whose samples are not those of the whole answers in `folder`, bit by bit."""
-    return sum(stream.pcm != _pcm_of(folder / f"{stream.number:06}.wav") for stream in streams)
+def steps_apart(streams: Sequence[Stream], folder: Path) -> list[float]:
+    """How far each stream is from the whole answer in `folder`: 16-bit steps at the worst sample.
+
+    Returns:
+        Infinity where the answer has another length, or is not there.
+    """
+    return [_steps_apart(stream.pcm, folder / f"{stream.number:06}.wav") for stream in streams]
 
 
-def _pcm_of(path: Path) -> bytes:
+def _steps_apart(pcm: bytes, path: Path) -> float:
     if not path.is_file():
-        return b"it was not spoken"
-    return soundfile.read(path, dtype="int16")[0].astype("<i2").tobytes()
+        return float("inf")
+    streamed = np.frombuffer(pcm, "<i2").astype(np.int32)
+    whole = soundfile.read(path, dtype="int16")[0].astype(np.int32)
+    return float(np.abs(streamed - whole).max(initial=0)) if len(streamed) == len(whole) else float("inf")

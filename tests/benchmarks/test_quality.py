@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from sglang_moss.benchmarks import quality, quality_texts
 from sglang_moss.benchmarks.quality_codec import through_codec
 from sglang_moss.benchmarks.quality_gates import cost_lines, heard_lines, reading, row_of, stream_lines
-from sglang_moss.benchmarks.quality_speech import Stream, differing, stream_each
+from sglang_moss.benchmarks.quality_speech import Stream, steps_apart, stream_each
 from sglang_moss.benchmarks.quality_texts import RATE, held_out_sentences, source_speech, write_dialogues
 from sglang_moss.benchmarks.quality_variants import VARIANTS, on_cores
 from sglang_moss.benchmarks.record import read_lines
@@ -145,13 +145,14 @@ def test_what_the_judge_cannot_say_clears_no_bar():
 
 def test_streams_are_timed_together_and_their_first_sounds_one_by_one():
     streams = [Stream(1, b"", 0.4, 1.0, 4.0), Stream(2, b"", 1.6, 2.0, 2.0)]
-    lines = {line["check"]: line for line in stream_lines("cpu", streams, 0, has_bar=True)}
+    lines = {line["check"]: line for line in stream_lines("cpu", streams, [0, 1], has_bar=True)}
     assert lines["rtf"]["value"] == 0.5
     assert lines["first_audio_s"] == reading("first_audio_s", "cpu", 1.6, median_s=1.0, n=2)
     assert lines["first_audio_s"]["passes"] is False
     assert lines["streams_apart"]["passes"]
-    [apart, *_] = stream_lines("fp8", streams, 2, has_bar=False)
-    assert "passes" not in apart
+    [apart, *_] = stream_lines("fp8", streams, [2, float("inf")], has_bar=False)
+    assert (apart["value"], "passes" in apart) == (2, False)
+    assert steps_apart(streams, Path("nowhere")) == [float("inf")] * 2
 
 
 def test_a_variant_costs_what_the_paired_comparison_says():
@@ -185,7 +186,7 @@ def test_a_stream_is_held_to_the_whole_answer_sample_by_sample(
     with fake_speech_server() as server:
         server.events = speech_events(chunks)  # each begins the tone anew
         streams = stream_each(server.url, items)
-    assert differing(streams, tmp_path) == is_apart * len(items)
+    assert [steps > 1 for steps in steps_apart(streams, tmp_path)] == [is_apart] * len(items)
     assert [stream.seconds for stream in streams] == pytest.approx([0.4] * len(items))
     assert all(0 < stream.first_audio_s <= stream.wall_s for stream in streams)
     assert all("This is" in body["text"] for body in server.bodies), "continued, as a batch asks for it"
