@@ -14,8 +14,8 @@ class Variant:
 
     Attributes:
         server_args: of `sglang serve`.
-        on_cpu: without a GPU, and held to as many cores as are asked for. There a stream has the codes of the whole answer;
-            on a GPU it has them up to near-ties, since what else runs changes how kernels round.
+        on_cpu: without a GPU, and held to as many cores as are asked for. There a stream has the codes of the whole
+            answer; on a GPU it has them up to near-ties, since what else runs changes how kernels round.
         env: of the server.
     """
 
