@@ -24,14 +24,19 @@ help: ## show this list
 
 setup: $(INSTALLED) ## make .venv with the project in it; PYTHON=python3.12 chooses the Python
 
-outputs/demo.fused: | $(INSTALLED)
-	@$(BIN)/moss-ttsd fuse --model-path tests/golden/ttsd --codec-model-path tests/golden/codec --save-path $@
+# The small voice, or tiny random weights while a checkout has none.
+SMALL_VOICE := $(wildcard recipes/small_voice/checkpoint/*/* recipes/small_voice/voices/*)
+OWN_MODEL := $(filter outputs/demo.fused,$(MODEL))
+OWN_VOICES := $(if $(and $(SMALL_VOICE),$(OWN_MODEL)),--voices-dir outputs/voices)
 
-demo: $(INSTALLED) ## fuse tiny random weights, serve them, speak, write outputs/demo.wav
+outputs/demo.fused: $(SMALL_VOICE) | $(INSTALLED)
+	@$(BIN)/python -m sglang_moss.clients.small_voice $@ outputs/voices
+
+demo: $(INSTALLED) ## fuse the small voice, serve it, speak, write outputs/demo.wav
 	@$(BIN)/python -m sglang_moss.clients.demo
 
-serve: $(INSTALLED) $(filter outputs/demo.fused,$(MODEL)) ## serve a fused checkpoint: MODEL=path (the demo's) PORT=30000
-	@exec $(BIN)/sglang serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)"
+serve: $(INSTALLED) $(OWN_MODEL) ## serve a fused checkpoint: MODEL=path (the demo's) PORT=30000
+	@exec $(BIN)/sglang serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)" $(OWN_VOICES)
 
 docs: $(INSTALLED) ## build the documentation into outputs/site, links checked
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -9,7 +9,8 @@ import re
 from typing import Any
 
 from sglang_moss.checkpoint import ARCHITECTURE, MODEL_TYPE, OWN_FIELD
-from sglang_moss.request.profile import TTSD, Profile
+from sglang_moss.errors import BadSetting
+from sglang_moss.request.profile import Profile
 
 from .errors import FuseError
 from .json_file import JsonFile, read_json, to_bytes
@@ -67,7 +68,21 @@ def _fused_config(lm: JsonFile, codec: JsonFile, profile: Profile) -> dict[str, 
     }
     for name in ("auto_map", OWN_FIELD):
         fused.pop(name, None)
-    return fused if profile is TTSD else fused | {OWN_FIELD: {"profile": profile.name}}
+    own = {} if profile.is_ttsd else {"profile": profile.name}
+    own |= _own_sampling(lm, profile)
+    return fused | ({OWN_FIELD: own} if own else {})
+
+
+def _own_sampling(lm: JsonFile, profile: Profile) -> dict[str, Any]:
+    """Defaults of the draw that the checkpoint brings, checked; nothing where it brings none."""
+    own = lm.content.get(OWN_FIELD)
+    if not isinstance(own, dict) or "sampling" not in own:
+        return {}
+    try:
+        profile.with_sampling(own["sampling"])
+    except BadSetting as error:
+        raise FuseError(f"{lm.path}: {OWN_FIELD}: {error}") from None
+    return {"sampling": own["sampling"]}
 
 
 def _processor_config(lm: JsonFile, codec: JsonFile, tokenizer: JsonFile) -> dict[str, Any]:

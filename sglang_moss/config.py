@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from sglang_moss.checkpoint import MODEL_TYPE, OWN_FIELD, TTS_ARCHITECTURE
+from sglang_moss.errors import BadSetting
 from sglang_moss.request.profile import PROFILES, Profile
 
 
@@ -29,15 +30,16 @@ class SpecialTokens:
 
 
 def profile_of(config: Any) -> Profile:
-    """Which model of the family a fused checkpoint is.
+    """Which model of the family a fused checkpoint is, with the defaults that it brings.
 
     Args:
         config: its configuration, or what else has these attributes.
     Raises:
-        ValueError: one that this version does not know.
+        ValueError: one that this version does not know, or defaults that are none.
     """
     own = getattr(config, OWN_FIELD, None)
-    name = own.get("profile") if isinstance(own, dict) else None
+    own = own if isinstance(own, dict) else {}
+    name = own.get("profile")
     if name is None:
         name = "tts" if TTS_ARCHITECTURE in (getattr(config, "architectures", None) or ()) else "ttsd"
     if name not in PROFILES:
@@ -45,7 +47,12 @@ def profile_of(config: Any) -> Profile:
             f"the checkpoint's profile is {name!r:.32}, known are {', '.join(PROFILES)}: fuse it again, or take the "
             "version that fused it"
         )
-    return PROFILES[name]
+    if "sampling" not in own:
+        return PROFILES[name]
+    try:
+        return PROFILES[name].with_sampling(own["sampling"])
+    except BadSetting as error:
+        raise ValueError(f"{OWN_FIELD} in config.json: {error}") from None
 
 
 class MossTTSDConfig(PretrainedConfig):

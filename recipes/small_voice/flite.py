@@ -55,7 +55,10 @@ class Flite:
 @lru_cache
 def _load(libraries: Path, voice: str) -> tuple[ctypes.CDLL, ctypes.CDLL]:
     def opened(name: str) -> ctypes.CDLL:
-        return ctypes.CDLL(str(next(libraries.glob(f"{name}.so.*"))), mode=ctypes.RTLD_GLOBAL)
+        found = next(libraries.glob(f"{name}.so.*"), None)
+        if found is None:
+            raise FileNotFoundError(f"{libraries} has no {name}: install Flite (Debian: apt-get install flite)")
+        return ctypes.CDLL(str(found), mode=ctypes.RTLD_GLOBAL)
 
     if next(libraries.glob("libasound.so.*"), None):  # libflite names it; nothing is played
         opened("libasound")

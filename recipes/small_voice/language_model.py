@@ -24,6 +24,8 @@ SHAPES = {
     "d": (384, 9, 6, 6, 1024),
     "tiny": (128, 3, 2, 2, 256),
 }
+# How it is drawn from where a request says nothing.
+SAMPLING = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.0}
 _MULTIPLE = 16  # of the text vocabulary
 
 
@@ -85,6 +87,7 @@ def model_config(shape: str, n_vq: int, codebook_size: int, dtype: str = "bfloat
         "n_vq": n_vq,
         "pad_token_id": pad,
         "sampling_rate": 24_000,
+        "sglang_moss": {"sampling": SAMPLING},
         "vocab_size": vocabulary,
     }
 

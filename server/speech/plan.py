@@ -13,7 +13,7 @@ from typing import Any
 
 from sglang_moss.errors import BadSetting, BadText
 from sglang_moss.request.ordinary_text import ordinary_script, ordinary_turn, ordinary_words, plain_lines, transcript_of
-from sglang_moss.request.profile import TTSD, Profile
+from sglang_moss.request.profile import Profile
 from sglang_moss.request.prompt import MODES, Mode, choose_mode
 from sglang_moss.request.script import check_script, read_script
 from sglang_moss.request.settings import SEED_LIMIT, frames_allowed
@@ -305,7 +305,7 @@ def _divide(
     with nullcontext() if field == "input" else _about(field):
         # Alone: behind a transcript there are always words, and all of it, before the first part is spoken.
         profile, directives = engine.profile, directives_of(fields, turn, engine.profile)
-        read = read_script(directives + script, profile, {} if profile is TTSD else turn)
+        read = read_script(directives + script, profile, {} if profile.is_ttsd else turn)
         check_script(read, engine.special_strings, field, profile)
     if fields.split is False or not profile.max_references:
         return [script]

@@ -51,7 +51,7 @@ def check_taken(fields: SpeechFields, profile: Profile) -> None:
         BadField: the sentence names the models that take it.
     """
     for field, name in _MEANT.items():
-        is_passed_over = profile is TTSD and field in _PASSED_OVER
+        is_passed_over = profile.is_ttsd and field in _PASSED_OVER
         if _said(getattr(fields, field)) is not None and not profile.takes(name) and not is_passed_over:
             raise BadField(profile.refusal(name, field=field), field)
     if profile.max_references:
@@ -103,7 +103,7 @@ def turn_fields(fields: SpeechFields, profile: Profile, frames_per_second: float
         "quality": _said(fields.quality),
         "sound_event": _said(fields.sound_event),
     }
-    if profile is not TTSD:
+    if not profile.is_ttsd:
         turn["language"] = _language(_one_of(fields, "language", "lang_code"))
         turn["tokens"] = _tokens(fields, frames_per_second)
     called = {"instruction": "instructions", "ambient_sound": "input"}
@@ -116,7 +116,7 @@ def turn_fields(fields: SpeechFields, profile: Profile, frames_per_second: float
 def directives_of(fields: SpeechFields, turn: dict[str, FieldValue], profile: Profile) -> str:
     """What stands in front of the text: for MOSS-TTSD the fields too, as those who speak with its served path write."""
     directives = _NORMALIZE if fields.normalize else ""
-    for name, value in turn.items() if profile is TTSD else ():
+    for name, value in turn.items() if profile.is_ttsd else ():
         text = str(value)
         if "}" in text:
             raise BadField(f"{name}: a brace would end it; leave }} out", name)
@@ -129,7 +129,7 @@ def settings_of(fields: SpeechFields, turn: dict[str, FieldValue], profile: Prof
     names = ("temperature", "top_p", "top_k", "repetition_penalty")
     settings = {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
     custom = {} if fields.chunk_frames is None else {"chunk_frames": fields.chunk_frames}
-    return settings | {"custom_params": custom if profile is TTSD else custom | turn}
+    return settings | {"custom_params": custom if profile.is_ttsd else custom | turn}
 
 
 def _one_of(fields: SpeechFields, field: str, other: str) -> Any:

@@ -15,17 +15,20 @@ Source: model cards of the family (fields, audio sampling); MOSS-TTS processor (
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sglang_moss.errors import BadSetting
 from sglang_moss.request import template
 from sglang_moss.request.robust_text import robust_text
 from sglang_moss.request.template import FIELDS, FieldValue, Template
 from sglang_moss.request.text import MAX_SPEAKERS, normalize_text
+from sglang_moss.request.values import number, repetition_penalty, temperature, top_k
 
 Fields: TypeAlias = tuple[str, ...]
+
+SAMPLING_NAMES = ("temperature", "top_p", "top_k", "repetition_penalty")  # of the defaults that a checkpoint may bring
 
 # The family's directives: those of its served path, in its order, and the one that has no place there.
 _FAMILY_DIRECTIVES: Fields = ("tokens", "instruction", "ambient_sound", "language")
@@ -38,6 +41,20 @@ class ChannelSampling:
     temperature: float = 1.1  # 0: greedy
     top_p: float = 0.9  # (0, 1]
     top_k: int = 50  # -1: off
+
+    def changed_by(self, params: Mapping[str, Any], prefix: str = "") -> "ChannelSampling":
+        """With those settings that are given.
+
+        Args:
+            prefix: of their names in `params`.
+        Raises:
+            BadSetting: one of the wrong type or out of range.
+        """
+        return ChannelSampling(
+            temperature=temperature(params, f"{prefix}temperature", self.temperature),
+            top_p=number(params, f"{prefix}top_p", self.top_p, low=0.0, high=1.0, low_open=True),
+            top_k=top_k(params, f"{prefix}top_k", self.top_k),
+        )
 
 
 @dataclass(frozen=True)
@@ -85,9 +102,33 @@ class Profile:
         return tuple(name for name in FIELDS if name in self.required + self.optional)
 
     @property
+    def is_ttsd(self) -> bool:
+        """Whether it is MOSS-TTSD, with whichever defaults: what its served path does is done for it alone."""
+        return self.name == TTSD.name
+
+    @property
     def is_dialogue(self) -> bool:
         """Whether a script without a tag is the first speaker's, as in a dialogue."""
         return self.template.lists_silent_speakers
+
+    def with_sampling(self, sampling: Any) -> "Profile":
+        """The same model with the defaults of a checkpoint's own, `sampling` in its `config.json`.
+
+        Args:
+            sampling: some of `SAMPLING_NAMES`, as `/generate` takes them. They are those of the text channel too where
+                that follows the codes.
+        Raises:
+            BadSetting: no such setting, or none that a request might have.
+        """
+        if not isinstance(sampling, Mapping):
+            raise BadSetting(f"sampling must be an object, got {type(sampling).__name__}")
+        if unknown := sorted(map(str, sampling.keys() - set(SAMPLING_NAMES))):
+            raise BadSetting(f"sampling has no {unknown[0]!r:.64}; known are {', '.join(SAMPLING_NAMES)}")
+        return replace(
+            self,
+            audio=self.audio.changed_by(sampling),
+            repetition_penalty=repetition_penalty(sampling, self.repetition_penalty),
+        )
 
     def check_fields(self, fields: Mapping[str, FieldValue]) -> None:
         """Refuse fields that this model does not know, and a request without one that it needs.

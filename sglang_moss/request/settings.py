@@ -13,10 +13,10 @@ from sglang_moss.errors import BadSetting
 from sglang_moss.request.profile import TTSD, ChannelSampling, Profile
 from sglang_moss.request.prompt import MODES
 from sglang_moss.request.template import FIELDS, FieldValue
+from sglang_moss.request.values import flag, integer, repetition_penalty, shown
 
 SEED_LIMIT = 2**63
 MAX_CHUNK_FRAMES = 512
-_GREEDY_BELOW = 1e-6  # as in the served path; logits over much less overflow float32
 
 # Settings of SGLang's that have no meaning for codes, with the value that switches each off.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -92,37 +92,28 @@ class RequestOptions:
         params = {name: value for name, value in sampling_params.items() if value is not None}
         custom = _custom_params(params)
         _refuse_unknown(params, custom, profile)
-        audio = ChannelSampling(
-            temperature=_temperature(params, "temperature", profile.audio.temperature),
-            top_p=_number(params, "top_p", profile.audio.top_p, low=0.0, high=1.0, low_open=True),
-            top_k=_top_k(params, "top_k", profile.audio.top_k),
-        )
-        text_default = profile.text or audio
-        text = ChannelSampling(
-            temperature=_temperature(custom, "text_temperature", text_default.temperature),
-            top_p=_number(custom, "text_top_p", text_default.top_p, low=0.0, high=1.0, low_open=True),
-            top_k=_top_k(custom, "text_top_k", text_default.top_k),
-        )
-        max_frames = _integer(params, "max_new_tokens", low=1)
-        ignore_eos = _flag(params, "ignore_eos")
+        audio = profile.audio.changed_by(params)
+        text = (profile.text or audio).changed_by(custom, prefix="text_")
+        max_frames = integer(params, "max_new_tokens", low=1)
+        ignore_eos = flag(params, "ignore_eos")
         if ignore_eos and max_frames is None:
             raise BadSetting("ignore_eos needs max_new_tokens: without an end of its own the request needs a length")
         mode = custom.get("mode")
         if mode is not None and mode not in MODES:
-            raise BadSetting(f"custom_params.mode must be one of {', '.join(MODES)}, got {_shown(mode)}")
-        seed = _integer(params, "sampling_seed", low=0, high=SEED_LIMIT - 1)
-        chunk_frames = _integer(custom, "chunk_frames", low=1, high=MAX_CHUNK_FRAMES)
+            raise BadSetting(f"custom_params.mode must be one of {', '.join(MODES)}, got {shown(mode)}")
+        seed = integer(params, "sampling_seed", low=0, high=SEED_LIMIT - 1)
+        chunk_frames = integer(custom, "chunk_frames", low=1, high=MAX_CHUNK_FRAMES)
         return cls(
             text=text,
             audio=audio,
-            repetition_penalty=_number(params, "repetition_penalty", profile.repetition_penalty, low=0.01, high=2.0),
+            repetition_penalty=repetition_penalty(params, profile.repetition_penalty),
             seed=secrets.randbelow(SEED_LIMIT) if seed is None else seed,
             max_frames=max_frames,
             ignore_eos=ignore_eos,
             mode=mode,
-            return_codes=_flag(custom, "return_codes"),
-            timestamps=_flag(custom, "timestamps"),
-            strict=_flag(custom, "strict"),
+            return_codes=flag(custom, "return_codes"),
+            timestamps=flag(custom, "timestamps"),
+            strict=flag(custom, "strict"),
             chunk_frames=cls.chunk_frames if chunk_frames is None else chunk_frames,
             fields=_prompt_fields(custom),
         )
@@ -152,9 +143,9 @@ def _prompt_fields(custom: dict[str, Any]) -> dict[str, FieldValue]:
     for name in _PROMPT_FIELDS:
         value = custom.get(name)
         if name == "tokens":
-            value = _integer(custom, name, low=1)
+            value = integer(custom, name, low=1)
         elif value is not None and not isinstance(value, str):
-            raise BadSetting(f"custom_params.{name} must be a string, got {_shown(value)}")
+            raise BadSetting(f"custom_params.{name} must be a string, got {shown(value)}")
         if value is not None:
             fields[name] = value
     return fields
@@ -171,47 +162,3 @@ def _refuse_unknown(params: dict[str, Any], custom: dict[str, Any], profile: Pro
     if unknown:
         known = (*_CUSTOM, *(name for name in _PROMPT_FIELDS if profile.takes(name)))
         raise BadSetting(f"custom_params has no {unknown[0]!r}; known are {', '.join(known)}")
-
-
-def _temperature(params: dict[str, Any], name: str, default: float) -> float:
-    value = _number(params, name, default, low=0.0, high=100.0)
-    return value if value >= _GREEDY_BELOW else 0.0
-
-
-def _number(
-    params: dict[str, Any], name: str, default: float, *, low: float, high: float, low_open: bool = False
-) -> float:
-    value = params.get(name, default)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high or (low_open and value == low):
-        raise BadSetting(
-            f"{name} must be a number in {'(' if low_open else '['}{low:g}, {high:g}], got {_shown(value)}"
-        )
-    return float(value)
-
-
-def _integer(params: dict[str, Any], name: str, *, low: int, high: int = 2**31 - 1) -> int | None:
-    value = params.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise BadSetting(f"{name} must be an integer in [{low}, {high}], got {_shown(value)}")
-    return value
-
-
-def _top_k(params: dict[str, Any], name: str, default: int) -> int:
-    value = params.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or (value != -1 and not 1 <= value < 2**31):
-        raise BadSetting(f"{name} must be -1 (off) or an integer of at least 1, got {_shown(value)}")
-    return value
-
-
-def _flag(params: dict[str, Any], name: str) -> bool:
-    value = params.get(name, False)
-    if not isinstance(value, bool):
-        raise BadSetting(f"{name} must be true or false, got {_shown(value)}")
-    return value
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:64]

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from judged_speech import WORDS, joined, write_speech
 
+from sglang_moss.clients import demo
 from sglang_moss.clients.demo import DemoFailed, check_sound
 from sglang_moss.clients.start_log import part_of_start
 
@@ -37,6 +39,24 @@ def test_sound_of_the_right_length_passes(tmp_path: Path):
 def test_silence_and_wrong_lengths_fail(tmp_path: Path, samples: np.ndarray, seconds: float, problem: str):
     with pytest.raises(DemoFailed, match=problem):
         check_sound(wav(tmp_path / "a.wav", samples), seconds)
+
+
+def test_speech_that_ends_by_itself_may_end_in_silence_and_be_silent_nowhere_else(tmp_path: Path):
+    check_sound(wav(tmp_path / "a.wav", np.concatenate([TONE, np.zeros(RATE // 2)])), seconds=None)
+    for samples in (np.zeros(2 * RATE), TONE[: RATE // 2]):
+        with pytest.raises(DemoFailed):
+            check_sound(wav(tmp_path / "a.wav", samples), seconds=None)
+
+
+@pytest.mark.wide
+def test_what_was_heard_stands_beside_what_was_said(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(demo, "SCRIPT", f"[S1] {WORDS['rms_question']} [S2] {WORDS['slt_answer']}")
+    told = demo._heard(write_speech(tmp_path, "a", joined(["rms_question", "slt_answer"]))).splitlines()
+    assert told[0] == f"said:  {WORDS['rms_question']} {WORDS['slt_answer']}"
+    assert "sleep well last night" in told[1]
+    assert told[2].endswith("of 17 words wrong, as pocketsphinx hears them")
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    assert "nobody listened; the recogniser pocketsphinx needs" in demo._heard(tmp_path / "a.wav")
 
 
 @pytest.mark.slow

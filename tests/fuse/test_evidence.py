@@ -148,6 +148,22 @@ def test_the_profile_is_written_and_read_back(tmp_path: Path):
         assert (OWN_FIELD in config) == (profile.name != "ttsd"), "MOSS-TTSD's are as the reference's tool makes them"
 
 
+def test_defaults_of_the_draw_are_carried_and_read_back(tmp_path: Path):
+    lm = Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "ttsd"))
+    sampling = {"temperature": 0.7, "repetition_penalty": 1.0}
+    edit_config(lm, lambda config: config.update({OWN_FIELD: {"sampling": sampling}}))
+    fuse(lm, GOLDEN / "codec", tmp_path / "fused")
+    config = json.loads((tmp_path / "fused" / "config.json").read_text())
+    assert config[OWN_FIELD] == {"sampling": sampling}
+    assert profile_of(SimpleNamespace(**config)) == PROFILES["ttsd"].with_sampling(sampling)
+
+    edit_config(lm, lambda config: config.update({OWN_FIELD: {"sampling": {"heat": 1}}}))
+    with pytest.raises(FuseError, match="sglang_moss: sampling has no 'heat'"):
+        fuse(lm, GOLDEN / "codec", tmp_path / "other")
+    with pytest.raises(ValueError, match="sampling has no 'heat'"):
+        profile_of(SimpleNamespace(sglang_moss={"sampling": {"heat": 1}}))
+
+
 @pytest.mark.parametrize(
     ("config", "profile"),
     [

@@ -240,6 +240,32 @@ def test_every_profile_has_an_example_that_it_takes_and_a_place_in_the_template(
     assert TTSD is PROFILES["ttsd"]
 
 
+def test_a_checkpoint_brings_defaults_and_a_request_overrules_them():
+    profile = TTSD.with_sampling({"temperature": 0.7, "repetition_penalty": 1})
+    options = RequestOptions.parse({"top_p": 0.5}, profile)
+    assert options.audio == options.text == ChannelSampling(temperature=0.7, top_p=0.5, top_k=50)
+    assert options.repetition_penalty == 1.0
+    assert RequestOptions.parse({"temperature": 2}, profile).audio.temperature == 2
+    assert profile.is_ttsd, "what is MOSS-TTSD's alone does not hang on its defaults"
+    assert PROFILES["tts"].with_sampling({"temperature": 0.7}).text == PROFILES["tts"].text
+
+
+@pytest.mark.parametrize(
+    ("sampling", "problem"),
+    [
+        ([], "sampling must be an object, got list"),
+        ({"do_sample": True}, "sampling has no 'do_sample'; known are temperature, top_p, top_k, repetition_penalty"),
+        ({"top_p": 0}, r"top_p must be a number in \(0, 1\], got 0"),
+        ({"temperature": "hot"}, "temperature must be a number"),
+        ({"top_k": 0}, "top_k must be -1"),
+        ({"repetition_penalty": 3}, "repetition_penalty must be a number"),
+    ],
+)
+def test_defaults_that_no_request_could_have_are_refused(sampling: Any, problem: str):
+    with pytest.raises(BadSetting, match=problem):
+        TTSD.with_sampling(sampling)
+
+
 def test_a_text_of_no_words_is_missed_only_where_one_is_needed():
     for name in ("ttsd", "tts"):
         with pytest.raises(BadText, match="expected words"):
