@@ -103,5 +103,6 @@ def _add_to(master: Tensor, parameter: Tensor) -> None:
 
 def _backward_order(tensors: dict[str, Tensor]) -> list[Tensor]:
     """As the backward pass comes to them; embeddings last, wherever they stand in the model."""
-    names = sorted(reversed(tensors), key=lambda name: name.startswith(_FIRST_MODULES))
+    names = list(tensors)[::-1]
+    names.sort(key=lambda name: name.startswith(_FIRST_MODULES))
     return [tensors[name] for name in names]
