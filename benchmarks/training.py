@@ -48,7 +48,7 @@ from ..training.distributed import World, processes
 from ..training.flops import model_parameters, step_flops
 from ..training.loading import Packs
 from ..training.loop import Loop
-from ..training.memory import device_memory, settle_exchange
+from ..training.memory import device_memory, is_sharded, settle_exchange
 from ..training.model import ModelShape
 from ..training.run_plan import RunPlan, plan_run
 from .device_work import draw, empty_cache, matmul_tflops
@@ -110,7 +110,7 @@ def _measured(args: argparse.Namespace, folder: Path, world: World) -> Iterator[
         "per_step": args.per_step,
         "lengths": args.lengths,
         "parallel": args.parallel,
-        "exchange": config.compute.exchange if world.size > 1 else None,
+        "exchange": config.compute.exchange if is_sharded(config, world.size) else None,
         "attention": args.attention,
         "checkpointing": args.checkpointing,
         "saved_share": args.saved_share,

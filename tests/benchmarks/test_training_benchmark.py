@@ -102,12 +102,9 @@ def test_a_shape_has_the_parameters_that_are_counted(name, tmp_path):
 @pytest.mark.slow
 def test_the_benchmark_runs(monkeypatch, tmp_path):
     out = tmp_path / "training.jsonl"
-    words = (
-        f"--case tiny --modes packed padded batched upstream --steps 1 --warmup 1 --workers 0 --per-step 1 --out {out}"
-    )
-    monkeypatch.setattr(
-        sys, "argv", ["training", *words.split(), "--per-step", "1", "--dialogues", "24", "--golden", str(GOLDEN)]
-    )
+    words = "--case tiny --modes packed padded batched upstream --steps 1 --warmup 1 --workers 0 --per-step 1".split()
+    paths = ["--golden", str(GOLDEN), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["training", *words, "--dialogues", "24", *paths])
     training.main()
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["mode"] for line in lines] == ["packed", "padded", "batched", "upstream"]
