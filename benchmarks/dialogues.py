@@ -27,6 +27,11 @@ class Lengths:
     median_s: float = 30.0
     sigma: float = 0.9
     longest_s: float = 600.0
+    shortest_s: float = 0.0
+
+
+# By name: what users have, cut to some minutes; and talks of up to ten minutes beside it.
+LENGTHS = {"mixed": Lengths(sigma=0.7, shortest_s=4.0, longest_s=180.0), "long": Lengths()}
 
 
 class Dialogues:
@@ -34,7 +39,8 @@ class Dialogues:
 
     def __init__(self, n: int, tokenizer: Tokenizer, tokens: SpecialTokens, lengths: Lengths, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        seconds = np.minimum(lengths.median_s * np.exp(lengths.sigma * rng.standard_normal(n)), lengths.longest_s)
+        drawn = lengths.median_s * np.exp(lengths.sigma * rng.standard_normal(n))
+        seconds = np.clip(drawn, lengths.shortest_s, lengths.longest_s)
         self._tokens = tokens
         self._seed = seed
         self._word = _word_of_one_row(tokenizer)

@@ -15,20 +15,37 @@ class PaddedPlanner(Planner):
     def fill(self, epoch: int) -> float:
         """Share of the rows that are no padding."""
         packs = self.packs(epoch)
-        padded = sum(len(pack) * int(self.lengths[list(pack)].max()) for pack in packs)
-        return float(self.lengths.sum()) / padded
+        return float(self.lengths.sum()) / sum(int(self.padded(pack).sum()) for pack in packs)
+
+    def padded(self, pack: Pack) -> np.ndarray:
+        """[n] rows of each example with its padding."""
+        return np.full(len(pack), self.lengths[list(pack)].max())
 
     def _packs(self, epoch: int) -> list[Pack]:
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
         packs: list[list[int]] = [[]]
         longest = 0
-        for i in map(int, order):
+        for i in map(int, self._order(epoch)):
             longest = max(longest, int(self.lengths[i]))
             if packs[-1] and (len(packs[-1]) + 1) * longest > self.pack_rows:
                 packs.append([])
                 longest = int(self.lengths[i])
             packs[-1].append(i)
         return [tuple(pack) for pack in packs]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
+
+
+class BatchedPlanner(PaddedPlanner):
+    """As many examples in every micro-batch, as a trainer with a batch size has them: the most of them that come, with
+    their padding, to `pack_rows` rows in the mean."""
+
+    def _packs(self, epoch: int) -> list[Pack]:
+        order = self._order(epoch).tolist()
+        n = 1
+        while n < len(order) and np.mean([self.padded(pack).sum() for pack in _cut(order, n + 1)]) <= self.pack_rows:
+            n += 1
+        return _cut(order, n)
 
 
 class PaddedDataset(PackDataset):
@@ -44,3 +61,7 @@ class PaddedDataset(PackDataset):
         padding[:, 0] = self.tokens.text_pad
         ignored = np.full(padding.shape, IGNORED, np.int32)
         return np.concatenate([rows, padding]), np.concatenate([labels, ignored])
+
+
+def _cut(order: list[int], n: int) -> list[Pack]:
+    return [tuple(order[start : start + n]) for start in range(0, len(order), n)]

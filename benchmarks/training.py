@@ -1,25 +1,28 @@
 """Speed of fine-tuning: rows a second, share of the card's arithmetic, memory, and waiting for data.
 
-Random weights of the real shapes are made on the card; dialogues are invented (`dialogues`), 30 s in the median. Each
-mode trains the same model on the same dialogues:
+Random weights of the real shapes are made on the card; dialogues are invented (`dialogues`), 30 s in the median: of 4
+to 180 s (`--lengths mixed`), or of up to ten minutes (`long`). Each mode trains the same model on the same dialogues:
 
     packed     as `moss-ttsd finetune` does, waiting for its own data
-    padded     the same loop, but each micro-batch is whole examples, padded to the longest of them, of as many rows
+    padded     the same loop, but each micro-batch is whole examples, padded to the longest of them, as many as fit into
+               the rows of a pack
+    batched    the same, but as many examples in each micro-batch, which has the rows of a pack in the mean
     upstream   upstream's loop at its defaults (`upstream_training`): one example a step
 
 On one card (the tests' golden data must lie in `tests/golden`; LoRA needs peft, and peft needs accelerate):
 
     python3 -m sglang_moss.benchmarks.training --case lora-8b --modes packed padded --out training.jsonl
     python3 -m sglang_moss.benchmarks.training --case lora-8b --compile --saved-share 0.6 --out training.jsonl
-    python3 -m sglang_moss.benchmarks.training --case full-1.7b --modes packed padded upstream --out training.jsonl
-    python3 -m sglang_moss.benchmarks.training --case full-1.7b --compile --out training.jsonl
+    python3 -m sglang_moss.benchmarks.training --case full-1.7b --modes packed padded batched upstream
+    python3 -m sglang_moss.benchmarks.training --case full-1.7b --compile
 
 Two cards, against one of them with as many packs a card:
 
     python3 -m sglang_moss.benchmarks.training --case full-8b --layers 6 --out training.jsonl
     two="torchrun --nproc-per-node 2 -m sglang_moss.benchmarks.training --per-step 8 --out training.jsonl"
     $two --case full-8b --layers 6
-    $two --case full-1.7b
+    $two --case full-1.7b --exchange step
+    $two --case full-1.7b --parallel replicated
     $two --case lora-8b
 
 `--profile` tells where a step's time goes; `--attention fa4` tries another backend. `python3 -m
@@ -30,9 +33,7 @@ it in a minute, and measures nothing.
 import argparse
 import itertools
 import json
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,29 +48,33 @@ from ..training.distributed import World, processes
 from ..training.flops import model_parameters, step_flops
 from ..training.loading import Packs
 from ..training.loop import Loop
-from ..training.memory import estimate
-from ..training.metrics import StepMetrics
+from ..training.memory import device_memory, is_sharded, settle_exchange
+from ..training.model import ModelShape
 from ..training.run_plan import RunPlan, plan_run
-from .device_work import draw, empty_cache, matmul_tflops, profile, wait
-from .dialogues import Dialogues, Lengths
-from .padded_batches import PaddedDataset, PaddedPlanner
+from .device_work import draw, empty_cache, matmul_tflops
+from .dialogues import LENGTHS, Dialogues, Lengths
+from .padded_batches import BatchedPlanner, PaddedDataset, PaddedPlanner
 from .record import record
+from .timed_steps import DATASHEET_TFLOPS, timed_steps
 from .training_shapes import CASES, write_shape
 from .upstream_training import upstream_steps
 
-_DATASHEET_TFLOPS = 989.0  # H100 SXM and H200, bf16 without sparsity
+_PADDED = {"padded": PaddedPlanner, "batched": BatchedPlanner}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES, required=True)
-    parser.add_argument("--modes", nargs="+", choices=("packed", "padded", "upstream"), default=["packed"])
+    parser.add_argument("--modes", nargs="+", choices=("packed", *_PADDED, "upstream"), default=["packed"])
     parser.add_argument("--layers", type=int, help="fewer of them, where the whole does not fit")
     parser.add_argument("--pack-rows", type=int, default=16_384)
     parser.add_argument("--per-step", type=int, default=4, help="packs of an optimizer step, over all cards")
     parser.add_argument("--steps", type=int, default=6, help="that are measured")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--dialogues", type=int, default=2000)
+    parser.add_argument("--lengths", default="mixed", choices=LENGTHS, help="of the dialogues")
+    parser.add_argument("--exchange", default="auto", choices=("auto", "step", "pack"))
+    parser.add_argument("--parallel", default="auto", choices=("auto", "replicated"))
     parser.add_argument("--attention", default="auto")
     parser.add_argument("--checkpointing", default="selective", choices=("none", "selective", "full"))
     parser.add_argument("--saved-share", type=float, default=0.5)
@@ -92,7 +97,10 @@ def _measured(args: argparse.Namespace, folder: Path, world: World) -> Iterator[
     case = CASES[args.case]
     write_shape(folder / "model", args.golden, case, args.layers)
     config = _config(args, folder, case.method)
-    plan = plan_run(config, _invented(args, folder / "model", config))
+    shape = ModelShape.from_dict(json.loads((folder / "model" / "config.json").read_text()))
+    n_bytes = 2 if world.device.type == "cuda" else 4
+    config = settle_exchange(config, shape, world.size, n_bytes, device_memory(world.device))
+    plan = plan_run(config, _invented(args, shape, config))
     common = {
         "case": args.case,
         "parameters": model_parameters(plan.shape),
@@ -100,24 +108,30 @@ def _measured(args: argparse.Namespace, folder: Path, world: World) -> Iterator[
         "n_gpus": world.size,
         "pack_rows": config.packing.rows,
         "per_step": args.per_step,
+        "lengths": args.lengths,
+        "parallel": args.parallel,
+        "exchange": config.compute.exchange if is_sharded(config, world.size) else None,
         "attention": args.attention,
         "checkpointing": args.checkpointing,
         "saved_share": args.saved_share,
         "compile": args.compile,
         "matmul_tflops": (peak := matmul_tflops(world.device)),
     }
+    for line in _lines(args, plan, world):
+        share = line["tflops_per_gpu"] / peak if peak and "tflops_per_gpu" in line else None
+        yield {**common, **line, "of_matmul": share}
+
+
+def _lines(args: argparse.Namespace, plan: RunPlan, world: World) -> Iterator[dict[str, Any]]:
     ours = [mode for mode in args.modes if mode != "upstream"]
     try:
         if ours:
-            for line in _ours(args, plan, ours, world):
-                yield {**common, **line, "of_matmul": line["tflops_per_gpu"] / peak if peak else None}
+            yield from _ours(args, plan, ours, world)
         if "upstream" in args.modes and world.leads:
             empty_cache(world)
-            line = _upstream(args, plan, world)
-            share = line["tflops_per_gpu"] / peak if peak else None
-            yield {**common, "checkpointing": "none", "compile": False, **line, "of_matmul": share}
+            yield {"checkpointing": "none", "compile": False, **_upstream(args, plan, world)}
     except torch.OutOfMemoryError as error:
-        yield {**common, "error": f"out of memory: {str(error).splitlines()[0]}"}
+        yield {"error": f"out of memory: {str(error).splitlines()[0]}"}
 
 
 def _config(args: argparse.Namespace, folder: Path, method: str) -> TrainConfig:
@@ -133,6 +147,8 @@ def _config(args: argparse.Namespace, folder: Path, method: str) -> TrainConfig:
             "packing": {"rows": 2048 if is_small else args.pack_rows, "per_step": args.per_step},
             "loss": {"chunk_rows": args.chunk_rows},
             "compute": {
+                "exchange": args.exchange,
+                "parallel": args.parallel,
                 "attention": args.attention,
                 "checkpointing": args.checkpointing,
                 "saved_share": args.saved_share,
@@ -143,14 +159,11 @@ def _config(args: argparse.Namespace, folder: Path, method: str) -> TrainConfig:
     )
 
 
-def _invented(args: argparse.Namespace, model: Path, config: TrainConfig) -> Dialogues:
+def _invented(args: argparse.Namespace, shape: ModelShape, config: TrainConfig) -> Dialogues:
     from transformers import Qwen2Tokenizer
 
-    from ..training.model import ModelShape
-
-    shape = ModelShape.from_dict(json.loads((model / "config.json").read_text()))
-    lengths = Lengths(longest_s=10.0, median_s=2.0) if config.packing.rows < 4096 else Lengths()
-    return Dialogues(args.dialogues, Qwen2Tokenizer.from_pretrained(str(model)), shape.tokens, lengths)
+    lengths = Lengths(longest_s=10.0, median_s=2.0) if config.packing.rows < 4096 else LENGTHS[args.lengths]
+    return Dialogues(args.dialogues, Qwen2Tokenizer.from_pretrained(config.model), shape.tokens, lengths)
 
 
 def _ours(args: argparse.Namespace, plan: RunPlan, modes: list[str], world: World) -> Iterator[dict[str, Any]]:
@@ -166,12 +179,13 @@ def _ours(args: argparse.Namespace, plan: RunPlan, modes: list[str], world: Worl
     for mode in modes:
         own = plan
         dataset = plan.packs_of(plan.training)
-        if mode == "padded":
-            own = replace(plan, planner=PaddedPlanner(plan.lengths, plan.planner.pack_rows, args.per_step, seed=42))
+        if mode in _PADDED:
+            own = replace(plan, planner=_PADDED[mode](plan.lengths, plan.planner.pack_rows, args.per_step, seed=42))
             dataset = PaddedDataset(**vars_of(dataset))
         loop = Loop(own, model, trained, world)
         packs = Packs(dataset, loop.orders(0), world.device, args.workers, n_ahead=4)
-        yield {"mode": mode, **_timed(args, loop, packs, world)}
+        counts = {"n_warmup": args.warmup, "n_steps": args.steps}
+        yield {"mode": mode, **timed_steps(loop, packs, world, **counts, profiles=args.profile)}
         del packs, loop
         empty_cache(world)
 
@@ -179,44 +193,6 @@ def _ours(args: argparse.Namespace, plan: RunPlan, modes: list[str], world: Worl
 def vars_of(dataset: Any) -> dict[str, Any]:
     """Arguments that make another dataset of packs alike."""
     return {name: value for name, value in vars(dataset).items() if not name.startswith("_")}
-
-
-def _timed(args: argparse.Namespace, loop: Loop, packs: Packs, world: World) -> dict[str, Any]:
-    metrics = StepMetrics(world.device)
-    for _ in range(args.warmup):
-        loop.one_step(packs, metrics)
-    wait(world)
-    if world.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    sizes = [loop.plan.size_of(loop.plan.planner.step(loop.step + i)) for i in range(args.steps)]
-    waited, started = packs.waited_s, time.perf_counter()
-    for _ in range(args.steps):
-        loop.one_step(packs, metrics)
-    wait(world)
-    wall_s = time.perf_counter() - started
-    line = metrics.flush() or {}
-    if args.profile and world.device.type == "cuda":
-        try:
-            line |= profile(lambda: loop.one_step(packs, metrics))  # every rank takes part in a step
-        except RuntimeError as error:  # what was timed stands
-            print(f"no profile: {error}", file=sys.stderr)
-    rows = sum(size.rows for size in sizes)
-    frozen = loop.config.method == "lora"
-    tflops = sum(step_flops(loop.plan.shape, size, frozen=frozen) for size in sizes) / wall_s / 1e12 / world.size
-    expected = estimate(loop.plan.shape, loop.config, world.size, 2 if world.device.type == "cuda" else 4)
-    return {
-        "rows_per_s": rows / wall_s,
-        "rows_per_s_per_gpu": rows / wall_s / world.size,
-        "steps": args.steps,
-        "wall_s": wall_s,
-        "fill": loop.plan.planner.fill(0),
-        "tflops_per_gpu": tflops,
-        "mfu": tflops / _DATASHEET_TFLOPS,
-        "waiting_share": (packs.waited_s - waited) / wall_s,
-        "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if world.device.type == "cuda" else None,
-        "estimated_memory_gb": expected.total / 1e9,
-        **{key: line[key] for key in ("loss", "profiled_s", "kernels_ms", "kernels") if key in line},
-    }
 
 
 def _upstream(args: argparse.Namespace, plan: RunPlan, world: World) -> dict[str, Any]:
@@ -236,7 +212,7 @@ def _upstream(args: argparse.Namespace, plan: RunPlan, world: World) -> dict[str
         "steps": n_steps,
         "wall_s": wall_s,
         "tflops_per_gpu": tflops,
-        "mfu": tflops / _DATASHEET_TFLOPS,
+        "mfu": tflops / DATASHEET_TFLOPS,
         "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if world.device.type == "cuda" else None,
     }
 

@@ -19,16 +19,21 @@ _COLUMNS = (
     ("saved_share", "saved"),
     ("compile", "compiled"),
     ("attention", "attention"),
+    ("lengths", "lengths"),
+    ("parallel", "parallel"),
+    ("exchange", "exchange"),
     ("rows_per_s_per_gpu", "rows/s/GPU"),
     ("tflops_per_gpu", "TFLOP/s"),
     ("mfu", "MFU"),
     ("of_matmul", "of matmul"),
+    ("fill", "fill"),
     ("waiting_share", "waiting"),
     ("peak_memory_gb", "GB"),
     ("estimated_memory_gb", "estimated"),
 )
-_PERCENT = {"mfu", "of_matmul", "waiting_share"}
-_ALIKE = ("case", "layers", "checkpointing", "saved_share", "compile", "attention", "pack_rows")
+_PERCENT = {"mfu", "of_matmul", "waiting_share", "fill"}
+_DATA = ("gpu", "case", "layers", "lengths")
+_ALIKE = (*_DATA, "checkpointing", "saved_share", "compile", "attention", "pack_rows")
 
 
 def main() -> None:
@@ -56,16 +61,26 @@ def main() -> None:
 
 
 def ratios(lines: list[dict[str, Any]]) -> Iterator[str]:
-    """Packed against padded, and several GPUs against one, where all else is alike."""
+    """Packed against the others, and several GPUs against one, where all else is alike."""
     for line in lines:
         for other in lines:
-            if line["mode"] != "packed" or any(line[key] != other[key] for key in _ALIKE):
+            alike = _DATA if other["mode"] == "upstream" else _ALIKE
+            if line["mode"] != "packed" or any(line.get(key) != other.get(key) for key in alike):
                 continue
             of, gpus = line["rows_per_s"] / other["rows_per_s"], (line["n_gpus"], other["n_gpus"])
-            if other["mode"] == "padded" and gpus[0] == gpus[1]:
-                yield f"{line['case']}: packed is {of:.2f} times padded"
+            if other["mode"] != "packed" and gpus[0] == gpus[1]:
+                yield f"{line['case']}: packed is {of:.2f} times {other['mode']}{_ideal(line, other)}"
             elif other["mode"] == "packed" and gpus[0] > gpus[1]:
-                yield f"{line['case']}, {line['layers']} layers: {gpus[0]} GPUs are {of:.2f} times {gpus[1]}"
+                way = "replicated" if line.get("parallel") == "replicated" else f"exchange {line.get('exchange')}"
+                yield f"{line['case']}, {line['layers']} layers, {way}: {gpus[0]} GPUs are {of:.2f} times {gpus[1]}"
+
+
+def _ideal(line: dict[str, Any], other: dict[str, Any]) -> str:
+    """What the shares of examples among all rows, and in all arithmetic, would make of it."""
+    if "arithmetic_fill" not in line or "arithmetic_fill" not in other:
+        return ""
+    by_rows, by_arithmetic = (line[key] / other[key] for key in ("fill", "arithmetic_fill"))
+    return f"; by rows computed {by_rows:.2f}, by arithmetic {by_arithmetic:.2f}"
 
 
 def _shown(key: str, value: Any) -> str:

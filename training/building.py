@@ -13,8 +13,10 @@ from .distributed import World
 from .errors import TrainingError
 from .layer_wrapping import wrap_layers
 from .lora import add_lora, base_name
+from .memory import device_memory, is_sharded, settle_exchange
 from .model import ModelShape, SpeechModel, empty_model, materialize
-from .trained import Replicated, Sharded, Trained
+from .sharded import Exchange, Sharded
+from .trained import Replicated, Trained
 from .weights import fill
 
 
@@ -55,11 +57,11 @@ def build(config: TrainConfig, world: World, directory: Path | None) -> tuple[Sp
     dtype = compute_dtype(config, world.device)
     backend = choose_backend(config.compute.attention, world.device, dtype)
     trained: Trained
-    if config.method == "full" and world.size > 1 and config.compute.parallel == "auto":
+    if is_sharded(config, world.size):
         with torch.device("meta"):
             model = SpeechModel(shape).float()
         wrap_layers(model, config.compute)
-        trained = Sharded(model, dtype)
+        trained = Sharded(model, dtype, _exchange(config, shape, world, dtype))
         materialize(model, world.device)
     else:
         model = empty_model(shape, world.device, dtype)
@@ -72,6 +74,12 @@ def build(config: TrainConfig, world: World, directory: Path | None) -> tuple[Sp
     if directory is not None:
         fill(_targets(model, trained), directory)
     return model.train(), trained
+
+
+def _exchange(config: TrainConfig, shape: ModelShape, world: World, dtype: torch.dtype) -> Exchange:
+    """The first rank's, since all of them have to do the same."""
+    settled = settle_exchange(config, shape, world.size, dtype.itemsize, device_memory(world.device))
+    return world.from_leader(settled.compute.exchange)
 
 
 def _targets(model: SpeechModel, trained: Trained) -> dict[str, list[Tensor]]:

@@ -77,6 +77,7 @@ class ComputeConfig:
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 on a GPU; weights are float32 in any case
     attention: str = "auto"  # auto, varlen, flex, fa4, sdpa
     parallel: Literal["auto", "replicated"] = "auto"  # auto: full training on several GPUs shares the weights out
+    exchange: Literal["auto", "step", "pack"] = "auto"  # sharded: how often GPUs exchange; auto: once a step if it fits
     checkpointing: Literal["none", "selective", "full"] = "selective"
     saved_share: Share = 0.5  # selective: share of the layers whose matrix products are kept; 0 saves memory
     compile: bool = False  # each layer; the first steps take a minute longer

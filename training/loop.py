@@ -121,8 +121,10 @@ class Loop:
         waited_before = packs.waited_s
         loss_sum = torch.zeros((), dtype=torch.float32, device=self.world.device)
         sums = torch.zeros(1 + self.plan.shape.tokens.n_vq, dtype=torch.float32, device=self.world.device)
-        for micro_step in range(-(-len(chosen) // self.world.size)):
+        n_micro_steps = -(-len(chosen) // self.world.size)
+        for micro_step in range(n_micro_steps):
             self._seed_dropout(micro_step)
+            self.trained.micro_step(is_last=micro_step == n_micro_steps - 1)
             loss, own = self.model(next(packs))
             loss.backward()
             loss_sum += loss.detach()

@@ -73,11 +73,12 @@ class Planner:
     def step(self, step: int) -> list[Pack]:
         """Packs of a step of the run, the dearest first.
 
-        An epoch's packs are spread evenly over its steps, so that none of them learns from a remainder alone.
+        Steps are full but for the last two of an epoch, which have half of the packs at least: none learns from a
+        remainder alone, and ranks that share a full step out evenly wait for nothing in all but those two.
         """
         epoch, in_epoch = self.place(step)
-        packs, n = self.packs(epoch), self.steps_in(epoch)
-        chosen = packs[in_epoch * len(packs) // n : (in_epoch + 1) * len(packs) // n]
+        packs, bounds = self.packs(epoch), self._bounds(len(self.packs(epoch)))
+        chosen = packs[bounds[in_epoch] : bounds[in_epoch + 1]]
         return sorted(chosen, key=lambda pack: (-self.cost(pack), pack))
 
     def cost(self, pack: Pack) -> int:
@@ -88,6 +89,15 @@ class Planner:
         """Share of `pack_rows` that examples take, over an epoch's packs."""
         rows = [int(self.lengths[list(pack)].sum()) for pack in self.packs(epoch)]
         return sum(rows) / sum(max(n, self.pack_rows) for n in rows)
+
+    def _bounds(self, n_packs: int) -> list[int]:
+        """Where an epoch's steps begin among its packs, and where the last one ends."""
+        n = -(-n_packs // self.packs_per_step)
+        bounds = [step * self.packs_per_step for step in range(n)]
+        if n > 1:
+            missing = n * self.packs_per_step - n_packs
+            bounds[-1] = n_packs - self.packs_per_step + min(missing, self.packs_per_step // 2)
+        return [*bounds, n_packs]
 
     def _packs(self, epoch: int) -> list[Pack]:
         order = np.arange(len(self.lengths))

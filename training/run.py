@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from .errors import TrainingError
 from .export import MODEL_NAME, export, export_adapters, profile_of
 from .loading import Examples
 from .loop import Loop
-from .memory import estimate
+from .memory import device_memory, estimate, is_sharded, settle_exchange
 from .progress import Progress
 from .run_plan import RunPlan, check_codec, plan_run
 
@@ -83,6 +83,8 @@ def describe(config: TrainConfig, n_ranks: int, examples: Examples | None = None
         check_codec(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = compute_dtype(config, device)
+    config = settle_exchange(config, plan.shape, n_ranks, dtype.itemsize, device_memory(device))
+    plan = replace(plan, config=config)
     needed = estimate(plan.shape, config, n_ranks, dtype.itemsize)
     return "\n".join(_described(plan, n_ranks, str(dtype).removeprefix("torch."), str(needed), needed.total))
 
@@ -100,11 +102,13 @@ def _described(plan: RunPlan, n_ranks: int, dtype: str, needed: str, needed_byte
     yield f"steps         {plan.n_steps}, {planner.steps_in(0)} an epoch, of {packing.per_step} packs at most"
     gpus = "1 GPU" if n_ranks == 1 else f"{n_ranks} GPUs"
     yield f"              on {gpus}, {-(-packing.per_step // n_ranks)} packs each a step"
+    if is_sharded(plan.config, n_ranks):
+        yield f"              gradients are exchanged once a {plan.config.compute.exchange}"
     yield f"method        {plan.config.method}, computed in {dtype}, template {plan.template.name}"
     yield f"memory        {needed} a GPU, estimated"
     if torch.cuda.is_available():
         there = torch.cuda.get_device_properties(0).total_memory
-        verdict = "fits" if needed_bytes < there else "does not fit: " + "; ".join(_knobs(plan.config))
+        verdict = "fits" if needed_bytes < there else "does not fit: " + "; ".join(_knobs(plan.config, n_ranks))
         yield f"              {there / 1e9:.1f} GB are there: {verdict}"
 
 
@@ -171,12 +175,16 @@ def _memory_named(config: TrainConfig, world: World) -> Iterator[None]:
         there = ""
         if world.device.type == "cuda":
             there = f" ({torch.cuda.get_device_properties(world.device).total_memory / 1e9:.0f} GB)"
-        raise TrainingError(f"rank {world.rank} is out of memory{there}: " + "; ".join(_knobs(config))) from error
+        raise TrainingError(
+            f"rank {world.rank} is out of memory{there}: " + "; ".join(_knobs(config, world.size))
+        ) from error
 
 
-def _knobs(config: TrainConfig) -> Iterator[str]:
+def _knobs(config: TrainConfig, n_ranks: int) -> Iterator[str]:
     """What needs less memory, the cheapest first."""
     compute = config.compute
+    if is_sharded(config, n_ranks) and compute.exchange != "pack":
+        yield "set compute.exchange=pack"
     if compute.checkpointing == "none":
         yield "set compute.checkpointing=selective"
     elif compute.checkpointing == "selective" and compute.saved_share > 0:

@@ -26,7 +26,24 @@ def test_every_example_is_in_one_pack_of_an_epoch(lengths, seed, window, epoch):
     steps = [plan.step(first + i) for i in range(plan.steps_in(epoch))]
     assert sorted(pack for step in steps for pack in step) == sorted(packs)
     assert all(1 <= len(step) <= 3 for step in steps)
-    assert max(map(len, steps)) - min(map(len, steps)) <= 1
+
+
+@given(LENGTHS, SEEDS, st.integers(1, 9))
+def test_steps_are_full_but_for_two_that_are_half_full(lengths, seed, packs_per_step):
+    plan = planner(lengths, seed, packs_per_step=packs_per_step)
+    sizes = [len(plan.step(step)) for step in range(plan.steps_in(0))]
+    assert len(sizes) == -(-len(plan.packs(0)) // packs_per_step)
+    assert all(size == packs_per_step for size in sizes[:-2])
+    if len(sizes) > 1:
+        assert all(packs_per_step >= size >= packs_per_step - packs_per_step // 2 for size in sizes)
+
+
+@given(LENGTHS, SEEDS, st.sampled_from([2, 4, 8]))
+def test_no_order_of_packs_lets_ranks_idle_less(lengths, seed, n_ranks):
+    plan = planner(lengths, seed, packs_per_step=8)
+    steps = [plan.step(step) for step in range(plan.steps_in(0))]
+    rounds = sum(len(deal(step, 0, n_ranks)) for step in steps)
+    assert rounds == -(-len(plan.packs(0)) // n_ranks)
 
 
 @given(LENGTHS, SEEDS)

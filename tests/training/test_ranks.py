@@ -20,7 +20,10 @@ from sglang_moss.training.run import finetune
 pytestmark = pytest.mark.slow
 CASES = {
     # Three packs a step do not share out evenly among two ranks.
-    "full": {"method": "full", "validation": {"share": 0.2, "every": 2}},
+    "full": {"method": "full", "validation": {"share": 0.2, "every": 2}, "compute": {"exchange": "step"}},
+    "pack": {"method": "full", "validation": {"share": 0.2, "every": 2}, "compute": {"exchange": "pack"}},
+    "bf16": {"method": "full", "compute": {"exchange": "step", "dtype": "bfloat16", "checkpointing": "selective"}},
+    "replicated": {"method": "full", "compute": {"parallel": "replicated", "dtype": "bfloat16"}},
     "lora": {"method": "lora", "lora": {"rank": 4, "dropout": 0.0, "audio_heads": True}},
 }
 
