@@ -102,7 +102,7 @@ def test_a_shape_has_the_parameters_that_are_counted(name, tmp_path):
 @pytest.mark.slow
 def test_the_benchmark_runs(monkeypatch, tmp_path):
     out = tmp_path / "training.jsonl"
-    words = "--case tiny --modes packed padded batched upstream --steps 1 --warmup 1 --workers 0 --per-step 1".split()
+    words = ["--case", "tiny", "--modes", "packed", "padded", "batched", "upstream", "--steps", "1", "--warmup", "1", "--workers", "0", "--per-step", "1"]
     paths = ["--golden", str(GOLDEN), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["training", *words, "--dialogues", "24", *paths])
     training.main()
