@@ -30,7 +30,7 @@ from ..training.rows import IGNORED, labels_of
 from .record import record
 from .training_shapes import TrainingCase, write_shape
 
-_SMALL = {
+SMALL = {
     "hidden_size": 512,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -62,7 +62,7 @@ def main() -> int:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        write_shape(Path(folder) / "model", args.golden, TrainingCase("full", _SMALL), None)
+        write_shape(Path(folder) / "model", args.golden, TrainingCase("full", SMALL), None)
         lines = record(args.out, _lines(Path(folder) / "model", device))
     return 0 if all(line.get("agrees", True) for line in lines) else 1
 
@@ -72,18 +72,18 @@ def _lines(model: Path, device: torch.device) -> Iterator[dict[str, Any]]:
         yield from _kernel_lines(device)
     for method in ("full", "lora"):
         exact = _gradient(model, Way("sdpa", method=method), device)
-        plain = _distance(_gradient(model, Way("sdpa", "bfloat16", method=method), device), exact)
+        plain = distance_of(_gradient(model, Way("sdpa", "bfloat16", method=method), device), exact)
         yield {"check": method, "attention": "sdpa", "dtype": "bfloat16", "distance": plain}
         for way in _ways(device, method):
             line = {"check": method, **{k: v for k, v in vars(way).items() if k != "method"}}
             try:
-                distance = _distance(_gradient(model, way, device), exact)
+                distance = distance_of(_gradient(model, way, device), exact)
             except (TrainingError, ImportError, NotImplementedError, RuntimeError) as error:
                 yield {**line, "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
                 continue
             allowed = _FLOAT32 if way.dtype == "float32" else _TIMES_PLAIN * plain
             yield {**line, "distance": distance, "allowed": allowed, "agrees": distance <= allowed}
-    leaking = _distance(_gradient(model, Way("sdpa"), device, leaks=True), _gradient(model, Way("sdpa"), device))
+    leaking = distance_of(_gradient(model, Way("sdpa"), device, leaks=True), _gradient(model, Way("sdpa"), device))
     yield {"check": "attention across segments", "distance": leaking, "agrees": leaking > 100 * _FLOAT32}
 
 
@@ -121,7 +121,7 @@ def _gradient(model_path: Path, way: Way, device: torch.device, *, leaks: bool =
             parameter.copy_(values)
             if name in masters:
                 masters[name].copy_(values)
-    pack = _pack(model, leaks=leaks).to(device)
+    pack = small_pack(model, leaks=leaks).to(device)
     loss, _ = model(pack)
     loss.backward()
     trained.reduce()
@@ -129,8 +129,9 @@ def _gradient(model_path: Path, way: Way, device: torch.device, *, leaks: bool =
     return torch.cat([*flat, loss.detach().float()[None]])
 
 
-def _pack(model: SpeechModel, *, leaks: bool) -> Pack:
-    tokens, rng = model.shape.tokens, np.random.default_rng(3)
+def small_pack(model: SpeechModel, seed: int = 3, *, leaks: bool = False) -> Pack:
+    """Segments of 1 to 700 rows; `leaks`: attention may cross them."""
+    tokens, rng = model.shape.tokens, np.random.default_rng(seed)
     examples = []
     for length in _LENGTHS:
         rows = rng.integers(0, tokens.pad_code, (length + 1, 1 + tokens.n_vq)).astype(np.int32)
@@ -143,7 +144,8 @@ def _pack(model: SpeechModel, *, leaks: bool) -> Pack:
     return replace(pack, cu_seqlens=torch.tensor([0, n_rows], dtype=torch.int32), max_rows=n_rows)
 
 
-def _distance(found: torch.Tensor, exact: torch.Tensor) -> float:
+def distance_of(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """How far apart, over the norm of what is exact."""
     return ((found - exact).norm() / exact.norm()).item()
 
 
@@ -156,8 +158,10 @@ def _kernel_lines(device: torch.device) -> Iterator[dict[str, Any]]:
             labels[::5] = IGNORED
             scales = torch.rand(n_channels, device=device)
             ours, plain = logits.to(dtype), logits.to(dtype)
-            distances = _distance(cross_entropy_(ours, labels, scales), cross_entropy_reference(plain, labels, scales))
-            distance = max(distances, _distance(ours.float(), plain.float()))
+            distances = distance_of(
+                cross_entropy_(ours, labels, scales), cross_entropy_reference(plain, labels, scales)
+            )
+            distance = max(distances, distance_of(ours.float(), plain.float()))
             allowed = 1e-5 if dtype == torch.float32 else 1e-3
             line = {"check": "cross_entropy", "values": n_values, "dtype": str(dtype), "distance": distance}
             yield {**line, "allowed": allowed, "agrees": distance <= allowed}

@@ -102,11 +102,11 @@ def test_a_shape_has_the_parameters_that_are_counted(name, tmp_path):
 @pytest.mark.slow
 def test_the_benchmark_runs(monkeypatch, tmp_path):
     out = tmp_path / "training.jsonl"
-    words = ["--case", "tiny", "--modes", "packed", "padded", "batched", "upstream", "--steps", "1", "--warmup", "1", "--workers", "0", "--per-step", "1"]
-    paths = ["--golden", str(GOLDEN), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["training", *words, "--dialogues", "24", *paths])
+    words = f"--case tiny --steps 1 --warmup 1 --workers 0 --per-step 1 --dialogues 24 --out {out}".split()
+    modes = ["packed", "padded", "batched", "upstream"]
+    monkeypatch.setattr(sys, "argv", ["training", *words, "--golden", str(GOLDEN), "--modes", *modes])
     training.main()
     lines = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [line["mode"] for line in lines] == ["packed", "padded", "batched", "upstream"]
+    assert [line["mode"] for line in lines] == modes
     assert all(line["rows_per_s"] > 0 for line in lines)
     assert all(0 < line["fill"] <= 1 and 0 < line["arithmetic_fill"] <= 1 for line in lines[:3])

@@ -28,15 +28,23 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("ranks")
-    runs = [{"output": str(directory / name), **changes} for name, changes in CASES.items()]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program]
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
+ACCELERATE += ("--mixed_precision", "no", "--dynamo_backend", "no")
+
+
+def run_two(launcher: tuple[str, ...], directory: Path, cases: dict[str, dict]) -> Path:
+    runs = [{"output": str(directory / name), **changes} for name, changes in cases.items()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(program).parent)}
-    done = subprocess.run([*command, json.dumps(runs)], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-m", *launcher, program, json.dumps(runs)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return directory
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory) -> Path:
+    return run_two(TORCHRUN, tmp_path_factory.mktemp("ranks"), CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -53,3 +61,11 @@ def test_losses_and_weights_are_those_of_one_rank(name, two_ranks, tmp_path):
         shared_weights = load_file(two_ranks / name / "model" / path.name)
         for tensor_name, tensor in load_file(path).items():
             torch.testing.assert_close(shared_weights[tensor_name], tensor, rtol=0, atol=2e-5, msg=tensor_name)
+
+
+def test_accelerate_starts_the_same_run(two_ranks, tmp_path):
+    run_two(ACCELERATE, tmp_path, {"full": CASES["full"]})
+    assert len(list(tmp_path.glob("full/checkpoints/step-00000004/*.distcp"))) == 2
+    logs = [read_log(directory / "full") for directory in (tmp_path, two_ranks)]
+    accelerated, torchrun = ([line["loss"] for line in log if "loss" in line] for log in logs)
+    assert accelerated == torchrun
