@@ -8,7 +8,7 @@
 Every layer is a group of its own: while one computes, the next is gathered and the gradients of the one before are
 exchanged. The heads are another; embeddings are the rest, whose gradient is there only when the pass has ended.
 Gradients are exchanged in float32. In bfloat16 they would be half as long, but two ranks would no longer give the
-losses of one; exchanged once a step they take little time.
+losses of one.
 """
 
 import itertools
