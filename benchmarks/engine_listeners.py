@@ -10,7 +10,6 @@ at a time, as the front of SGLang would be the limit with one event each.
 
 import argparse
 import json
-import random
 import sys
 import time
 from collections.abc import Callable
@@ -23,12 +22,12 @@ from . import load
 from .engine_ceiling import PlainPrompts, add_server_arguments, plain_server
 from .exiting import exit_on_sigterm
 from .host_memory import server_of
-from .listeners import add_load_arguments, promise_of, row, search, workload_of
+from .listeners import add_load_arguments, has_new_voices, promise_of, row, search, window_of, workload_of
 from .listening import Listener
 from .listening_load import ListeningLoad
-from .promise import Heard, Window
+from .promise import Heard
 from .record import record
-from .workloads import FRAMES_PER_SECOND, RequestMaker, share
+from .workloads import FRAMES_PER_SECOND, RequestMaker
 
 _FRAMES_AT_A_TIME = 4
 _WARM_UP_TOKENS = 25
@@ -43,8 +42,8 @@ class PlainDialogues:
     new_voices: float
 
     def __call__(self, number: int) -> tuple[bytes, bool]:
+        is_new = has_new_voices(self.maker, number, self.new_voices)
         case = f"{self.maker.seed}/{self.maker.case}"
-        is_new = random.Random(f"{case}/voice/{number}").random() < self.new_voices
         return self.prompts.body(case, number, self.maker.frames(number), is_new, stream=True), is_new
 
 
@@ -52,8 +51,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_server_arguments(parser)
     add_load_arguments(parser)
-    parser.add_argument("--buffer", type=float, default=5.0, help="seconds that a listener reads ahead (%(default)s)")
-    parser.add_argument("--new-voices", type=share, default=0.1, help="share of new voices (%(default)s)")
     args = parser.parse_args()
     maker = RequestMaker(workload_of(args), args.seed, stream=True)
     with (
@@ -86,8 +83,7 @@ def measure_plain(
             async with AsyncMossClient(url) as client:
                 listener = Listener(plain_seconds, args.buffer, start_s=_FRAMES_AT_A_TIME / FRAMES_PER_SECOND)
                 streams = ListeningLoad(client.events, dialogues, None, listener, pool)
-                window = Window(args.warm_up, args.window, args.tail)
-                return await streams.run(rate, window, promise_of(args), args.seed)
+                return await streams.run(rate, window_of(args), promise_of(args), args.seed)
 
         return load.run(run())
 

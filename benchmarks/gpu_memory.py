@@ -42,11 +42,11 @@ class GpuWatch:
 
     def _poll(self) -> None:
         while True:
-            used_mib = gpu_memory_mib()
-            if used_mib is None:
+            used, watts = _query("memory.used", "power.draw")
+            if not used:
                 return
-            self.peak_mib = max(self.peak_mib or 0, used_mib)
-            if watts := _query("power.draw"):
+            self.peak_mib = max(self.peak_mib or 0, int(max(used)))
+            if watts:
                 self._watts.append(sum(watts))
             if self._stop.wait(_POLL_S):
                 return
@@ -54,15 +54,23 @@ class GpuWatch:
 
 def gpu_memory_mib() -> int | None:
     """Used memory of the GPU that uses the most; None where nvidia-smi cannot tell."""
-    used = _query("memory.used")
+    [used] = _query("memory.used")
     return int(max(used)) if used else None
 
 
-def _query(field: str) -> list[float]:
-    """A field of every GPU; none where nvidia-smi cannot tell."""
-    command = [_TOOL, f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+def _query(*fields: str) -> list[list[float]]:
+    """Of each field its numbers, one a GPU; none where nvidia-smi cannot tell."""
+    command = [_TOOL, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-        return [float(line) for line in done.stdout.split("\n") if line.strip()]
-    except (OSError, subprocess.SubprocessError, ValueError):
+    except (OSError, subprocess.SubprocessError):
+        return [[] for _ in fields]
+    rows = [line.split(",") for line in done.stdout.split("\n") if line.strip()]
+    return [_numbers([row[i] for row in rows]) for i in range(len(fields))]
+
+
+def _numbers(told: list[str]) -> list[float]:
+    try:
+        return [float(value) for value in told]
+    except ValueError:  # [N/A]
         return []

@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 
 from ..clients import AsyncMossClient, ClientError
-from ..clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, connection
+from ..clients.connection import DEFAULT_TIMEOUT_S, connection
 from . import load
 from .capacity_search import CapacitySearch
 from .exiting import exit_on_sigterm
@@ -37,7 +37,7 @@ from .listening_load import ListeningLoad, arrivals
 from .promise import Heard, Promise, Window, figures
 from .ranks import ranks_of
 from .record import record
-from .serving import ADMIN_KEY_VARIABLE, flush_cache
+from .serving import add_connection_arguments, flush_cache
 from .speech_reading import SpeechReader
 from .workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, Workload, share
 
@@ -57,9 +57,13 @@ class Dialogues:
 
     def __call__(self, number: int) -> tuple[bytes, bool]:
         """The encoded body, and whether its voices are new."""
-        maker = self.maker
-        is_new = random.Random(f"{maker.seed}/{maker.case}/voice/{number}").random() < self.new_voices
-        return replace(maker, uncached_references=is_new).body(number), is_new
+        is_new = has_new_voices(self.maker, number, self.new_voices)
+        return replace(self.maker, uncached_references=is_new).body(number), is_new
+
+
+def has_new_voices(maker: RequestMaker, number: int, new_voices: float) -> bool:
+    """Whether a request is one of the share whose voices are new."""
+    return random.Random(f"{maker.seed}/{maker.case}/voice/{number}").random() < new_voices
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -98,7 +102,7 @@ def search(
         measure: puts as many requests a second on what is measured.
         began: when the time that the command may take began, on the clock of `time.perf_counter`.
     """
-    window, promise = Window(args.warm_up, args.window, args.tail), promise_of(args)
+    window, promise = window_of(args), promise_of(args)
     loads = CapacitySearch(args.first, args.most, args.resolution)
     best: dict[str, Any] = {"kept": False, "listeners": None, "promise": vars(promise)}
     n_loads = 0
@@ -138,13 +142,17 @@ def search(
     }
 
 
+def window_of(args: argparse.Namespace) -> Window:
+    return Window(args.warm_up, args.window, args.tail)
+
+
 def promise_of(args: argparse.Namespace) -> Promise:
     return Promise(args.first_audio_ms, args.first_audio_share, args.gapless_share)
 
 
 def _measure(args: argparse.Namespace, maker: RequestMaker, pool: Executor, rate: float) -> Heard:
     maker = replace(maker, case=f"listeners-{rate:g}")  # no two loads share a script
-    window = Window(args.warm_up, args.window, args.tail)
+    window = window_of(args)
     frames = [maker.frames(number) for number in range(len(arrivals(rate, window.all_s, args.seed)))]
     read = SpeechReader(stream=True, expected_frames=frames, allow_silence=args.allow_silence)
 
@@ -212,14 +220,7 @@ def parser(prog: str | None) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    found.add_argument("--url", default=os.environ.get("MOSS_URL", DEFAULT_URL), help="of the server (%(default)s)")
-    found.add_argument("--api-key", default=os.environ.get("MOSS_API_KEY"), help="key that the server asks for")
-    found.add_argument(
-        "--admin-api-key", default=os.environ.get(ADMIN_KEY_VARIABLE), help="key that lets the server tell of itself"
-    )
-    found.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds to wait for an answer")
-    found.add_argument("--buffer", type=float, default=5.0, help="seconds that a listener reads ahead (%(default)s)")
-    found.add_argument("--new-voices", type=share, default=0.1, help="share of new voices (%(default)s)")
+    add_connection_arguments(found)
     found.add_argument("--allow-silence", action="store_true", help="let silent answers pass; for dummy weights")
     add_load_arguments(found)
     return found
@@ -235,6 +236,8 @@ def add_load_arguments(found: argparse.ArgumentParser) -> None:
     found.add_argument("--audio-seconds", type=float, help="length of the speech, other than the workload's")
     found.add_argument("--reference-seconds", type=float, help="length of a reference, other than the workload's")
     found.add_argument("--seed", type=int, default=0)
+    found.add_argument("--new-voices", type=share, default=0.1, help="share of new voices (%(default)s)")
+    found.add_argument("--buffer", type=float, default=5.0, help="seconds that a listener reads ahead (%(default)s)")
     found.add_argument("--first", type=float, default=128.0, help="listeners of the first load (%(default)s)")
     found.add_argument("--most", type=float, default=4096.0, help="listeners beyond which nothing is tried")
     found.add_argument("--resolution", type=float, default=0.05, help="share at which the search ends (%(default)s)")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .plot import pyplot
 from .record import read_lines
 
 LOAD = "listeners_load"
@@ -31,10 +32,7 @@ def plot(lines: Iterable[Mapping[str, Any]], out: Path) -> None:
     Raises:
         SystemExit: matplotlib is not installed.
     """
-    try:
-        from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports] (an extra)
-    except ImportError as error:
-        raise SystemExit("error: matplotlib is missing; install the project with its extra `bench`") from error
+    plt = pyplot()
     lines = list(lines)
     figure, (first_audio, gaps) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for axes, key, label, bound in (

@@ -34,10 +34,7 @@ def plot(lines: Iterable[Mapping[str, Any]], title: str, out: Path) -> None:
     Raises:
         SystemExit: matplotlib is not installed.
     """
-    try:
-        from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports] (an extra)
-    except ImportError as error:
-        raise SystemExit("error: matplotlib is missing; install the project with its extra `bench`") from error
+    plt = pyplot()
     lines = list(lines)
     figure, (throughput, first_audio) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for axes, figures, label in (
@@ -53,6 +50,19 @@ def plot(lines: Iterable[Mapping[str, Any]], title: str, out: Path) -> None:
     figure.suptitle(title)
     figure.savefig(out)
     plt.close(figure)
+
+
+def pyplot() -> Any:
+    """Of matplotlib, which is an extra.
+
+    Raises:
+        SystemExit: it is not installed.
+    """
+    try:
+        from matplotlib import pyplot as found  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise SystemExit("error: matplotlib is missing; install the project with its extra `bench`") from error
+    return found
 
 
 def curves(lines: Iterable[Mapping[str, Any]], key: str) -> dict[str, Curve]:

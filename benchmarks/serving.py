@@ -209,17 +209,24 @@ def _admin_client(args: argparse.Namespace) -> httpx.Client:
     return httpx.Client(**connection(args.url, args.admin_api_key or args.api_key, DEFAULT_TIMEOUT_S))
 
 
+def add_connection_arguments(found: argparse.ArgumentParser) -> None:
+    """Which server is measured, and its keys."""
+    found.add_argument("--url", default=os.environ.get("MOSS_URL", DEFAULT_URL), help="of the server (%(default)s)")
+    found.add_argument("--api-key", default=os.environ.get("MOSS_API_KEY"), help="key that the server asks for")
+    found.add_argument(
+        "--admin-api-key",
+        default=os.environ.get(ADMIN_KEY_VARIABLE),
+        help="key that lets the prefix cache be flushed, and the server tell of itself",
+    )
+    found.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds to wait for an answer")
+
+
 def parser(prog: str | None) -> argparse.ArgumentParser:
     """The options."""
     found = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    found.add_argument("--url", default=os.environ.get("MOSS_URL", DEFAULT_URL), help="of the server (%(default)s)")
-    found.add_argument("--api-key", default=os.environ.get("MOSS_API_KEY"), help="key that the server asks for")
-    found.add_argument(
-        "--admin-api-key", default=os.environ.get(ADMIN_KEY_VARIABLE), help="key that lets the prefix cache be flushed"
-    )
-    found.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, help="seconds to wait for an answer")
+    add_connection_arguments(found)
     found.add_argument("--out", type=Path, default=Path("serving.jsonl"), help="file to append to (%(default)s)")
     found.add_argument("--ceiling", type=Path, help="lines of `engine_ceiling`, for the ratio")
     found.add_argument("--one-card", type=Path, help="lines of this program on one card, for the ratio")

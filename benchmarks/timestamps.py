@@ -26,7 +26,7 @@ import soundfile
 import typer
 
 from sglang_moss.request.turns import Turn
-from sglang_moss.turn_times.timing import expected_turns, turn_times
+from sglang_moss.turn_times.timing import by_length, expected_turns, turn_times
 
 from .record import record
 
@@ -118,10 +118,8 @@ def _pause(rng: np.random.Generator, bounds: tuple[float, float]) -> np.ndarray:
 
 def by_share(dialogue: Dialogue, *, trimmed: bool) -> np.ndarray:
     """[K, 2] times by the text's share alone."""
-    lengths = np.array([turn.seconds for turn in expected_turns(dialogue.turns)])
     begin, end = (dialogue.times[0, 0], dialogue.times[-1, 1]) if trimmed else (0.0, len(dialogue.pcm) / _RATE)
-    edges = begin + np.concatenate([[0.0], np.cumsum(lengths) / lengths.sum()]) * (end - begin)
-    return np.stack([edges[:-1], edges[1:]], axis=1)
+    return by_length(expected_turns(dialogue.turns), begin, end)
 
 
 def errors_of(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from sglang_moss.audio.wav import wav_bytes
 from .async_client import AsyncMossClient
 from .client import MossClient
 from .errors import ServerRefused
+from .profile import ServerProfile
 from .speech import SpeechChunk
 from .speech_request import SpeechSettings
 from .voices import Voice
@@ -54,6 +55,11 @@ def sample_text(description: str) -> str:
     return SAMPLE_TEXT_CHINESE if _HAN.search(description) else SAMPLE_TEXT
 
 
+def makes_voices(model: ServerProfile) -> bool:
+    """Whether a server's model makes a voice from its description."""
+    return "instruction" in model.required
+
+
 def check_servers(designing: MossClient, keeping: MossClient, name: str, *, replace: bool) -> None:
     """Refuse before the work what would fail after it.
 
@@ -67,7 +73,7 @@ def check_servers(designing: MossClient, keeping: MossClient, name: str, *, repl
         ClientError: a server cannot be asked.
     """
     model = designing.profile()
-    if "instruction" not in model.required:
+    if not makes_voices(model):
         raise ValueError(
             f"--voice-url is a server of {model.model}, which makes no voice from a description; name one of "
             "MOSS-VoiceGenerator"

@@ -16,7 +16,7 @@ MAX_BYTES = 20_000_000
 MAX_CHARS = 200_000  # a book of 100 pages; most language models take no more
 _TIMEOUT_S = 60.0
 _MAX_REDIRECTS = 5
-_HTML_SUFFIXES = (".html", ".htm", ".xhtml")
+HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 BROWSER = {
     "User-Agent": "Mozilla/5.0 (compatible; moss-ttsd)",
     "Accept": "text/html,application/pdf,text/*;q=0.9",
@@ -43,7 +43,7 @@ def read_source(source: str) -> str:
         path = Path(source)
         if path.stat().st_size > MAX_BYTES:
             raise _too_large(source)
-        data, is_html = path.read_bytes(), path.suffix.lower() in _HTML_SUFFIXES
+        data, is_html = path.read_bytes(), path.suffix.lower() in HTML_SUFFIXES
     return text_of_document(data, is_html, source)
 
 

@@ -106,8 +106,7 @@ def _described(plan: RunPlan, n_ranks: int, dtype: str, needed: str, needed_byte
         yield f"              gradients are exchanged once a {plan.config.compute.exchange}"
     yield f"method        {plan.config.method}, computed in {dtype}, template {plan.template.name}"
     yield f"memory        {needed} a GPU, estimated"
-    if torch.cuda.is_available():
-        there = torch.cuda.get_device_properties(0).total_memory
+    if torch.cuda.is_available() and (there := device_memory(torch.device("cuda"))):
         verdict = "fits" if needed_bytes < there else "does not fit: " + "; ".join(_knobs(plan.config, n_ranks))
         yield f"              {there / 1e9:.1f} GB are there: {verdict}"
 
@@ -172,9 +171,7 @@ def _memory_named(config: TrainConfig, world: World) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        there = ""
-        if world.device.type == "cuda":
-            there = f" ({torch.cuda.get_device_properties(world.device).total_memory / 1e9:.0f} GB)"
+        there = f" ({n_bytes / 1e9:.0f} GB)" if (n_bytes := device_memory(world.device)) else ""
         raise TrainingError(
             f"rank {world.rank} is out of memory{there}: " + "; ".join(_knobs(config, world.size))
         ) from error

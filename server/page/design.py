@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...clients.async_client import AsyncMossClient
-from ...clients.design import NoDesign, async_design, sample_text
+from ...clients.design import NoDesign, async_design, makes_voices, sample_text
 from ...clients.errors import ClientError, ServerRefused
 from ..errors import BadField, HelperFailed, SpeechRoute
 from .waiting import while_connected
@@ -61,7 +61,7 @@ async def _made(fields: DesignFields, url: str, api_key: str | None) -> DesignAn
     try:
         async with AsyncMossClient(url, api_key, _TIMEOUT_SECONDS, retries=0) as client:
             model = await client.profile()
-            if "instruction" not in model.required:
+            if not makes_voices(model):
                 raise HelperFailed(f"--design-url names a server of {model.model}; name one of MOSS-VoiceGenerator")
             made = await async_design(client, fields.description, text, {})
     except NoDesign as error:

@@ -15,7 +15,7 @@ from sglang_moss.audio.fetching import CannotFetch, FetchLimits, fetch
 from sglang_moss.request.text import MAX_SPEAKERS
 
 from ...clients.podcast_script import NoScript, checked_script, script_request
-from ...clients.podcast_source import BROWSER, MAX_BYTES, MAX_CHARS
+from ...clients.podcast_source import BROWSER, HTML_SUFFIXES, MAX_BYTES, MAX_CHARS
 from ...clients.podcast_writer import ask_writer
 from ..errors import BadField, HelperFailed, SpeechRoute
 from .document_text import UNUSABLE
@@ -27,7 +27,6 @@ _READ_SECONDS, _FETCH_SECONDS, _WRITE_SECONDS = 60.0, 30.0, 600.0
 _AT_A_TIME = 4  # each may hold a document of 20 MB
 _LONGEST_MINUTES = 60.0
 _MAX_LANGUAGE_CHARS = 40
-_HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def script_router(writer: LanguageModel, *, allow_private_urls: bool = False) ->
             raise BadField(f"file: a document has at most {MAX_BYTES} bytes; cut it", "file")
         if file is not None and not data:
             raise BadField("file: expected a document, got no bytes", "file")
-        is_html = file is not None and (file.filename or "").lower().endswith(_HTML_SUFFIXES)
+        is_html = file is not None and (file.filename or "").lower().endswith(HTML_SUFFIXES)
         wish = _Wish(url.strip(), data, is_html, minutes, language.strip(), speakers)
         return await while_connected(request, written(wish))
 

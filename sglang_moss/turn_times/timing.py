@@ -34,15 +34,20 @@ def turn_times(pcm: np.ndarray, sample_rate: int, turns: Sequence[Turn], *, is_c
         spoken = len(stretches) and float(stretches.end[-1] - stretches.start[0]) / 100
         expected = _reached(expected, spoken or len(pcm) / sample_rate)
     if not len(stretches):
-        lengths = np.cumsum([0.0, *(turn.seconds for turn in expected)])
-        edges = lengths / lengths[-1] * (len(pcm) / sample_rate)
-        return np.stack([edges[:-1], edges[1:]], axis=1)
+        return by_length(expected, 0.0, len(pcm) / sample_rate)
     return divide(stretches, expected)
 
 
 def expected_turns(turns: Sequence[Turn]) -> list[ExpectedTurn]:
     """How long they should sound, without the pause between two."""
     return [ExpectedTurn(turn.speaker, max(_SHORTEST_S, speech_seconds(turn.words) - TURN_SECONDS)) for turn in turns]
+
+
+def by_length(expected: Sequence[ExpectedTurn], begin_s: float, end_s: float) -> np.ndarray:
+    """[K, 2] seconds: all of the time between two, divided by how long each should sound."""
+    lengths = np.cumsum([0.0, *(turn.seconds for turn in expected)])
+    edges = begin_s + lengths / lengths[-1] * (end_s - begin_s)
+    return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
 def _reached(expected: list[ExpectedTurn], spoken_s: float) -> list[ExpectedTurn]:

@@ -59,6 +59,14 @@ export function showText(element, text) {
   element.hidden = !text;
 }
 
+/** Show in `place` what is wrong with a form, and with which field of it, or that nothing is. */
+export function showProblem(form, place, message, field) {
+  showText(place, message);
+  for (const each of form.elements) each.removeAttribute("aria-invalid");
+  field?.setAttribute("aria-invalid", "true");
+  field?.focus();
+}
+
 /** 1:05.3, or 1:02:05 where it is long. @param {number} digits behind the point */
 export function clock(seconds, digits = 0) {
   const rounded = Number(Math.max(0, seconds).toFixed(digits));

@@ -1,7 +1,7 @@
 /** A talk about a web page or a document, written by the language model that the server has. */
 
 import { request } from "../common/api.js";
-import { find, showText } from "../common/dom.js";
+import { find, showProblem } from "../common/dom.js";
 import { wordsFor } from "../common/errors.js";
 import { t } from "../common/i18n.js";
 import { turnsOf } from "./turns.js";
@@ -63,9 +63,6 @@ export class Podcast {
 
   /** Show what is wrong and with which field, or that nothing is. */
   #say(message, field) {
-    showText(find("podcast-error"), message);
-    for (const each of this.#form.elements) each.removeAttribute("aria-invalid");
-    field?.setAttribute("aria-invalid", "true");
-    field?.focus();
+    showProblem(this.#form, find("podcast-error"), message, field);
   }
 }

@@ -1,7 +1,7 @@
 /** The form that has a voice made from its description: heard, made anew until it is right, and stored. */
 
 import { post } from "../common/api.js";
-import { find, showText } from "../common/dom.js";
+import { find, showProblem } from "../common/dom.js";
 import { wordsFor } from "../common/errors.js";
 import { onLanguage, t } from "../common/i18n.js";
 import { bytesOf } from "../speech/events.js";
@@ -98,9 +98,6 @@ export class DesignForm {
 
   /** Show what is wrong and with which field, or that nothing is. */
   #say(message, field) {
-    showText(find("design-error"), message);
-    for (const each of this.#form.elements) each.removeAttribute("aria-invalid");
-    field?.setAttribute("aria-invalid", "true");
-    field?.focus();
+    showProblem(this.#form, find("design-error"), message, field);
   }
 }

@@ -1,6 +1,6 @@
 /** The form that stores a voice: a clip that is chosen, dropped or recorded, its name, its words, and who gets it. */
 
-import { find, made, showText } from "../common/dom.js";
+import { find, made, showProblem } from "../common/dom.js";
 import { wordsFor } from "../common/errors.js";
 import { takeDropped } from "../common/files.js";
 import { onLanguage, t } from "../common/i18n.js";
@@ -156,10 +156,7 @@ export class UploadForm {
 
   /** Show what is wrong and with which field, or that nothing is. */
   #say(message, field) {
-    showText(find("voice-error"), message);
-    for (const each of this.#form.elements) each.removeAttribute("aria-invalid");
-    field?.setAttribute("aria-invalid", "true");
-    field?.focus();
+    showProblem(this.#form, find("voice-error"), message, field);
   }
 }
 
