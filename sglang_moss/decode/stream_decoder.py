@@ -212,8 +212,8 @@ class StreamDecoder:
 
 
 def slots_for(n_streams: int) -> int:
-    """Slots with which so many live streams never wait for one, though some are kept for streams that have ended."""
-    return n_streams + -(-n_streams // (_KEPT_BACK - 1))
+    """The fewest with which so many live streams never wait for one, though some are kept for those that have ended."""
+    return n_streams + (n_streams - 1) // (_KEPT_BACK - 1)
 
 
 def _size_class(n_frames: int) -> int:
