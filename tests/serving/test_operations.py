@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from fake_manager import FakeManager
 from fastapi import FastAPI
 from fresh_process import in_fresh_process
 from golden_data import GOLDEN
+from server_processes import leader_of
 from starlette.middleware import Middleware
 from waiting import n_running, wait_for
 from warm_start import warm_server
@@ -111,8 +113,12 @@ def server(fused_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     arguments = ["--api-key", "secret", "--enable-metrics", "--voices-dir", str(folder / "voices")]
     arguments += ["--max-running-requests", "2", "--max-queued-speech", "1", "--max-request-bytes", "1000000"]
     arguments += ["--shutdown-seconds", "6"]
-    with LocalServer(fused_path, log=folder / "server.log", extra_args=arguments) as running:
+    leaves = {"WARM_LEAVES": "1"}
+    with warm_server(fused_path, log=folder / "server.log", env=leaves, extra_args=arguments) as running:
+        leader = leader_of(running)
         yield running
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +218,8 @@ def test_generate_does_not_read_a_body_beyond_its_bound(client: httpx.Client):
 
 @pytest.mark.server
 def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: httpx.Client, server: LocalServer):
-    pid = pid_of(server)
-    children = psutil.Process(pid).children(recursive=True)
+    leader = leader_of(server)
+    children = leader.children(recursive=True)
     [socket] = {Path(c.laddr) for child in children for c in child.net_connections("unix") if "moss" in c.laddr}
     assert socket.exists()
     with concurrent.futures.ThreadPoolExecutor(4) as pool, httpx.Client(base_url=server.url, headers=KEY) as other:
@@ -222,7 +228,7 @@ def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: 
         wait_for(lambda: n_running(client) == 2, 30)
         short = pool.submit(client.post, "/generate", json=body(5))
         time.sleep(0.3)
-        os.killpg(pid, signal.SIGINT)  # as a terminal does
+        os.killpg(leader.pid, signal.SIGINT)  # as a terminal does
         wait_for(lambda: other.get("/health").status_code == 503, 30)
         refused = other.post("/v1/audio/speech", json={"input": "a"})
         assert (refused.status_code, refused.headers["connection"]) == (503, "close")
@@ -234,7 +240,7 @@ def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: 
         reason = json.loads(last.removeprefix("data: "))["meta_info"]["finish_reason"]
         assert (reason["type"], reason["status_code"]) == ("abort", 503)
         assert short.result(60).status_code in (200, 503)  # waits for a place in the batch
-    assert exit_code_of(pid) == 0
+    assert exit_code_of(pid_of(server)) == 0
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert not socket.exists()
     log = server.log.read_text()
