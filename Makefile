@@ -14,6 +14,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH UV_PYTHON UV_SYSTEM_PYTHON
+# Else every process that imports SGLang compiles it again, which takes as long as the import itself.
+unexport PYTHONDONTWRITEBYTECODE
 # Else pyright asks the network for its latest version.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
