@@ -1,5 +1,6 @@
 """Fixtures shared by the tests that run a model: one fused tiny checkpoint for all of them."""
 
+import gc
 import os
 import re
 import signal
@@ -71,6 +72,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     runs = not session.config.option.collectonly and not session.testsfailed
     if runs and helpers & {"fresh_process", "warm_engine", "warm_start"}:
         start_zygote()
+    gc.freeze()  # what has been imported need not be searched for garbage again and again
 
 
 def _units_only(config: pytest.Config) -> bool:
