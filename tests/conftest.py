@@ -62,7 +62,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.xdist_group("server"))
-    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("server", "wide")])
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    marks = ("server", "slow", "wide")
+    return next((turn for turn, mark in enumerate(marks) if item.get_closest_marker(mark)), len(marks))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
