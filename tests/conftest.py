@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.xdist_group("server"))
     items.sort(key=_turn)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """One thread: on a busy machine two cost small tensors many times their arithmetic.
+
+    CTranslate2 sets a number of its own for all that is loaded, torch too, and would for all tests that follow.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def _turn(item: pytest.Item) -> int:
