@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,15 +92,22 @@ def test_health_asks_the_codec(tmp_path: Path, answer: list[bytes] | None, statu
     socket = zmq.Context.instance().socket(zmq.ROUTER)
     socket.bind(address)
 
+    asked = threading.Event()
+
     def work() -> None:
-        while socket.poll(1000):
+        while not asked.is_set():
+            if not socket.poll(20):
+                continue
             client, job, *_ = socket.recv_multipart()
             if answer is not None:
                 socket.send_multipart([client, job, *answer])
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pool.submit(work)
-        assert health_of(address) == [status, status]
+        try:
+            assert health_of(address) == [status, status]
+        finally:
+            asked.set()
     socket.close(linger=0)
 
 
