@@ -14,6 +14,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH UV_PYTHON UV_SYSTEM_PYTHON
+# Else every process that imports SGLang compiles it again, which takes as long as the import itself.
+unexport PYTHONDONTWRITEBYTECODE
 # Else pyright asks the network for its latest version.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -57,14 +59,14 @@ test-all: lint ## lint, types, every test
 tests-unit: $(INSTALLED)
 	@$(BIN)/python -m pytest -m "not server and not wide and not slow" --numprocesses 2 --dist worksteal
 
-# Those that start a server follow each other: a server takes both cores.
+# Those that start a server follow each other on one worker: two servers at once are slower than one after the other.
+ON_TWO := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
 tests: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not server and not slow" --numprocesses 2 --dist loadfile
-	@$(BIN)/python -m pytest -m "server and not slow"
+	@$(BIN)/python -m pytest -m "not slow" $(ON_TWO)
 
 tests-all: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not server" --numprocesses 2 --dist loadfile
-	@$(BIN)/python -m pytest -m server
+	@$(BIN)/python -m pytest $(ON_TWO)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(BIN)/ruff check .

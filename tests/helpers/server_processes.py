@@ -13,10 +13,15 @@ def schedulers(server: LocalServer) -> list[psutil.Process]:
     return named(server, "sglang::scheduler")
 
 
+def leader_of(server: LocalServer) -> psutil.Process:
+    """The process that listens, and leads the group of all of them."""
+    [leader] = [process for process in psutil.process_iter() if _listens(process, server.port)]
+    return leader
+
+
 def named(server: LocalServer, beginning: str) -> list[psutil.Process]:
     """Processes under the leader whose titles begin so, in the order of their titles."""
-    [leader] = [process for process in psutil.process_iter() if _listens(process, server.port)]
-    found = {" ".join(child.cmdline()): child for child in leader.children(recursive=True)}
+    found = {" ".join(child.cmdline()): child for child in leader_of(server).children(recursive=True)}
     return [found[title] for title in sorted(found) if title.startswith(beginning)]
 
 

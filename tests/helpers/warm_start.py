@@ -1,4 +1,4 @@
-"""Processes that need not import SGLang: one zygote for all tests of a run, started when it is first wanted.
+"""Processes that need not import SGLang: one zygote for all tests of a run.
 
 A server: `warm_server`, or the command that `warm` makes. A function: `fresh_process.in_fresh_process`. An engine:
 `warm_engine`. What is to be proved about a start itself starts from nothing, by `LocalServer`.
@@ -20,6 +20,7 @@ from typing import Any
 from sglang_moss.clients.local_server import LocalServer
 
 HELPERS = Path(__file__).parent
+ZYGOTE = "WARM_ZYGOTE"  # variable with the address of one that runs already
 
 
 def warm(*arguments: str) -> tuple[str, ...]:
@@ -57,6 +58,8 @@ def call_warm(function: Callable[..., Any], *arguments: Any) -> Any:
 @functools.cache
 def start_zygote() -> str:
     """The address of the zygote, which may still be importing; whoever asks waits."""
+    if address := os.environ.get(ZYGOTE):
+        return address
     folder = tempfile.TemporaryDirectory(prefix="zygote-")
     atexit.register(folder.cleanup)
     address = str(Path(folder.name) / "socket")

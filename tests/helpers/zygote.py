@@ -10,7 +10,8 @@
 
 It does nothing with what it has imported, so a child is where a new interpreter stands that has run the same imports:
 no plugin is loaded, no hook installed, no argument read. It has no threads of Python's own. Every child leads a session
-of its own, and what is left of one when it has ended, or when nobody waits for it any more, is killed.
+of its own, and what is left of one when it has ended, or when nobody waits for it any more, is killed; unless the
+variable WARM_LEAVES is set for it, for those who want to see whether anything is left.
 """
 
 import atexit
@@ -52,6 +53,7 @@ MODULES = (
 )
 HEADER = struct.Struct("!I")  # bytes of the request that follows, sent with its files
 MAX_FILES = 4
+LEAVES = "WARM_LEAVES"
 STATUS = struct.Struct("!i")  # exit status, or a signal's number below zero
 
 Job = Callable[[], Any]
@@ -63,6 +65,7 @@ class Child:
 
     pid: int
     asker: socket.socket
+    leaves: bool
 
 
 class Zygote:
@@ -116,7 +119,7 @@ class Zygote:
         if pid:
             for file in files:
                 os.close(file)
-            self._children[asker] = Child(pid, asker)
+            self._children[asker] = Child(pid, asker, leaves=LEAVES in request["environment"])
             return None
         os.setsid()
         signal.set_wakeup_fd(-1)
@@ -143,7 +146,8 @@ class Zygote:
             status = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if status is None:
                 continue
-            kill_group(child.pid)  # not reaped yet, so the id is still its own
+            if not child.leaves:
+                kill_group(child.pid)  # not reaped yet, so the id is still its own
             os.waitpid(child.pid, 0)
             number = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
             with contextlib.suppress(OSError):
@@ -246,6 +250,7 @@ def prepare() -> None:
     for module in MODULES:
         importlib.import_module(module)
     assert threading.active_count() == 1, f"importing has started {threading.enumerate()}"
+    assert "prometheus_client" not in sys.modules, "it is imported before SGLang has said where metrics are collected"
     setproctitle.setproctitle("zygote")  # which learns now where there is room for the titles of children
     gc.collect()
     gc.freeze()  # else the first collection in every child would copy all of it

@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from fake_manager import FakeManager
 from fastapi import FastAPI
 from fresh_process import in_fresh_process
 from golden_data import GOLDEN
+from server_processes import leader_of
 from starlette.middleware import Middleware
 from waiting import n_running, wait_for
 from warm_start import warm_server
@@ -89,15 +92,22 @@ def test_health_asks_the_codec(tmp_path: Path, answer: list[bytes] | None, statu
     socket = zmq.Context.instance().socket(zmq.ROUTER)
     socket.bind(address)
 
+    asked = threading.Event()
+
     def work() -> None:
-        while socket.poll(1000):
+        while not asked.is_set():
+            if not socket.poll(20):
+                continue
             client, job, *_ = socket.recv_multipart()
             if answer is not None:
                 socket.send_multipart([client, job, *answer])
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pool.submit(work)
-        assert health_of(address) == [status, status]
+        try:
+            assert health_of(address) == [status, status]
+        finally:
+            asked.set()
     socket.close(linger=0)
 
 
@@ -111,8 +121,12 @@ def server(fused_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     arguments = ["--api-key", "secret", "--enable-metrics", "--voices-dir", str(folder / "voices")]
     arguments += ["--max-running-requests", "2", "--max-queued-speech", "1", "--max-request-bytes", "1000000"]
     arguments += ["--shutdown-seconds", "6"]
-    with LocalServer(fused_path, log=folder / "server.log", extra_args=arguments) as running:
+    leaves = {"WARM_LEAVES": "1"}
+    with warm_server(fused_path, log=folder / "server.log", env=leaves, extra_args=arguments) as running:
+        leader = leader_of(running)
         yield running
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +226,8 @@ def test_generate_does_not_read_a_body_beyond_its_bound(client: httpx.Client):
 
 @pytest.mark.server
 def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: httpx.Client, server: LocalServer):
-    pid = pid_of(server)
-    children = psutil.Process(pid).children(recursive=True)
+    leader = leader_of(server)
+    children = leader.children(recursive=True)
     [socket] = {Path(c.laddr) for child in children for c in child.net_connections("unix") if "moss" in c.laddr}
     assert socket.exists()
     with concurrent.futures.ThreadPoolExecutor(4) as pool, httpx.Client(base_url=server.url, headers=KEY) as other:
@@ -222,7 +236,7 @@ def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: 
         wait_for(lambda: n_running(client) == 2, 30)
         short = pool.submit(client.post, "/generate", json=body(5))
         time.sleep(0.3)
-        os.killpg(pid, signal.SIGINT)  # as a terminal does
+        os.killpg(leader.pid, signal.SIGINT)  # as a terminal does
         wait_for(lambda: other.get("/health").status_code == 503, 30)
         refused = other.post("/v1/audio/speech", json={"input": "a"})
         assert (refused.status_code, refused.headers["connection"]) == (503, "close")
@@ -234,7 +248,7 @@ def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: 
         reason = json.loads(last.removeprefix("data: "))["meta_info"]["finish_reason"]
         assert (reason["type"], reason["status_code"]) == ("abort", 503)
         assert short.result(60).status_code in (200, 503)  # waits for a place in the batch
-    assert exit_code_of(pid) == 0
+    assert exit_code_of(pid_of(server)) == 0
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert not socket.exists()
     log = server.log.read_text()

@@ -3,7 +3,6 @@
 The browser keeps the page's files, which takes most of what opening it costs.
 """
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
 def browser() -> "Iterator[Browser]":
     from page_browser import chromium  # with SGLang, which is not imported where only units are asked for
 
-    gc.freeze()  # what that has imported need not be searched for garbage again and again
     with chromium() as opened:
         yield opened
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="package")
