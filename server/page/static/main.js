@@ -43,6 +43,7 @@ const saved = load();
 const first = { ...emptyProject(), ...projectOf(firstExample(language())) };
 // Versions before this one kept the parts of a project side by side.
 const project = new Project(readProject(saved.project ?? saved, first));
+const untouched = project.state.turns === first.turns ? project.state : null; // a page that was never used
 const panels = new Panels();
 const settings = new Settings(project, () => panels.show("settings"));
 const library = new Library(() => namedSpeakers());
@@ -233,7 +234,10 @@ addEventListener("beforeunload", (event) => speech.isHeard && event.preventDefau
 showProject();
 upload.showSpeakers();
 controls.show();
-library.load();
+library.load().then(() => {
+  // The first script is heard in the server's voices, where it has some.
+  if (project.state === untouched && library.names.length) casting.castFrom(library.names);
+});
 server.ask();
 await takes.open();
 await files.openLink();

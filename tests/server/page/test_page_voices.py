@@ -91,6 +91,25 @@ def test_a_voice_is_stored_and_cast(page: Page, address: str, manager: FakeManag
     expect(page.get_by_label("Voice of speaker 2")).to_have_value("")
 
 
+def test_the_first_script_is_cast_with_the_voices_that_are_there(page: Page, address: str, manager: FakeManager):
+    for name, text in (("rms", "I am rms."), ("heart", "I am heart."), ("slt", "I am slt.")):
+        form = {"data": {"name": name, "text": text}, "files": {"audio": tone_file(1.5)}}
+        assert httpx.post(f"{address}v1/audio/voices", **form).status_code == 201
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    first, second = (page.get_by_label(f"Voice of speaker {k}") for k in (1, 2))
+    expect(first).to_have_value("heart")
+    expect(second).to_have_value("rms")
+    speak(page)
+    assert len(manager.requests[0].audio_data) == 2
+
+    first.select_option("")
+    page.reload()  # a script that somebody has touched stays as it is
+    expect(second).to_have_value("rms")
+    expect(page.get_by_role("button", name="Play heart")).to_be_visible()
+    expect(first).to_have_value("")
+
+
 def test_without_voices_three_ways_to_begin_are_offered(page: Page, manager: FakeManager):
     first = page.locator("#first-voice")
     expect(first).to_contain_text("No voices yet")

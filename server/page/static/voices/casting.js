@@ -64,6 +64,13 @@ export class Casting {
     this.#project.change({ cast: name === OWN ? others : { ...others, [speaker]: name } });
   }
 
+  /** Give speakers who have no voice one each, from the first speaker on, as far as there are voices. */
+  castFrom(names) {
+    const { cast } = this.#project.state;
+    const given = this.speakers.slice(0, names.length).map((speaker, i) => [speaker, names[i]]);
+    this.#project.change({ cast: { ...Object.fromEntries(given), ...cast } });
+  }
+
   /** A voice has another name now, or none. */
   renamed(from, to) {
     const { cast } = this.#project.state;
