@@ -62,9 +62,9 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
         raise SystemExit(f"sglang_moss: {error}") from error
     except OSError as error:
         raise no_voices(folder, error) from error
-    serve_generate(app)
-    http_protocol.install()
     engine = Engine(tokenizer_manager, GenerateReqInput)
+    serve_generate(app, engine.profile)
+    http_protocol.install()
     app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
     helpers = helper_routers(server_args, engine.profile)
     app.include_router(profile_router(engine, [name for names in helpers for name in names]))

@@ -50,7 +50,7 @@ const first = { ...emptyProject(), ...projectOf(firstExample(model, language()))
 const project = new Project(readProject(saved.project ?? saved, first));
 let untouched = project.state.turns === first.turns ? project.state : null; // of a page that was never used; not kept
 const panels = new Panels();
-const settings = new Settings(project, (panel) => panels.show(panel));
+const settings = new Settings(project, model, (panel) => panels.show(panel));
 const library = new Library(() => namedSpeakers());
 const casting = new Casting(project, library, model);
 const player = new Player();
