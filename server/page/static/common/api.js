@@ -4,11 +4,11 @@ const KEY = "moss-ttsd-key";
 
 /** What the server refused, in its own words, or that it could not be reached (`status` 0). */
 export class ApiError extends Error {
-  constructor(status, message, { param = null, code = null, retryAfter = null } = {}) {
+  constructor(status, message, { param = null, code = null } = {}, retryAfter = null) {
     super(message);
     this.status = status;
     this.param = param; // the field that it is about
-    this.code = code; // for programs
+    this.code = typeof code === "string" ? code : null; // for programs
     this.retryAfter = retryAfter; // seconds
   }
 }
@@ -53,9 +53,9 @@ async function errorOf(response) {
   const body = await response.json().catch(() => null);
   const error = body?.error;
   const said = error?.message ?? error ?? body?.detail;
-  const message = typeof said === "string" ? said : `The server answered ${response.status}.`;
+  const message = typeof said === "string" ? said : "";
   const retryAfter = secondsOf(response.headers.get("Retry-After"));
-  return new ApiError(response.status, message, { param: error?.param, code: error?.code, retryAfter });
+  return new ApiError(response.status, message, error ?? {}, retryAfter);
 }
 
 /** Of `Retry-After`, which is a number or a date. */
