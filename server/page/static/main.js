@@ -95,7 +95,7 @@ function beginAgain(state) {
 async function askServer() {
   server.ask();
   await Promise.all([library.load(), model.load()]);
-  if (project.state === untouched) beginAgain({ ...untouched, cast: casting.castFrom(library.names) });
+  if (project.state === untouched) beginAgain({ ...untouched, cast: casting.castFrom(library.byWords) });
 }
 
 function show(error) {

@@ -94,6 +94,8 @@ def test_a_voice_is_stored_and_cast(page: Page, address: str, manager: FakeManag
 def test_the_first_script_is_cast_with_the_voices_that_are_there(page: Page, address: str, manager: FakeManager):
     for name in ("rms", "heart", "slt"):
         store_voice(address, name)
+    form = {"data": {"name": "a mute one"}, "files": {"audio": tone_file(1.5)}}
+    assert httpx.post(f"{address}v1/audio/voices", **form).status_code == 201
     page.reload()
     first, second = (page.get_by_label(f"Voice of speaker {k}") for k in (1, 2))
     expect(first).to_have_value("heart")
