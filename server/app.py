@@ -31,6 +31,7 @@ from .generate import serve_generate
 from .page.encode import encode_router
 from .page.helpers import helper_routers
 from .page.page import Page
+from .page.turns import turns_router
 from .speech.routes import profile_router, speech_router, voice_router
 from .speech.sessions import Engine
 from .speech.starter_voices import read_starters, starters_folder
@@ -70,6 +71,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     app.include_router(profile_router(engine, [name for names in helpers for name in names]))
     app.include_router(voice_router(engine, store))
     app.include_router(encode_router())
+    app.include_router(turns_router())
     for router in helpers.values():
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -1,5 +1,6 @@
 /** Has scripts spoken: all of one, one turn of a take again, the rest of a take, or only what was changed since. */
 
+import { turnsIn } from "./common/api.js";
 import { t } from "./common/i18n.js";
 import { say, showProblem } from "./common/notices.js";
 import { asOne, estimatedSeconds, isSpoken, plainText, scriptOf } from "./script/turns.js";
@@ -42,7 +43,7 @@ export class Studio extends EventTarget {
     const body = { input, ...fields, ...voices, ...timed };
     this.#seconds = seconds;
     this.#expect(turns, seconds);
-    const result = await this.#run((signal) => speak(body, signal));
+    const result = await this.#timed(turns, await this.#run((signal) => speak(body, signal)));
     const { recording } = result;
     if (recording) await this.#keep({ ...timesOf(turns, result), recording }, result, fields.seed, { asked: turns });
   }
@@ -144,7 +145,7 @@ export class Studio extends EventTarget {
       yield* body ? generate(body, signal) : speak(fresh, signal);
     };
     const place = { before: base.recording, from, after: isLast ? null : base.recording.slice(to), isQuiet };
-    const result = await this.#run(ask, place);
+    const result = await this.#timed(turns, await this.#run(ask, place));
     const isCut = ["stopped", "broken"].includes(result.finishReason);
     const isOfUse = result.recording && !(isCut && (isQuiet || !isLast));
     return { base: isOfUse ? spliced(base, k, rest, turns, result) : null, result };
@@ -172,6 +173,14 @@ export class Studio extends EventTarget {
       return null;
     }
     return { seed: crypto.getRandomValues(new Uint32Array(1))[0], ...this.#parts.settings.request };
+  }
+
+  /** A result with the server's times of its turns, where they did not come with it; a single turn needs none. */
+  async #timed(turns, result) {
+    const { recording, start, end, finishReason } = result;
+    if (!recording || result.turns || turns.length < 2 || !this.#parts.model.isDialogue) return result;
+    const about = { rate: recording.sampleRate, script: scriptOf(turns), isCut: finishReason !== "stop" };
+    return { ...result, turns: await turnsIn(recording.slice(start, end), about) };
   }
 
   /** Mark the turns of a speech that is coming, behind those that stand `before` it up to the second `start`. */

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_manager import SAMPLE_RATE, STOP, FakeManager, event
-from page_browser import downloaded, heard_samples, open_panel, speak, write
+from page_browser import choose, downloaded, heard_samples, open_panel, speak, write
 from playwright.sync_api import Page, expect
 
+from sglang_moss.audio.wav import wav_bytes
 from sglang_moss.request.turns import turns_of
 from sglang_moss.turn_times.timing import turn_times
 
@@ -104,6 +105,7 @@ def test_until_they_are_told_what_is_there_is_gone_by(page: Page, manager: FakeM
 
 def test_of_a_server_that_does_not_tell_turns_are_guessed(page: Page):
     write(page, SCRIPT)
+    page.route("**/page/turns", lambda route: route.abort())
     with answered(page, sound(PCM), {"type": "speech.audio.done", "finish_reason": "stop"}):
         speak(page)
     expect(page.locator("#estimate")).to_be_visible()
@@ -174,18 +176,43 @@ def test_a_speech_that_was_cut_has_the_turns_that_it_reached(page: Page, manager
     assert np.array_equal(pcm[-SAMPLE_RATE:], PARTS[2][-SAMPLE_RATE:])
 
 
-def test_a_speech_that_was_stopped_is_cut_by_the_guess(page: Page, manager: FakeManager):
-    write(page, "[S1] It is about to rain, so they say. [S2] It is about to rain, I think. [S1] We shall see.")
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_speech_that_was_stopped_has_the_turns_that_it_reached(page: Page, manager: FakeManager, tells: bool):
+    script = "[S1] It is about to rain, so they say. [S2] It is about to rain, I think. [S1] We shall see."
+    write(page, script)
+    if not tells:
+        page.route("**/page/turns", lambda route: route.abort())
     manager.script = lambda _: [event(PARTS[0]), *[event(np.zeros(0, np.int16))] * 100]
     manager.pause_seconds = 0.2
     page.get_by_role("button", name="Speak", exact=True).click()
     expect(page.locator("#status")).to_have_text("Speaking…")
     page.keyboard.press("Escape")
     expect(page.locator("#status")).to_have_text("Stopped.")
-    _, turns = saved_turns(page)
+    is_guess, turns = saved_turns(page)
+    assert is_guess != tells
     assert [turn["text"] for turn in turns] == ["It is about to rain, so they say."]
-    assert turns[0]["end"] == pytest.approx(len(PARTS[0]) / SAMPLE_RATE, abs=0.001)
+    assert borders(turns) == (told(script, PARTS[0], is_cut=True) if tells else [(0, len(PARTS[0]) / SAMPLE_RATE)])
     open_panel(page, "Takes")
     page.get_by_role("button", name="More for Take 1").click()
     page.get_by_role("menuitem", name="Restore its script").click()
     expect(page.locator(".turn")).to_have_count(3)  # what was asked for is not lost
+
+
+def test_turns_that_are_spoken_on_have_the_servers_times(page: Page, manager: FakeManager):
+    """A speech that continues a clip tells none; the page asks for those of what came."""
+    write(page, SCRIPT)
+    manager.script = three_vowels
+    speak(page)
+    page.get_by_label("Words of turn 2").fill("No.")
+    page.get_by_label("Words of turn 3").fill("It is about to rain, so they say.")
+    came = np.concatenate([PARTS[2], PARTS[0]])
+    wav = base64.b64encode(wav_bytes(came, SAMPLE_RATE)).decode()
+    body = f"data: {json.dumps({'text': wav, 'meta_info': {'finish_reason': STOP}})}\n\n"
+    page.route("**/generate", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    choose(page, page.get_by_role("button", name="More for turn 2"), "Speak from here on")
+    expect(page.locator("#heard")).to_have_text("Take 2")
+    expect(page.locator("#estimate")).to_be_hidden()
+    _, turns = saved_turns(page)
+    cut = 2.25  # in the silence behind the first turn
+    expected = np.array(told("[S2] No. [S1] It is about to rain, so they say.", came)) + cut
+    assert np.array(borders(turns)[1:]) == pytest.approx(expected, abs=0.05)
