@@ -31,6 +31,7 @@ from .generate import serve_generate
 from .page.encode import encode_router
 from .page.helpers import helper_routers
 from .page.page import Page
+from .page.turns import turns_router
 from .speech.routes import profile_router, speech_router, voice_router
 from .speech.sessions import Engine
 from .speech.starter_voices import read_starters, starters_folder
@@ -62,14 +63,15 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
         raise SystemExit(f"sglang_moss: {error}") from error
     except OSError as error:
         raise no_voices(folder, error) from error
-    serve_generate(app)
-    http_protocol.install()
     engine = Engine(tokenizer_manager, GenerateReqInput)
+    serve_generate(app, engine.profile)
+    http_protocol.install()
     app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
     helpers = helper_routers(server_args, engine.profile)
     app.include_router(profile_router(engine, [name for names in helpers for name in names]))
     app.include_router(voice_router(engine, store))
     app.include_router(encode_router())
+    app.include_router(turns_router())
     for router in helpers.values():
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, PromptTooLong, ServerBusy
+from sglang_moss.errors import BadReference, BadRequest, BadText, Code, MossError, PromptTooLong, ServerBusy
 
 from .gate.paths import path_of
 from .json_body import read_json
@@ -38,12 +38,13 @@ _TYPE = re.compile(r"str|int|float|bool|bytes|none|dict|list|constrained-\w+|(?:
 
 
 class BadField(BadRequest):
-    """A field that cannot be honoured; `param` names it, `code` is for programs."""
+    """A field that cannot be honoured; `param` names it."""
 
-    def __init__(self, message: str, param: str | None, code: str | None = None) -> None:
-        super().__init__(message)
+    code = "bad_setting"
+
+    def __init__(self, message: str, param: str | None, code: Code | None = None) -> None:
+        super().__init__(message, code)
         self.param = param
-        self.code = code
 
 
 class NoSuchVoice(BadField):
@@ -70,11 +71,8 @@ class Refused(MossError):  # noqa: N818 (named for what happened)
     """A request that the server does not take, whatever is in it.
 
     Attributes:
-        code: for programs.
         retry_after: seconds after which it may be taken; None: never as it is.
     """
-
-    code: ClassVar[str]
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -85,63 +83,63 @@ class NotServed(Refused):
     """A route of SGLang's that has no meaning for this model."""
 
     status: ClassVar[int] = 404
-    code: ClassVar[str] = "not_found"
+    code = "not_found"
 
 
 class MethodNotServed(Refused):
     """A route that is served, but not so."""
 
     status: ClassVar[int] = 405
-    code: ClassVar[str] = "method_not_allowed"
+    code = "method_not_allowed"
 
 
 class WrongKey(Refused):
     """The key is not the one that is needed."""
 
     status: ClassVar[int] = 401
-    code: ClassVar[str] = "wrong_key"
+    code = "wrong_key"
 
 
 class BodyTooLarge(Refused):
     """More bytes than any request of its kind needs."""
 
     status: ClassVar[int] = 413
-    code: ClassVar[str] = "body_too_large"
+    code = "body_too_large"
 
 
 class BodyTooSlow(Refused):
     """The body did not come in time."""
 
     status: ClassVar[int] = 408
-    code: ClassVar[str] = "body_timeout"
+    code = "body_timeout"
 
 
 class QueueFull(Refused):
     """As many requests wait as may wait."""
 
     status: ClassVar[int] = 429
-    code: ClassVar[str] = "queue_full"
+    code = "queue_full"
 
 
 class RateLimited(Refused):
     """A client asks more often than it may."""
 
     status: ClassVar[int] = 429
-    code: ClassVar[str] = "rate_limit_exceeded"
+    code = "rate_limit_exceeded"
 
 
 class ShuttingDown(Refused):
     """The server finishes what runs, and takes nothing new."""
 
     status: ClassVar[int] = 503
-    code: ClassVar[str] = "shutting_down"
+    code = "shutting_down"
 
 
 class HelperFailed(Refused):
     """Another server or program, which was asked for this one's client, has not done its work."""
 
     status: ClassVar[int] = 502
-    code: ClassVar[str] = "helper_failed"
+    code = "helper_failed"
 
 
 def error_body(error: Exception) -> dict[str, Any]:
@@ -152,33 +150,31 @@ def error_body(error: Exception) -> dict[str, Any]:
 
 
 def error_for(scope: Scope, error: Exception) -> dict[str, Any]:
-    """`error_body` under OpenAI's paths, else the shape that SGLang's own routes have."""
-    body = error_body(error)
-    return body if path_of(scope).startswith("/v1/") else {"error": {"message": body["error"]["message"]}}
+    """`error_body` under OpenAI's paths and the page's, else the shape that SGLang's own routes have, and a code."""
+    body = error_body(error)["error"]
+    if not path_of(scope).startswith(("/v1/", "/page/")):
+        body = {name: body[name] for name in ("message", "code") if body[name] is not None}
+    return {"error": body}
 
 
 def error_status(error: Exception) -> int:
     return _parts_of(error)[0]
 
 
-def _parts_of(error: Exception) -> tuple[int, str, str | None, str | None]:
+def _parts_of(error: Exception) -> tuple[int, str, str | None, Code | None]:
     """Status, message, param and code."""
     match error:
         case BadField():
             return error.status, str(error), error.param, error.code
         case SpeechFailed():
-            return error.http_status, str(error), None, None
-        case Refused():
-            return error.status, str(error), None, error.code
-        case ServerBusy():
-            return error.status, str(error), None, "server_busy"
+            return error.http_status, str(error), None, error.code
         case MossError():
-            return error.status, str(error), _field_of(error), None
+            return error.status, str(error), _field_of(error), error.code
         case RequestValidationError():
-            return (HTTPStatus.BAD_REQUEST, *_validation_message(error.errors()), None)
+            return (HTTPStatus.BAD_REQUEST, *_validation_message(error.errors()), "bad_setting")
         case HTTPException():
             return error.status_code, str(error.detail), None, None
-    return HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why", None, None
+    return HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why", None, "server_failed"
 
 
 def _field_of(error: MossError) -> str | None:

@@ -11,35 +11,37 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from sglang_moss.errors import BadRequest
 from sglang_moss.generate_body import parse
+from sglang_moss.request.profile import Profile
 
 from .errors import error_for
-from .generate_schema import ANSWERS, BODY
+from .generate_schema import ANSWERS, body
 from .json_body import read_json
 from .pings import with_pings
 
 _PATH = "/generate"
 
 
-def serve_generate(app: FastAPI) -> None:
-    """Put our route in the place of SGLang's."""
+def serve_generate(app: FastAPI, profile: Profile) -> None:
+    """Put our route in the place of SGLang's, described as the server's model takes it."""
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != _PATH]
-    app.include_router(generate_router())
+    app.include_router(generate_router(profile))
 
 
-def generate_router() -> APIRouter:
+def generate_router(profile: Profile) -> APIRouter:
     """`POST` and `PUT /generate`."""
     router = APIRouter()
+    extra = {"requestBody": body(profile)}
 
-    @router.api_route(_PATH, methods=["POST", "PUT"], responses=ANSWERS, openapi_extra={"requestBody": BODY})
+    @router.api_route(_PATH, methods=["POST", "PUT"], responses=ANSWERS, openapi_extra=extra)
     async def generate(request: Request) -> Response:
         """Speak a script, a batch of them, or one several times; whole answers, or server-sent events with `stream`."""
         from sglang.srt.entrypoints.http_server import serve_generate_request
 
         try:
-            body = parse(await read_json(await request.body()))
+            wanted = parse(await read_json(await request.body()))
         except BadRequest as error:
             return JSONResponse(error_for(request.scope, error), error.status)
-        answer = await serve_generate_request(body, request)
+        answer = await serve_generate_request(wanted, request)
         if isinstance(answer, StreamingResponse):
             events: Any = answer.body_iterator
             answer.body_iterator = with_pings(events)

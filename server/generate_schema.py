@@ -1,11 +1,12 @@
 """What `/generate` takes and answers, field by field, for the API's description.
 
-`generate_body` and `request.settings` decide what is taken; a test holds the names here against theirs.
+`generate_body` and `request.settings` decide what is taken; a test holds the names here against theirs. Defaults are
+those of the checkpoint that is served.
 """
 
 from typing import Any
 
-from sglang_moss.request.profile import PROFILES
+from sglang_moss.request.profile import PROFILES, ChannelSampling, Profile
 from sglang_moss.request.prompt import MODES
 from sglang_moss.request.settings import MAX_CHUNK_FRAMES, SEED_LIMIT
 from sglang_moss.request.template import FIELDS
@@ -45,33 +46,60 @@ def _prompt_fields() -> dict[str, Any]:
     return found
 
 
-CUSTOM_PARAMS = {
-    "mode": {
-        "enum": list(MODES),
-        "description": "How references are put to the model; the last with references, the first without.",
-    },
-    "text_temperature": _number("Of the text channel; as `temperature` unless given.", None, 0, 100),
-    "text_top_p": _number("Of the text channel; as `top_p` unless given.", None, 0, 1),
-    "text_top_k": _integer("Of the text channel; as `top_k` unless given.", None, -1),
-    "return_codes": _flag("Also `meta_info.audio_codes`, [frames][codebooks]; in a stream those of the event."),
-    "timestamps": _flag("The same as `timestamps` of the body."),
-    "strict": _flag("At most `max_new_tokens` frames in every mode, and no reference shorter than a frame."),
-    "chunk_frames": _integer("Frames of a stream's events once they have grown.", 32, 1, MAX_CHUNK_FRAMES),
-    **_prompt_fields(),
-}
-SAMPLING_PARAMS = {
-    "max_new_tokens": _integer("Frames of 80 ms at most; what the context holds unless given.", None, 1),
-    "temperature": _number("Of the audio channels; 0 is greedy.", 1.1, 0, 100),
-    "top_p": _number("Of the audio channels; above 0.", 0.9, 0, 1),
-    "top_k": _integer("Of the audio channels; -1 is off.", 50, -1),
-    "repetition_penalty": _number("Of the audio channels, over prompt and speech; 1 is off.", 1.1, 0.01, 2),
-    "sampling_seed": _integer(
-        "Repeats an answer; `meta_info.sampling_seed` names the one used.", None, 0, SEED_LIMIT - 1
-    ),
-    "ignore_eos": _flag("Exactly `max_new_tokens` frames."),
-    "n": _integer("Samples of each text, with seeds that follow each other.", 1, 1),
-    "custom_params": _object(CUSTOM_PARAMS),
-}
+def custom_params(profile: Profile) -> dict[str, Any]:
+    """Schemas of `sampling_params.custom_params`, by name."""
+    return {
+        "mode": {
+            "enum": list(MODES),
+            "description": "How references are put to the model; the last with references, the first without.",
+        },
+        **_text_channel(profile.text),
+        "return_codes": _flag("Also `meta_info.audio_codes`, [frames][codebooks]; in a stream those of the event."),
+        "timestamps": _flag("The same as `timestamps` of the body."),
+        "strict": _flag("At most `max_new_tokens` frames in every mode, and no reference shorter than a frame."),
+        "chunk_frames": _integer("Frames of a stream's events once they have grown.", 32, 1, MAX_CHUNK_FRAMES),
+        **_prompt_fields(),
+    }
+
+
+def _text_channel(own: ChannelSampling | None) -> dict[str, Any]:
+    """Settings of its draw; None: it is drawn as the codes are."""
+
+    def described(name: str) -> str:
+        return "Of the text channel." if own else f"Of the text channel; as `{name}` unless given."
+
+    return {
+        "text_temperature": _number(described("temperature"), own and own.temperature, 0, 100),
+        "text_top_p": _number(described("top_p"), own and own.top_p, 0, 1),
+        "text_top_k": _integer(described("top_k"), own and own.top_k, -1),
+    }
+
+
+def sampling_params(profile: Profile) -> dict[str, Any]:
+    """Schemas of `sampling_params`, by name."""
+    audio, penalty = profile.audio, profile.repetition_penalty
+    return {
+        "max_new_tokens": _integer("Frames of 80 ms at most; what the context holds unless given.", None, 1),
+        "temperature": _number("Of the audio channels; 0 is greedy.", audio.temperature, 0, 100),
+        "top_p": _number("Of the audio channels; above 0.", audio.top_p, 0, 1),
+        "top_k": _integer("Of the audio channels; -1 is off.", audio.top_k, -1),
+        "repetition_penalty": _number("Of the audio channels, over prompt and speech; 1 is off.", penalty, 0.01, 2),
+        "sampling_seed": _integer(
+            "Repeats an answer; `meta_info.sampling_seed` names the one used.", None, 0, SEED_LIMIT - 1
+        ),
+        "ignore_eos": _flag("Exactly `max_new_tokens` frames."),
+        "n": _integer("Samples of each text, with seeds that follow each other.", 1, 1),
+        "custom_params": _object(custom_params(profile)),
+    }
+
+
+def body(profile: Profile) -> dict[str, Any]:
+    """OpenAPI's `requestBody` of a server of this model, with the defaults that its checkpoint brings."""
+    settings = "Settings; of several texts, one for all or one each."
+    fields = {**_BODY_FIELDS, "sampling_params": _one_or_many(_object(sampling_params(profile)), settings)}
+    return {"required": True, "content": {"application/json": {"schema": _object(fields, required=["text"])}}}
+
+
 _TEXT = {"type": "string", "examples": ["[S1] Did you hear that? [S2] No. What was it?"]}
 _CLIP = {"type": "string", "description": "Base64, a data URI or a URL of WAV, FLAC, OGG, MP3, M4A, MP4, AAC or WebM."}
 _CLIPS = {"anyOf": [_CLIP, {"type": "array", "items": _CLIP}]}
@@ -82,7 +110,7 @@ _BODY_FIELDS = {
         "description": "References: the clip of [S1], of [S2], and so on; of several texts, one such entry each.",
         "anyOf": [_CLIP, {"type": "array", "items": _CLIPS}],
     },
-    "sampling_params": _one_or_many(_object(SAMPLING_PARAMS), "Settings; of several texts, one for all or one each."),
+    "sampling_params": {},  # of the model
     "stream": _flag("Server-sent events, each with the audio that is new; the last is `[DONE]`."),
     "timestamps": _flag(
         "Also `meta_info.turns`: speaker, start and end in seconds, and text of each turn, estimated from the sound; "
@@ -93,7 +121,6 @@ _BODY_FIELDS = {
     "extra_key": {"type": "string", "description": "Requests share cached prompts under one key alone."},
 }
 _JSON: dict[str, Any] = {"content": {"application/json": {}}}
-BODY = {"required": True, "content": {"application/json": {"schema": _object(_BODY_FIELDS, required=["text"])}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`text` is a WAV in base64 (16 bit, mono, 24 kHz), `meta_info` says what it holds; "

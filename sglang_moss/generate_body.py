@@ -140,7 +140,8 @@ def _check_texts(texts: list[str], n: int) -> None:
     """Refuse what SGLang's tokenizer would choke on before our processor sees it."""
     if n * sum(map(len, texts)) > _MAX_TEXT_CHARS:
         raise BadText(
-            f"text: at most {_MAX_TEXT_CHARS} characters fit one call and its context; send less, or in parts"
+            f"text: at most {_MAX_TEXT_CHARS} characters fit one call and its context; send less, or in parts",
+            "script_too_long",
         )
     try:
         for text in texts:

@@ -82,6 +82,7 @@ class MossSpeech:
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
         script = "[S1] Did you hear that? [S2] No. What was it?"
         seconds = "The speech is cut there; 0 leaves its end to the model."
+        temperature = "How far it may stray from the likeliest sound; -1 is the model's own default."
         normalize = "Rewrite the script the way the model was trained to read it."
         return {
             "required": {
@@ -92,7 +93,10 @@ class MossSpeech:
             "optional": {
                 "voices": (_VOICES,),
                 "max_seconds": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 7200.0, "tooltip": seconds}),
-                "temperature": ("FLOAT", {"default": 1.1, "min": 0.0, "max": 4.0, "step": 0.05}),
+                "temperature": (
+                    "FLOAT",
+                    {"default": -1.0, "min": -1.0, "max": 4.0, "step": 0.05, "tooltip": temperature},
+                ),
                 "normalize": ("BOOLEAN", {"default": True, "tooltip": normalize}),
             },
         }
@@ -104,7 +108,7 @@ class MossSpeech:
         server: str,
         voices: dict[int, str | Reference] | None = None,
         max_seconds: float = 0.0,
-        temperature: float = 1.1,
+        temperature: float = -1.0,
         normalize: bool = True,
     ) -> tuple[dict[str, Any]]:
         """AUDIO of the script: [1, 1, L].
@@ -123,7 +127,7 @@ class MossSpeech:
                 voices or {},
                 seed=seed,
                 max_seconds=max_seconds or None,
-                temperature=temperature,
+                temperature=temperature if temperature >= 0 else None,
                 normalize=normalize,
             )
             with closing(chunks):

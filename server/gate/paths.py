@@ -13,6 +13,7 @@ SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
 PROFILE = "/v1/audio/profile"
 ENCODE = "/page/encode"
+TURNS = "/page/turns"
 DESIGN = "/page/design"
 SCRIPT = "/page/script"
 TRANSCRIPT = "/page/transcript"
@@ -61,6 +62,7 @@ ROUTES = (
     Route(_NAMED, ("DELETE",), work=Work.LIMITED),
     Route(f"{_NAMED}/clip", _READS),
     Route(ENCODE, ("POST",), work=Work.ENCODING),
+    Route(TURNS, ("POST",), work=Work.ENCODING),
     Route(DESIGN, ("POST",), work=Work.LIMITED),
     Route(SCRIPT, ("POST",), work=Work.FILE),
     Route(TRANSCRIPT, ("POST",), work=Work.FILE),

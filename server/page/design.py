@@ -70,7 +70,7 @@ async def _made(fields: DesignFields, url: str, api_key: str | None) -> DesignAn
         ) from error
     except ServerRefused as error:
         if error.status in (400, 429):
-            raise BadField(error.message, None, "queue_full" if error.status == 429 else None) from error
+            raise BadField(error.message, None, "queue_full" if error.status == 429 else "bad_text") from error
         raise HelperFailed(f"the server of --design-url answered {error}") from error
     except ClientError as error:  # which names the address; the log has it
         raise HelperFailed(

@@ -101,9 +101,9 @@ def script_router(writer: LanguageModel, *, allow_private_urls: bool = False) ->
             raise BadField("language: its name or code, such as en", "language")
         data = b"" if file is None else await file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise BadField(f"file: a document has at most {MAX_BYTES} bytes; cut it", "file")
+            raise BadField(f"file: a document has at most {MAX_BYTES} bytes; cut it", "file", "document_too_large")
         if file is not None and not data:
-            raise BadField("file: expected a document, got no bytes", "file")
+            raise BadField("file: expected a document, got no bytes", "file", "no_text")
         is_html = file is not None and (file.filename or "").lower().endswith(HTML_SUFFIXES)
         wish = _Wish(url.strip(), data, is_html, minutes, language.strip(), speakers)
         return await while_connected(request, written(wish))
@@ -122,7 +122,7 @@ async def _text_of(wish: _Wish, limits: FetchLimits) -> str:
         try:
             fetched = await fetch(wish.url, limits)
         except CannotFetch as error:
-            raise BadField(f"url: {error}", "url") from None
+            raise BadField(f"url: {error}", "url", "cannot_fetch") from None
         param, data, is_html = "url", fetched.data, "html" in (fetched.media_type or "html")
     ended = await run_program(_READER, ["html"] if is_html else [], data, _READ_SECONDS)
     if ended.status == UNUSABLE:

@@ -37,7 +37,7 @@ def transcript_router(recogniser: str, model: str | None, languages: frozenset[s
         async with places:
             ended = await run_program(_PROGRAM, arguments, clip, _SECONDS)
         if ended.status == UNUSABLE_CLIP:
-            raise BadField(f"audio: {ended.complaint}", "audio")
+            raise BadField(f"audio: {ended.complaint}", "audio", "clip_unreadable")
         if ended.status:
             raise HelperFailed(f"the recogniser failed: {ended.complaint}")
         return TranscriptAnswer(text=ended.output.decode())
@@ -50,7 +50,7 @@ def transcript_router(recogniser: str, model: str | None, languages: frozenset[s
             raise BadField(f"language: one of {', '.join(sorted(languages))}", "language")
         clip = await request.body()
         if not clip:
-            raise BadField("audio: expected an audio file as the body, got no bytes", "audio")
+            raise BadField("audio: expected an audio file as the body, got no bytes", "audio", "clip_unreadable")
         return await while_connected(request, hear(clip, language))
 
     return router

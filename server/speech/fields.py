@@ -13,6 +13,7 @@ AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 DEFAULT_VOICE = "default"
 _MAX_SCRIPT_CHARS = 1_000_000  # about a day of speech
 _MAX_NAME_CHARS = 256
+_OF_THE_MODEL = "As in /generate; by default the model's own, which `GET /v1/audio/profile` tells."
 
 _FORMATS = {"ogg": "opus", "ogg_opus": "opus", "wave": "wav", "mpeg": "mp3", "raw": "pcm", "s16le": "pcm"}
 
@@ -153,10 +154,10 @@ class SpeechFields(_Fields):
     normalize: Annotated[bool, BeforeValidator(_switch_on)] = Field(
         True, description="Rewrite the script the way the model was trained to read it."
     )
-    temperature: Number | None = None
-    top_p: Number | None = None
-    top_k: Integer | None = None
-    repetition_penalty: Number | None = None
+    temperature: Number | None = Field(None, description=_OF_THE_MODEL)
+    top_p: Number | None = Field(None, description=_OF_THE_MODEL)
+    top_k: Integer | None = Field(None, description=_OF_THE_MODEL)
+    repetition_penalty: Number | None = Field(None, description=_OF_THE_MODEL)
     seed: Integer | None = None
     duration_seconds: Number | None = Field(
         None, description="A length that is wished for, by MOSS-TTS and MOSS-SoundEffect; it may be missed."

@@ -157,13 +157,18 @@ def _max_frames(fields: SpeechFields, estimate: float, engine: Engine) -> int:
                 f"input: it takes about {estimate:.0f} s to speak, and this server speaks {most:g} s at most in one "
                 "request; send it in pieces, or send max_seconds to hear its beginning",
                 "input" if fields.dialogue is None else "dialogue",
+                "script_too_long",
             )
         return engine.frames_in(most)
     max_frames = engine.frames_in(fields.max_seconds * speed) if math.isfinite(fields.max_seconds) else 0
     if not 1 <= max_frames < MAX_FRAMES:
         raise BadField("max_seconds: at least the length of one frame, 0.08 s, and finite", "max_seconds")
     if fields.max_seconds * speed > most:
-        raise BadField(f"max_seconds: this server speaks {most / speed:g} s at most in one request", "max_seconds")
+        raise BadField(
+            f"max_seconds: this server speaks {most / speed:g} s at most in one request",
+            "max_seconds",
+            "too_many_seconds",
+        )
     return max_frames
 
 
@@ -207,7 +212,7 @@ def _about(param: str) -> Iterator[None]:
     try:
         yield
     except BadText as error:
-        raise BadField(str(error), param) from None
+        raise BadField(str(error), param, error.code) from None
 
 
 def _transcript(text: str | None, speaker: int | None, param: str, fields: SpeechFields, engine: Engine) -> str | None:
@@ -248,6 +253,7 @@ async def _voices_of(fields: SpeechFields, store: VoiceStore, engine: Engine) ->
             f"[S{max(sources)}] has a voice and [S{min(gaps)}] has none: speakers with a voice are numbered from S1 "
             "without a gap; renumber the speakers",
             sources[max(sources)][0],
+            "voices_gap",
         )
     clips = [await _clip(store, *sources[speaker]) for speaker in sorted(sources)]
     params = [sources[speaker][0] for speaker in sorted(sources)]
@@ -284,12 +290,15 @@ def _mode_of(fields: SpeechFields, voices: Sequence[Clip], profile: Profile) -> 
     try:
         mode = choose_mode(name, len(voices), profile)
     except BadSetting:
-        raise BadField(f"mode: one of {', '.join(MODES)}; voices go with all of them but generation", "mode") from None
+        raise BadField(
+            f"mode: one of {', '.join(MODES)}; voices go with all of them but generation", "mode", "mode_misfit"
+        ) from None
     if mode.continues and mute:
         raise BadField(
             f"mode {mode.name} needs the transcript of every voice, and that of [S{mute[0]}] is not known; "
             "send it as text, or take voice_clone",
             "mode",
+            "transcript_missing",
         )
     return mode
 

@@ -200,12 +200,16 @@ def _check_transcript(text: str, engine: Engine) -> str | None:
     if not text.strip():
         return None
     if len(text) > _MAX_TRANSCRIPT_CHARS:
-        raise BadField(f"text: at most {_MAX_TRANSCRIPT_CHARS} characters, got {len(text)}; cut clip and text", "text")
+        raise BadField(
+            f"text: at most {_MAX_TRANSCRIPT_CHARS} characters, got {len(text)}; cut clip and text",
+            "text",
+            "transcript_too_long",
+        )
     try:
         check_characters(text, engine.special_strings, "text")
         return transcript_of(text, None, "text")
     except BadText as error:
-        raise BadField(str(error), "text") from None
+        raise BadField(str(error), "text", error.code) from None
 
 
 def _seconds_of(data: bytes, engine: Engine) -> float:
@@ -213,5 +217,5 @@ def _seconds_of(data: bytes, engine: Engine) -> float:
     try:
         waveform = prepare_reference(data, engine.sample_rate, engine.limits, 0, engine.frame_samples)
     except BadReference as error:
-        raise BadField(f"audio: {error.problem or error}", "audio") from None
+        raise BadField(f"audio: {error.problem or error}", "audio", error.code) from None
     return len(waveform) / engine.sample_rate

@@ -53,7 +53,7 @@ def check_taken(fields: SpeechFields, profile: Profile) -> None:
     for field, name in _MEANT.items():
         is_passed_over = profile.is_ttsd and field in _PASSED_OVER
         if _said(getattr(fields, field)) is not None and not profile.takes(name) and not is_passed_over:
-            raise BadField(profile.refusal(name, field=field), field)
+            raise BadField(profile.refusal(name, field=field), field, "field_not_taken")
     if profile.max_references:
         return
     for field in _OF_DIALOGUES:
@@ -61,12 +61,14 @@ def check_taken(fields: SpeechFields, profile: Profile) -> None:
             raise BadField(
                 f"{field}: {profile.model} makes one piece of sound without turns; leave it out, or ask {TTSD.model}",
                 field,
+                "field_not_taken",
             )
     if fields.input is not None and (tag := SPEAKER_TAG.search(fields.input)):
         raise BadField(
             f"input: {profile.model} has no speakers, got {tag.group()[:8]}; take the tag out, or ask {TTSD.model}, "
             "which speaks dialogues",
             "input",
+            "no_speakers",
         )
 
 
@@ -82,7 +84,9 @@ def check_no_voice(voice: str | None, profile: Profile) -> None:
         voice: that `voice` means; None: no voice.
     """
     if voice is not None and not profile.max_references:
-        raise BadField(f"{profile.refusal('references', field='voice')}; `default` is no voice", "voice")
+        raise BadField(
+            f"{profile.refusal('references', field='voice')}; `default` is no voice", "voice", "field_not_taken"
+        )
 
 
 def turn_fields(fields: SpeechFields, profile: Profile, frames_per_second: float) -> dict[str, FieldValue]:
@@ -109,7 +113,7 @@ def turn_fields(fields: SpeechFields, profile: Profile, frames_per_second: float
     called = {"instruction": "instructions", "ambient_sound": "input"}
     for name in profile.required:
         if name != "text" and turn[name] is None:
-            raise BadField(profile.missing(name, field=called[name]), called[name])
+            raise BadField(profile.missing(name, field=called[name]), called[name], "field_missing")
     return {name: value for name, value in turn.items() if value is not None}
 
 
@@ -119,7 +123,7 @@ def directives_of(fields: SpeechFields, turn: dict[str, FieldValue], profile: Pr
     for name, value in turn.items() if profile.is_ttsd else ():
         text = str(value)
         if "}" in text:
-            raise BadField(f"{name}: a brace would end it; leave }} out", name)
+            raise BadField(f"{name}: a brace would end it; leave }} out", name, "brace")
         directives += f"${{{name}:{' '.join(text.split())}}}"  # a directive is one line
     return directives
 
@@ -149,7 +153,9 @@ def _language(value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or _CODE.fullmatch(value.strip()):
-        raise BadField("language: its name in English, such as French, and no code; or leave it out", "language")
+        raise BadField(
+            "language: its name in English, such as French, and no code; or leave it out", "language", "language_name"
+        )
     return value.strip()
 
 

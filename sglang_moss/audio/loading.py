@@ -53,17 +53,21 @@ def load_audio(data: bytes, limits: ReferenceLimits, position: int) -> tuple[np.
         BadReference: empty, unreadable, beyond another limit, silent, or samples that are not numbers.
     """
     if not data:
-        raise BadReference.at(position, f"expected an audio file, got no bytes; {_SEND}")
+        raise BadReference.at(position, f"expected an audio file, got no bytes; {_SEND}", "clip_unreadable")
     if len(data) > limits.max_bytes:
-        raise BadReference.at(position, f"a clip has at most {limits.max_bytes} bytes, got {len(data)}")
+        raise BadReference.at(
+            position, f"a clip has at most {limits.max_bytes} bytes, got {len(data)}", "clip_too_large"
+        )
     try:
         samples, rate = _decode(whole_wav(data), limits, position)
     except TooLong:
         raise LongReference.at(position, f"{_too_long(limits)}, got more; cut it") from None
     except UnusableContainer as error:
-        raise BadReference.at(position, f"this file cannot be read as audio: {error}; {_SEND}") from None
+        problem = f"this file cannot be read as audio: {error}; {_SEND}"
+        raise BadReference.at(position, problem, "clip_unreadable") from None
     except soundfile.SoundFileError:
-        raise BadReference.at(position, f"these {len(data)} bytes cannot be read as audio; {_SEND}") from None
+        problem = f"these {len(data)} bytes cannot be read as audio; {_SEND}"
+        raise BadReference.at(position, problem, "clip_unreadable") from None
     check_values(samples, limits, position)
     check_loudness(np.ptp(samples, axis=0), position)
     return samples, rate
@@ -77,7 +81,7 @@ def _decode(data: bytes, limits: ReferenceLimits, position: int) -> tuple[np.nda
         return samples, rate
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         if file.format not in _FORMATS:
-            raise BadReference.at(position, f"the format {file.format} is not supported; {_SEND}")
+            raise BadReference.at(position, f"the format {file.format} is not supported; {_SEND}", "clip_unreadable")
         check_shape(file.channels, file.samplerate, limits, position)
         if file.format not in _TO_THE_END:
             return _read(file, limits, position), file.samplerate
@@ -106,7 +110,7 @@ def _read(file: soundfile.SoundFile, limits: ReferenceLimits, position: int) -> 
     file.seek(0)
     samples = file.read(file.frames, dtype="float64", always_2d=True)
     if not len(samples):
-        raise BadReference.at(position, "the file holds no sample")
+        raise BadReference.at(position, "the file holds no sample", "clip_unreadable")
     return samples
 
 
@@ -129,4 +133,5 @@ def check_values(samples: np.ndarray, limits: ReferenceLimits, position: int) ->
 def check_loudness(span: np.ndarray, position: int) -> None:
     """Refuse silence, by [channels] distances between the highest and the lowest sample; BadReference."""
     if span.max() < 2 * _SILENCE:
-        raise BadReference.at(position, "the clip is silent, below -60 dBFS; record it again with the microphone on")
+        problem = "the clip is silent, below -60 dBFS; record it again with the microphone on"
+        raise BadReference.at(position, problem, "clip_silent")

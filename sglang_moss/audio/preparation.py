@@ -54,12 +54,16 @@ def prepare_samples(
         BadReference: too short.
     """
     if len(samples) * sample_rate < rate:
-        raise BadReference.at(position, f"{len(samples)} samples at {rate} Hz are less than one at {sample_rate} Hz")
+        raise BadReference.at(
+            position, f"{len(samples)} samples at {rate} Hz are less than one at {sample_rate} Hz", "clip_too_short"
+        )
     waveform = to_mono(samples, rate, sample_rate)
     if len(waveform) < least_samples:
         got, least = len(waveform) / sample_rate, least_samples / sample_rate
         raise BadReference.at(
-            position, f"the clip lasts {got:.3f} s, less than one frame of {least:g} s; send more of it"
+            position,
+            f"the clip lasts {got:.3f} s, less than one frame of {least:g} s; send more of it",
+            "clip_too_short",
         )
     return normalize_loudness(waveform)
 

@@ -146,12 +146,17 @@ def transcript_of(text: str, speaker: int | None, field: str, *, keep_numbers: b
     if tags - {own}:
         foreign = min(tags - {own})
         whose = "one speaker" if speaker is None else own
-        raise BadText(f"{field}: a transcript holds the words of {whose} only, got {foreign}; take the tag out")
+        raise BadText(
+            f"{field}: a transcript holds the words of {whose} only, got {foreign}; take the tag out",
+            "transcript_speaker",
+        )
     words = " ".join(piece for part in SPEAKER_TAG.sub("\0", text).split("\0") if (piece := part.strip()))
     if not keep_numbers:
         words = _without_bare_tags(words)
     if not has_words(words):
-        raise BadText(f"{field}: expected what is said in the clip, got no word; leave it out where it is not known")
+        raise BadText(
+            f"{field}: expected what is said in the clip, got no word; leave it out where it is not known", "no_words"
+        )
     return words
 
 
@@ -203,7 +208,10 @@ def _is_speaker(number: str) -> bool:
 
 def _no_speaker(written: str, number: str, field: str) -> BadText:
     shown = written if len(written) <= _SHOWN else f"one with {len(number)} digits"
-    return BadText(f"{field}: speaker tags go from [S1] to [S{MAX_SPEAKERS}], got {shown}; renumber the speakers")
+    return BadText(
+        f"{field}: speaker tags go from [S1] to [S{MAX_SPEAKERS}], got {shown}; renumber the speakers",
+        "unknown_speaker",
+    )
 
 
 def _without_bare_tags(text: str) -> str:
@@ -237,7 +245,8 @@ def _refuse_labels(text: str, field: str) -> None:
     shown = " and ".join(f"{label[:_SHOWN]!r}" for label in list(dict.fromkeys(labels))[:2])
     raise BadText(
         f"{field}: turns begin with {shown}, which one voice would read aloud; write [S1], [S2] in place of the names, "
-        "or one [S1] in front of everything to have it read as it is"
+        "or one [S1] in front of everything to have it read as it is",
+        "names_as_tags",
     )
 
 

@@ -140,10 +140,10 @@ class Profile:
         """
         for name, value in fields.items():
             if value is not None and name not in self.fields:
-                raise BadSetting(self.refusal(name))
+                raise BadSetting(self.refusal(name), "field_not_taken")
         for name in self.required:
             if fields.get(name) is None and name != "text":  # a text is missed where it is read
-                raise BadSetting(self.missing(name))
+                raise BadSetting(self.missing(name), "field_missing")
 
     def refusal(self, name: str, *, field: str | None = None) -> str:
         """The sentence for a field, by `template.FIELDS` or "references", that this model has no use for.

@@ -186,7 +186,8 @@ def user_turn_rows(
             if len(piece) > _MAX_PIECE_CHARS:
                 raise BadText(
                     f"text: expected words with blanks or stops between them, got {len(piece)} characters without; "
-                    "send what can be spoken"
+                    "send what can be spoken",
+                    "unbroken_text",
                 )
             ids += tokenizer.encode(piece, add_special_tokens=False)
             if max_rows is not None and len(ids) > max_rows:

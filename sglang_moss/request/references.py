@@ -90,7 +90,9 @@ class ReferenceEncoder:
         ]
         for clip in clips:
             if strict and clip.digest in self._short:
-                raise BadReference.at(clip.position, "the clip is shorter than one frame; send more of it")
+                raise BadReference.at(
+                    clip.position, "the clip is shorter than one frame; send more of it", "clip_too_short"
+                )
         wanted: list[list[_Clip]] = [[clip] for clip in clips] if mode.clones else []
         if mode.continues:
             wanted.append(clips)

@@ -89,14 +89,15 @@ def check_script(script: Script, special_strings: Set[str], field: str = "text",
         if isinstance(value, str) and name != "text":
             check_characters(value, special_strings, name)
             if name in profile.required and not value.strip():
-                raise BadSetting(profile.missing(name))
+                raise BadSetting(profile.missing(name), "field_missing")
     if not profile.max_references:
         for name, value in script.fields.items():
             if isinstance(value, str) and (tag := SPEAKER_TAG.search(value)):
                 where = field if name == "text" else name
                 raise BadText(
                     f"{where}: {profile.model} has no speakers, got {tag.group()[:8]}; take the tag out, or ask "
-                    f"{TTSD.model}, which speaks dialogues"
+                    f"{TTSD.model}, which speaks dialogues",
+                    "no_speakers",
                 )
     if script.tokens is not None and not 1 <= script.tokens <= MAX_TOKENS:
         raise BadSetting(f"tokens: from 1 to {MAX_TOKENS} frames of 80 ms, or leave it out")

@@ -46,10 +46,11 @@ def check_text(text: object, special_strings: Set[str], field: str = "text") -> 
         if tag.group() not in _LEGAL_TAGS:
             shown = tag.group() if len(tag.group()) <= 8 else f"one with {len(tag.group(1))} digits"
             raise BadText(
-                f"{field}: speaker tags go from [S1] to [S{MAX_SPEAKERS}], got {shown}; renumber the speakers"
+                f"{field}: speaker tags go from [S1] to [S{MAX_SPEAKERS}], got {shown}; renumber the speakers",
+                "unknown_speaker",
             )
     if not has_words(text):
-        raise BadText(f"{field}: expected words to speak, got no letter and no digit besides speaker tags")
+        raise BadText(f"{field}: expected words to speak, got no letter and no digit besides speaker tags", "no_words")
 
 
 def has_words(text: str) -> bool:
@@ -71,7 +72,10 @@ def check_characters(value: object, special_strings: Set[str], field: str) -> No
         raise BadText(f"{field}: expected Unicode text, got half of a surrogate pair; send UTF-8") from None
     for special in special_strings:
         if special in value:
-            raise BadText(f"{field}: {special} is a control token of the model and cannot be spoken; take it out")
+            raise BadText(
+                f"{field}: {special} is a control token of the model and cannot be spoken; take it out",
+                "control_token",
+            )
 
 
 def speakers_in(text: str) -> list[int]:

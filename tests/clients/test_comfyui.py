@@ -80,6 +80,16 @@ def test_a_workflow_of_two_voices_speaks(nodes: dict[str, type], service: tuple[
     (request,) = manager.requests
     assert request.text.endswith("[S1]Eins.[S2]Zwei.[S1] Hi. [S2] Ho.".replace("] H", "]H").replace(". [", ".["))
     assert request.sampling_params["sampling_seed"] == 3
+    assert "temperature" not in request.sampling_params  # the model's own
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_temperature_that_is_set_is_sent(
+    nodes: dict[str, type], service: tuple[str, FakeManager], temperature: float
+):
+    url, manager = service
+    execute(nodes["MossTTSDSpeech"], server=url, temperature=temperature)
+    assert manager.requests[0].sampling_params["temperature"] == temperature
 
 
 def wav_of(audio: dict[str, Any]) -> bytes:

@@ -48,6 +48,7 @@ class FakeManager:
     default_voice: str | None = None
     whole_answers: bool = False
     profile: str | None = None
+    sampling: dict[str, float] | None = None  # defaults that the checkpoint brings
     max_request_bytes: int | None = None
     starter_voices: str = "none"
     helpers: dict[str, Any] = field(default_factory=dict)  # server arguments of what the page can do beside speaking
@@ -61,8 +62,9 @@ class FakeManager:
 
     def __post_init__(self) -> None:
         codec_config = json.loads((GOLDEN / "codec" / "config.json").read_text())
-        own = {} if self.profile is None else {"sglang_moss": {"profile": self.profile}}
-        self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config, **own))
+        own = {"profile": self.profile, "sampling": self.sampling}
+        own = {name: value for name, value in own.items() if value is not None}
+        self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config, sglang_moss=own))
         self.tokenizer = _Tokenizer()
         self.mm_processor = self
         self.ranks = Ranks(1)

@@ -10,9 +10,12 @@ from pydantic import BaseModel
 
 from sglang_moss.errors import BadSetting
 from sglang_moss.request import settings
+from sglang_moss.request.profile import PROFILES, SAMPLING_NAMES, TTSD
 from sglang_moss.request.settings import RequestOptions
 from sglang_moss.server.api_pages import ApiPages, describe
-from sglang_moss.server.generate_schema import CUSTOM_PARAMS, SAMPLING_PARAMS
+from sglang_moss.server.generate_schema import body, custom_params, sampling_params
+
+SAMPLING_PARAMS = sampling_params(TTSD)
 
 
 class Part(BaseModel):
@@ -116,7 +119,7 @@ def test_other_paths_go_on_and_unknown_files_are_none(get):
 
 def test_every_setting_is_described_and_every_described_one_is_taken():
     assert set(SAMPLING_PARAMS) == {*settings._OURS, "n"}
-    assert set(CUSTOM_PARAMS) == {*settings._CUSTOM, *settings._PROMPT_FIELDS}
+    assert set(custom_params(TTSD)) == {*settings._CUSTOM, *settings._PROMPT_FIELDS}
 
 
 @pytest.mark.parametrize("name", [name for name, schema in SAMPLING_PARAMS.items() if "minimum" in schema])
@@ -138,3 +141,22 @@ def test_a_described_default_is_the_default(name: str):
     assert RequestOptions.parse({name: SAMPLING_PARAMS[name]["default"], "sampling_seed": 1}) == RequestOptions.parse(
         {"sampling_seed": 1}
     )
+
+
+def test_the_defaults_of_a_checkpoint_are_described():
+    own = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.0}
+    schema = body(TTSD.with_sampling(own))["content"]["application/json"]["schema"]["properties"]["sampling_params"]
+    for each in (schema["anyOf"][0], schema["anyOf"][1]["items"]):
+        assert {name: each["properties"][name]["default"] for name in SAMPLING_NAMES} == own
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_text_channels_defaults_are_described_where_it_has_its_own(name: str):
+    profile = PROFILES[name]
+    told = {key: schema.get("default") for key, schema in custom_params(profile).items() if key.startswith("text_")}
+    own = profile.text
+    assert told == {
+        "text_temperature": own and own.temperature,
+        "text_top_p": own and own.top_p,
+        "text_top_k": own and own.top_k,
+    }

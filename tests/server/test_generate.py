@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 
+from sglang_moss.request.profile import TTSD
 from sglang_moss.server.generate import generate_router
 
 pytestmark = pytest.mark.wide
@@ -29,7 +30,7 @@ def test_a_stream_is_over_with_its_last_event(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("sglang.srt.entrypoints.http_server.serve_generate_request", answer)
     app = FastAPI()
-    app.include_router(generate_router())
+    app.include_router(generate_router(TTSD))
 
     async def ask() -> str:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:

@@ -48,8 +48,9 @@ const model = new Model();
 const first = { ...emptyProject(), ...projectOf(firstExample(model, language())) };
 // Versions before this one kept the parts of a project side by side.
 const project = new Project(readProject(saved.project ?? saved, first));
+let untouched = project.state.turns === first.turns ? project.state : null; // of a page that was never used; not kept
 const panels = new Panels();
-const settings = new Settings(project, (panel) => panels.show(panel));
+const settings = new Settings(project, model, (panel) => panels.show(panel));
 const library = new Library(() => namedSpeakers());
 const casting = new Casting(project, library, model);
 const player = new Player();
@@ -81,11 +82,21 @@ function showModel() {
 
 model.addEventListener("change", ({ detail: { isOther } }) => {
   // Nobody has written anything yet: what fits another model would be no example.
-  const { project: kept, turns } = load();
-  const isUntouched = !project.canUndo && !kept && !turns;
-  if (isOther && isUntouched) project.begin(readProject(projectOf(firstExample(model, language()))));
+  if (isOther && project.state === untouched) beginAgain(readProject(projectOf(firstExample(model, language()))));
   showModel();
 });
+
+function beginAgain(state) {
+  untouched = state;
+  project.begin(state);
+}
+
+/** Ask the server what it is and has; the first script is heard in its voices, where it has some. */
+async function askServer() {
+  server.ask();
+  await Promise.all([library.load(), model.load()]);
+  if (project.state === untouched) beginAgain({ ...untouched, cast: casting.castFrom(library.byWords) });
+}
 
 function show(error) {
   if (error.status === 401) {
@@ -104,7 +115,7 @@ function causeOf({ param, message }) {
 // --- the project ---
 
 project.addEventListener("change", ({ detail: { before, state } }) => {
-  save({ project: state });
+  if (state !== untouched) keepProject();
   withdrawUndo("script");
   if (before.turns !== state.turns) resolve("script");
   if (before.settings !== state.settings) resolve("settings");
@@ -113,6 +124,11 @@ project.addEventListener("change", ({ detail: { before, state } }) => {
   showProject();
   dock.show();
 });
+
+function keepProject() {
+  untouched = null;
+  save({ project: project.state });
+}
 
 function showProject() {
   const { turns, title } = project.state;
@@ -235,6 +251,9 @@ deck.addEventListener("change", () => (editor.heard = () => studio.heard));
 
 // --- the server ---
 
+studio.addEventListener("change", () => {
+  if (untouched && studio.isBusy) keepProject(); // its take is to find it again
+});
 studio.addEventListener("error", ({ detail }) => show(detail));
 speech.addEventListener("change", () => !speech.isHeard && server.ask());
 server.addEventListener("back", () => {
@@ -242,11 +261,7 @@ server.addEventListener("back", () => {
   if (!library.isLoaded) library.load();
   model.load();
 });
-setUpKeyForm(() => {
-  library.load();
-  model.load();
-  server.ask();
-});
+setUpKeyForm(askServer);
 
 // --- the page ---
 
@@ -270,9 +285,7 @@ showModel();
 showProject();
 upload.showSpeakers();
 controls.show();
-library.load();
-server.ask();
-model.load();
+askServer();
 await takes.open();
 await files.openLink();
 if (takes.list.length && !deck.recording) await openTake(takes.list[0].id);

@@ -1,12 +1,13 @@
 /** Has scripts spoken: all of one, one turn of a take again, the rest of a take, or only what was changed since. */
 
+import { turnsIn } from "./common/api.js";
 import { t } from "./common/i18n.js";
 import { say, showProblem } from "./common/notices.js";
 import { asOne, estimatedSeconds, isSpoken, plainText, scriptOf } from "./script/turns.js";
 import { continuing } from "./speech/continuation.js";
 import { generate, speak } from "./speech/events.js";
 import { estimatedTimes, timesOf } from "./speech/turn_times.js";
-import { baseOf, changesOf, rearranged, sampleBefore, spliced } from "./takes/splice.js";
+import { baseOf, changesOf, isSpokenAs, rearranged, sampleBefore, spliced } from "./takes/splice.js";
 
 const SOUND_SECONDS = 10; // of a sound whose length nobody has asked for
 
@@ -38,13 +39,13 @@ export class Studio extends EventTarget {
     const { wanted } = casting;
     const voices = Object.keys(wanted).length ? { voices: wanted } : {};
     const input = model.isDialogue ? scriptOf(project.turns) : plainText(turns).trim();
-    const body = { input, ...fields, ...voices };
+    const timed = model.isDialogue ? { timestamps: true } : {};
+    const body = { input, ...fields, ...voices, ...timed };
     this.#seconds = seconds;
-    this.#marks = (there) => estimatedTimes(turns, Math.max(seconds, there.seconds)).map((time, i) => [turns[i], time]);
-    const result = await this.#run((signal) => speak(body, signal));
-    if (!result.recording) return;
-    const { times, isEstimate } = timesOf(turns, result.recording, result.turns);
-    await this.#keep({ turns, times, isEstimate, recording: result.recording }, result, fields.seed);
+    this.#expect(turns, seconds);
+    const result = await this.#timed(turns, await this.#run((signal) => speak(body, signal)));
+    const { recording } = result;
+    if (recording) await this.#keep({ ...timesOf(turns, result), recording }, result, fields.seed, { asked: turns });
   }
 
   /** Speak a turn of the script, and put it into the loaded take in the place of what it was there, if it was. */
@@ -80,26 +81,25 @@ export class Studio extends EventTarget {
     let base = rearranged(baseOf(take, raw), kept);
     let result = { finishReason: "stop", firstSoundMs: 0, workSeconds: 0, start: 0, end: base.recording.length };
     this.#isUpdating = true;
+    let nLacking = 0; // of those so far, since a speech of them was cut
     for (let i = 0, n = 0; i < turns.length; i++) {
       if (isSame(turns[i])) continue;
       let end = i + 1;
       while (end < turns.length && !isSame(turns[end])) end += 1;
       say(t("status.updating", { n: n + 1, all: nNew }));
-      const spoken = await this.#speakInto(base, i, i, turns.slice(i, end), fields, true);
+      const [at, nBefore] = [i - nLacking, base.turns.length];
+      const spoken = await this.#speakInto(base, at, at, turns.slice(i, end), fields, true);
       result = spoken.result;
       base = spoken.base;
       if (!base) break;
+      nLacking += end - i - (base.turns.length - nBefore);
       n += end - i;
       i = end - 1;
     }
     this.#isUpdating = false;
-    if (base)
-      await this.#keep(
-        base,
-        result,
-        fields.seed,
-        turns.findIndex((turn) => !isSame(turn)),
-      );
+    const first = turns.find((turn) => !isSame(turn));
+    const mark = base?.turns.findIndex(({ id }) => id === first?.id);
+    if (base) await this.#keep(base, result, fields.seed, { asked: turns, mark });
     this.dispatchEvent(new Event("change"));
   }
 
@@ -111,7 +111,7 @@ export class Studio extends EventTarget {
     return (turn) => {
       const known = spoken.get(turn.id);
       if (!known) return isOfTake ? "new" : null;
-      return known.words.trim() === turn.words.trim() && known.speaker === turn.speaker ? "same" : "edited";
+      return isSpokenAs(known, turn) ? "same" : "edited";
     };
   }
 
@@ -137,16 +137,15 @@ export class Studio extends EventTarget {
     const start = from / base.recording.sampleRate;
     const seconds = Math.min(estimatedSeconds(turns), fields.max_seconds ?? Infinity);
     const before = base.turns.slice(0, k).map((turn, i) => [turn, base.times[i]]);
-    const expected = (there) => estimatedTimes(turns, Math.max(seconds, there.seconds - start), null, start);
     this.#seconds = start + seconds;
-    this.#marks = (there) => [...before, ...expected(there).map((time, i) => [turns[i], time])];
+    this.#expect(turns, seconds, before, start);
     const ask = async function* (signal) {
       const body = await continuing(base, k, turns, fields, casting.voices, seconds);
-      const fresh = { input: scriptOf(turns), ...fields, voices: casting.wanted };
+      const fresh = { input: scriptOf(turns), ...fields, voices: casting.wanted, timestamps: true };
       yield* body ? generate(body, signal) : speak(fresh, signal);
     };
     const place = { before: base.recording, from, after: isLast ? null : base.recording.slice(to), isQuiet };
-    const result = await this.#run(ask, place);
+    const result = await this.#timed(turns, await this.#run(ask, place));
     const isCut = ["stopped", "broken"].includes(result.finishReason);
     const isOfUse = result.recording && !(isCut && (isQuiet || !isLast));
     return { base: isOfUse ? spliced(base, k, rest, turns, result) : null, result };
@@ -174,6 +173,23 @@ export class Studio extends EventTarget {
       return null;
     }
     return { seed: crypto.getRandomValues(new Uint32Array(1))[0], ...this.#parts.settings.request };
+  }
+
+  /** A result with the server's times of its turns, where they did not come with it; a single turn needs none. */
+  async #timed(turns, result) {
+    const { recording, start, end, finishReason } = result;
+    if (!recording || result.turns || turns.length < 2 || !this.#parts.model.isDialogue) return result;
+    const about = { rate: recording.sampleRate, script: scriptOf(turns), isCut: finishReason !== "stop" };
+    return { ...result, turns: await turnsIn(recording.slice(start, end), about) };
+  }
+
+  /** Mark the turns of a speech that is coming, behind those that stand `before` it up to the second `start`. */
+  #expect(turns, seconds, before = [], start = 0) {
+    const least = Math.max(seconds, estimatedSeconds(turns));
+    this.#marks = (there) => {
+      const times = estimatedTimes(turns, Math.max(least, there.seconds - start), there, start);
+      return [...before, ...times.map((time, i) => [turns[i], time])];
+    };
   }
 
   /** How long a speech or a sound will be, about, in seconds. */
@@ -205,14 +221,17 @@ export class Studio extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Make a take of a base, and put it into the player: where that is now, or at a turn, to be played from there. */
-  async #keep(base, result, seed, mark = null) {
+  /**
+   * Make a take of a base, and put it into the player: where that is now, or at the turn `mark`, to be played from there.
+   * `asked` are the turns that it should have.
+   */
+  async #keep(base, result, seed, { asked = base.turns, mark = null } = {}) {
     const { takes, deck, speech, project } = this.#parts;
     const { recording, turns, times, isEstimate } = base;
     const { finishReason, firstSoundMs, workSeconds } = result;
     const { sampleRate, seconds } = recording;
     const figures = { firstSoundMs, realTimeFactor: (workSeconds * sampleRate) / (result.end - result.start) };
-    const about = { project: { ...project.state, turns }, turns, times, isEstimate, seed, finishReason, figures };
+    const about = { project: { ...project.state, turns: asked }, turns, times, isEstimate, seed, finishReason, figures };
     const now = deck.seconds;
     const isOurs = mark !== null || (deck.recording === recording && !speech.isHeard);
     const { take, isKept } = await takes.keep({ ...about, sampleRate, seconds }, recording);

@@ -178,7 +178,7 @@ def error_of(answer: httpx.Response, path: str) -> dict[str, Any]:
     """The error in the shape of the API that was asked."""
     error = answer.json()["error"]
     assert isinstance(error["message"], str)
-    assert set(error) == ({"message", "type", "param", "code"} if path.startswith("/v1/") else {"message"})
+    assert set(error) == ({"message", "type", "param", "code"} if path.startswith("/v1/") else {"message", "code"})
     return error
 
 

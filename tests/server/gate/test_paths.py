@@ -166,6 +166,7 @@ def test_the_administrators_key_opens_what_is_on_the_list_and_nothing_else(tmp_p
         ("/v1/audio/voices", "POST", "/v1/audio/voices", Work.VOICE),
         ("/v1/audio/voices/anna", "DELETE", "/v1/audio/voices/{name}", Work.LIMITED),
         ("/page/encode", "POST", "/page/encode", Work.ENCODING),
+        ("/page/turns", "POST", "/page/turns", Work.ENCODING),
         ("/page/design", "POST", "/page/design", Work.LIMITED),
         ("/page/script", "POST", "/page/script", Work.FILE),
         ("/page/transcript", "POST", "/page/transcript", Work.FILE),

@@ -3,7 +3,7 @@
 import itertools
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -12,6 +12,7 @@ from page_browser import noise, open_panel, served_page, speak, store_voice, tur
 from playwright.sync_api import Browser, Page, expect
 
 import sglang_moss.server.page.page
+from sglang_moss.errors import Code
 
 pytestmark = pytest.mark.wide
 
@@ -47,6 +48,9 @@ def test_all_words_are_there_in_both_languages_and_used(page: Page):
     plain = [key.partition("@")[0] for key in english_words]  # behind it, the model for which it is said so
     assert [key for key in plain if key not in used and not key.startswith(parts)] == []
     assert set(plain) <= set(english_words)
+    codes = {f"error.{each}" for each in get_args(Code)}
+    of_the_page = {"unreachable", "status", "page", "again", "key", "refused", "broken_off"}
+    assert {key for key in plain if key.startswith("error.")} == codes | {f"error.{each}" for each in of_the_page}
     asked = re.findall(r'\bt\("([^"]+)"', code) + re.findall(r'data-t(?:-\w+)?="([^"]+)"', code)
     assert set(asked) <= set(english_words)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fake_manager import FakeManager, event, frames_of
-from page_browser import choose, noise, open_panel, served_page, store_voice
+from page_browser import choose, noise, open_panel, served_page, speak, store_voice
 from playwright.sync_api import BrowserContext, Page, expect
 from sound_files import tone_file
 
@@ -214,3 +214,23 @@ def test_a_server_that_tells_of_no_model_is_taken_for_one_of_dialogues(context: 
                 expect(page.get_by_label("Words of turn 1")).to_be_visible()
         finally:
             context.unroute("**/audio/profile")
+
+
+def test_the_defaults_are_those_of_the_checkpoint(context: BrowserContext, tmp_path: Path):
+    own = {"temperature": 0.7, "top_p": 0.97, "top_k": 20, "repetition_penalty": 1.0}
+    with (
+        served_page(noise, tmp_path, keeps_files=True, sampling=own) as (address, manager),
+        opened_page(context, address) as page,
+    ):
+        panel = open_panel(page, "Settings")
+        panel.get_by_text("More settings").click()
+        labels = {"Temperature": "0.7", "Top-p": "0.97", "Top-k": "20", "Repetition penalty": "1"}
+        for label, value in labels.items():
+            expect(panel.get_by_label(label, exact=True)).to_have_attribute("placeholder", value)
+        panel.get_by_label("Lively").check()  # around them
+        expect(panel.get_by_label("Temperature")).to_have_value("0.83")
+        expect(panel.get_by_label("Top-p")).to_have_value("1")
+        expect(panel.get_by_label("Top-k")).to_have_value("32")
+        panel.get_by_label("Usual").check()
+        speak(page)
+        assert not manager.requests[0].sampling_params.keys() & own.keys()

@@ -172,39 +172,6 @@ def three_pcm() -> np.ndarray:
     return soundfile.read(io.BytesIO(wav), dtype="int16")[0]
 
 
-def test_turns_are_estimated_where_it_is_quiet_between_them(page: Page, manager: FakeManager):
-    write(page, SCRIPT)
-    manager.script = three_turns
-    speak(page)
-    expect(page.locator("#estimate")).to_be_visible()
-    (turns,) = [json.loads(downloaded(page, "JSON").read_text())]
-    assert turns["estimated"]
-    borders = [turn["start"] for turn in turns["turns"]]
-    assert borders == [0, pytest.approx(22.5 * 0.08, abs=0.2), pytest.approx(47.5 * 0.08, abs=0.2)]
-    assert [turn["text"] for turn in turns["turns"]] == ["First turn.", "Second turn.", "Third turn."]
-
-
-def test_times_that_the_server_tells_are_taken(page: Page):
-    """Of a server that says when turns were spoken; the last event of a stream has them."""
-    times = [(0.1, 1.5), (1.9, 3.4), (4.1, 5.6)]
-    given = [{"speaker": f"S{1 + i % 2}", "start": a, "end": b, "text": ""} for i, (a, b) in enumerate(times)]
-    pcm = base64.b64encode(three_pcm().tobytes()).decode()
-    events = [
-        {"type": "speech.audio.delta", "audio": pcm},
-        {"type": "speech.audio.done", "finish_reason": "stop", "turns": given},
-    ]
-    body = "".join(f"data: {json.dumps(one)}\n\n" for one in events)
-    page.route("**/audio/speech", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
-    write(page, SCRIPT)
-    speak(page)
-    expect(page.locator("#estimate")).to_be_hidden()
-    saved = json.loads(downloaded(page, "JSON").read_text())
-    assert not saved["estimated"]
-    assert [(turn["start"], turn["end"]) for turn in saved["turns"]] == times
-    assert downloaded(page, "SRT").read_text().startswith("1\n00:00:00,100 --> 00:00:01,500\nS1: First turn.\n\n2\n")
-    assert "<v S2>Second turn." in downloaded(page, "WebVTT").read_text()
-
-
 def test_a_turn_is_heard_and_lit(page: Page, manager: FakeManager):
     write(page, SCRIPT)
     manager.script = three_turns

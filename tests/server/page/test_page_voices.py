@@ -91,6 +91,29 @@ def test_a_voice_is_stored_and_cast(page: Page, address: str, manager: FakeManag
     expect(page.get_by_label("Voice of speaker 2")).to_have_value("")
 
 
+def test_the_first_script_is_cast_with_the_voices_that_are_there(page: Page, address: str, manager: FakeManager):
+    for name in ("rms", "heart", "slt"):
+        store_voice(address, name)
+    form = {"data": {"name": "a mute one"}, "files": {"audio": tone_file(1.5)}}
+    assert httpx.post(f"{address}v1/audio/voices", **form).status_code == 201
+    page.reload()
+    first, second = (page.get_by_label(f"Voice of speaker {k}") for k in (1, 2))
+    expect(first).to_have_value("heart")
+    expect(second).to_have_value("rms")
+    speak(page)
+    assert len(manager.requests[0].audio_data) == 2
+    page.reload()
+    expect(page.get_by_role("button", name="Hear turn 2")).to_be_enabled()  # the script is the take's
+    page.keyboard.press("Control+z")  # nobody has done that
+    expect(first).to_have_value("heart")
+
+    first.select_option("")
+    page.reload()  # a script that somebody has touched stays as it is
+    expect(second).to_have_value("rms")
+    expect(page.get_by_role("button", name="Play heart")).to_be_visible()
+    expect(first).to_have_value("")
+
+
 def test_without_voices_three_ways_to_begin_are_offered(page: Page, manager: FakeManager):
     first = page.locator("#first-voice")
     expect(first).to_contain_text("No voices yet")
@@ -276,7 +299,9 @@ def test_voices_that_the_server_would_refuse_are_pointed_out(page: Page, address
     store_voice(address, "alice")
     page.reload()
     trouble = page.locator("#casting-trouble")
+    expect(page.get_by_label("Voice of speaker 1")).to_have_value("alice")
     expect(trouble).to_be_hidden()
+    page.get_by_label("Voice of speaker 1").select_option("")
     page.get_by_label("Voice of speaker 2").select_option("alice")
     expect(trouble).to_have_text("S2 has a voice and S1 has none: give S1 one too.")
     page.get_by_label("Voice of speaker 1").select_option("alice")

@@ -1,14 +1,15 @@
 /** The server's API, by addresses relative to the page: it works behind any path prefix. */
 
+const TURNS_MS = 10_000; // after which nobody waits for times of turns
 const KEY = "moss-ttsd-key";
 
 /** What the server refused, in its own words, or that it could not be reached (`status` 0). */
 export class ApiError extends Error {
-  constructor(status, message, { param = null, code = null, retryAfter = null } = {}) {
+  constructor(status, message, { param = null, code = null } = {}, retryAfter = null) {
     super(message);
     this.status = status;
     this.param = param; // the field that it is about
-    this.code = code; // for programs
+    this.code = typeof code === "string" ? code : null; // for programs
     this.retryAfter = retryAfter; // seconds
   }
 }
@@ -53,9 +54,9 @@ async function errorOf(response) {
   const body = await response.json().catch(() => null);
   const error = body?.error;
   const said = error?.message ?? error ?? body?.detail;
-  const message = typeof said === "string" ? said : `The server answered ${response.status}.`;
+  const message = typeof said === "string" ? said : "";
   const retryAfter = secondsOf(response.headers.get("Retry-After"));
-  return new ApiError(response.status, message, { param: error?.param, code: error?.code, retryAfter });
+  return new ApiError(response.status, message, error ?? {}, retryAfter);
 }
 
 /** Of `Retry-After`, which is a number or a date. */
@@ -81,6 +82,23 @@ export async function serverState() {
     ),
   ]);
   return { model: models?.data?.[0]?.id ?? null, loads: loads?.loads ?? null };
+}
+
+/**
+ * When turns are heard in samples, as the server tells it.
+ *
+ * @param {Int16Array} pcm
+ * @param {{rate: number, script: string, isCut: boolean}} about it: in Hz; what is spoken in it; whether it ends before
+ * @returns {Promise<object[]?>} `[{speaker, start, end, text}]`; null: the server does not say
+ */
+export async function turnsIn(pcm, { rate, script, isCut }) {
+  const body = new FormData();
+  body.append("audio", new Blob([pcm]));
+  body.append("script", script);
+  body.append("rate", String(rate));
+  body.append("is_cut", String(isCut));
+  const answer = request("page/turns", { method: "POST", body, signal: AbortSignal.timeout(TURNS_MS) });
+  return answer.then((response) => response.json()).then(({ turns }) => turns, () => null);
 }
 
 /**

@@ -39,6 +39,9 @@ export function onLanguage(show) {
   events.addEventListener("change", show);
 }
 
+/** Whether there are words for a key. */
+export const has = (key) => WORDS[current][key] !== undefined;
+
 /**
  * The words of a key. In the table `{name}` stands for a value, and `{n|turn|turns}` for the first word where n is 1.
  *

@@ -3,22 +3,22 @@
 import { find } from "../common/dom.js";
 import { onLanguage } from "../common/i18n.js";
 
-const PRESETS = {
-  usual: {},
-  steady: { temperature: "0.8", top_p: "0.85", top_k: "30" },
-  lively: { temperature: "1.3", top_p: "0.95", top_k: "80" },
-};
 const DRAWN = ["temperature", "top_p", "top_k", "repetition_penalty"]; // what a preset sets
 const CALLED = { instructions: "instruction" }; // by the server
 
 export class Settings {
   #project;
+  #model;
   #form = find("settings-form");
   #showPanel;
 
-  /** @param {(panel: string) => void} showPanel brings a panel into sight: "settings", or "script" with fields of the text */
-  constructor(project, showPanel) {
-    [this.#project, this.#showPanel] = [project, showPanel];
+  /**
+   * @param {import("../model/model.js").Model} model whose defaults presets go by
+   * @param {(panel: string) => void} showPanel brings a panel into sight: "settings", or "script" with fields of the text
+   */
+  constructor(project, model, showPanel) {
+    [this.#project, this.#model, this.#showPanel] = [project, model, showPanel];
+    model.addEventListener("change", () => this.#show());
     project.addEventListener("change", () => this.#show());
     onLanguage(() => this.#show());
     this.#form.addEventListener("submit", (event) => event.preventDefault());
@@ -79,7 +79,7 @@ export class Settings {
     const { settings } = this.#project.state;
     if (field.name === "preset") {
       const others = Object.entries(settings).filter(([name]) => !DRAWN.includes(name));
-      this.#project.change({ settings: { ...Object.fromEntries(others), ...PRESETS[field.value] } });
+      this.#project.change({ settings: { ...Object.fromEntries(others), ...presets(this.#model.sampling)[field.value] } });
       return;
     }
     const value = field.type === "checkbox" ? field.checked : field.value;
@@ -98,9 +98,21 @@ export class Settings {
       }
     }
     const drawn = Object.fromEntries(DRAWN.filter((name) => name in settings).map((name) => [name, settings[name]]));
-    const isPreset = (preset) => JSON.stringify(sorted(drawn)) === JSON.stringify(sorted(PRESETS[preset]));
-    this.#form.elements.preset.value = Object.keys(PRESETS).find(isPreset) ?? "own";
+    const known = presets(this.#model.sampling);
+    const isPreset = (preset) => JSON.stringify(sorted(drawn)) === JSON.stringify(sorted(known[preset]));
+    this.#form.elements.preset.value = Object.keys(known).find(isPreset) ?? "own";
   }
 }
 
+/** Settings of each delivery: the model's own defaults, and around them. */
+function presets({ temperature, top_p, top_k }) {
+  const around = (warmth, share, count) => ({
+    temperature: rounded(temperature * warmth),
+    top_p: rounded(Math.min(1, Math.max(0.05, top_p + share))),
+    top_k: String(top_k > 0 ? Math.max(1, Math.round(top_k * count)) : top_k),
+  });
+  return { usual: {}, steady: around(0.73, -0.05, 0.6), lively: around(1.18, 0.05, 1.6) };
+}
+
+const rounded = (value) => String(Math.round(value * 100) / 100);
 const sorted = (object) => Object.entries(object).sort();

@@ -23,7 +23,7 @@ export async function* speak(body, signal) {
       if (Array.isArray(event.turns)) turns = event.turns;
       if (event.type === "speech.audio.delta") yield { sampleRate, pcm: samplesOf(bytesOf(event.audio)) };
       else if (event.type === "speech.audio.done") yield { finishReason: event.finish_reason ?? "stop", turns };
-      else if (event.type === "error") throw new ApiError(500, event.error?.message ?? "");
+      else if (event.type === "error") throw failureOf(event.error);
     }
   });
 }
@@ -33,7 +33,7 @@ export async function* generate(body, signal) {
   const response = await post("generate", { ...body, stream: true }, signal);
   yield* untilWhole(async function* () {
     for await (const event of eventsOf(response)) {
-      if (event.error) throw new ApiError(500, event.error.message ?? "");
+      if (event.error) throw failureOf(event.error);
       const meta = event.meta_info ?? {};
       if (meta.finish_reason?.type === "abort") {
         throw new ApiError(meta.finish_reason.status_code ?? 500, meta.finish_reason.message ?? "");
@@ -60,6 +60,9 @@ async function* untilWhole(pieces) {
   }
   throw new ApiError(0, "", { code: "broken_off" });
 }
+
+/** What ended a stream. */
+const failureOf = (error) => new ApiError(500, error?.message ?? "", error ?? {});
 
 async function* eventsOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,8 +1,8 @@
 /**
  * When each turn of a speech is heard.
  *
- * The server may say so. Where it does not, the length is shared out by how long the words take to say, and each border
- * is moved to the quietest moment near it: an estimate, and shown as one.
+ * The server says so with its end. Where it does not, and until then, the length is shared out by how long the words take
+ * to say, and each border is moved to the quietest moment near it: a guess, and shown as one.
  */
 
 import { PEAKS_PER_SECOND } from "./recording.js";
@@ -12,18 +12,26 @@ const REACH_SECONDS = 0.8; // how far a border may be moved
 const QUIET_PEAKS = 5; // that are added up where it is looked for
 
 /**
- * @param {object[]} turns that were spoken, each with words
- * @param {import("./recording.js").Recording} recording all of it
- * @param {object[]?} given by the server, `[{speaker, start, end, text}]`
- * @returns {{times: {start: number, end: number}[], isEstimate: boolean}} in seconds, one for each turn
+ * @param {object[]} turns that were asked for
+ * @param {object} result of `Speech.begin`, of which something was heard
+ * @returns {{turns: object[], times: {start: number, end: number}[], isEstimate: boolean}} in seconds of its recording,
+ *   one for each turn. Of a speech that has not come to its end, those that were reached; the last of them `isCut`.
  */
-export function timesOf(turns, recording, given) {
-  const told = given && matched(turns, given, recording.seconds);
-  if (told) return { times: told, isEstimate: false };
-  return { times: estimatedTimes(turns, recording.seconds, recording), isEstimate: turns.length > 1 };
+export function timesOf(turns, { recording, start, end, finishReason, turns: given }) {
+  const [from, to] = [start / recording.sampleRate, end / recording.sampleRate];
+  const isWhole = finishReason === "stop";
+  const told = given && matched(turns, given, to - from, isWhole);
+  const length = isWhole ? to - from : Math.max(to - from, estimatedSeconds(turns));
+  const all = told?.map((time) => shifted(time, from)) ?? estimatedTimes(turns, length, recording, from);
+  const times = all.filter((time, i) => !i || time.start < to).map((time) => ({ ...time, end: Math.min(time.end, to) }));
+  const reached = turns.slice(0, times.length);
+  if (!isWhole) reached.push({ ...reached.pop(), isCut: true });
+  return { turns: reached, times, isEstimate: !told && turns.length > 1 };
 }
 
-/** Times by the words alone, from `start` on; moved to where `recording` is quiet, if there is one. */
+export const shifted = ({ start, end }, by) => ({ start: start + by, end: end + by });
+
+/** Times by the words alone, from `start` on; moved to where `recording` is quiet, as far as there is one. */
 export function estimatedTimes(turns, seconds, recording = null, start = 0) {
   const lengths = turns.map((turn) => estimatedSeconds([turn]));
   const total = lengths.reduce((sum, length) => sum + length, 0) || 1;
@@ -32,6 +40,7 @@ export function estimatedTimes(turns, seconds, recording = null, start = 0) {
   for (let i = 1; recording && i < turns.length; i++) {
     const reach = Math.min(REACH_SECONDS, (borders[i] - borders[i - 1]) / 2, (borders[i + 1] - borders[i]) / 2);
     const at = start + borders[i];
+    if (at + reach > recording.seconds) break; // it is still to come
     borders[i] = quietest(recording.peaks, at - reach, at + reach) - start;
   }
   return turns.map((_, i) => ({ start: start + borders[i], end: start + borders[i + 1] }));
@@ -59,17 +68,21 @@ export function cutBefore(times, i, recording) {
   return start - end > 2 / PEAKS_PER_SECOND ? quietest(recording.peaks, end, start) : (start + end) / 2;
 }
 
-/** The server's times for our turns; null: they are not those of these turns. */
-function matched(turns, given, seconds) {
+/** The server's times for our turns, or for the first of them; null: they are not those of these turns. */
+function matched(turns, given, seconds, isWhole) {
   const isTime = ({ start, end } = {}) => start >= 0 && end >= start && start <= seconds + 0.5;
   if (!given.length || !given.every(isTime)) return null;
   const times = given.map(({ start, end }) => ({ start: Math.min(start, seconds), end: Math.min(end, seconds) }));
-  if (given.length === turns.length) return times;
-  const runs = []; // neighbours of one speaker, which the server reads as one turn
+  const isOurs = (ours) => {
+    const isLong = isWhole ? ours.length === given.length : ours.length >= given.length;
+    return isLong && given.every(({ speaker }, i) => speaker === `S${ours[i].speaker}`);
+  };
+  if (isOurs(turns)) return times;
+  const runs = []; // neighbours of one speaker, which the server may read as one turn
   for (const turn of turns) {
     if (runs.at(-1)?.[0].speaker === turn.speaker) runs.at(-1).push(turn);
     else runs.push([turn]);
   }
-  if (runs.length !== times.length) return null;
-  return runs.flatMap((run, i) => estimatedTimes(run, times[i].end - times[i].start, null, times[i].start));
+  if (!isOurs(runs.map(([turn]) => turn))) return null;
+  return times.flatMap(({ start, end }, i) => estimatedTimes(runs[i], end - start, null, start));
 }

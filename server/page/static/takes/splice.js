@@ -4,7 +4,7 @@
  */
 
 import { Recording } from "../speech/recording.js";
-import { cutBefore, estimatedTimes } from "../speech/turn_times.js";
+import { cutBefore, shifted, timesOf } from "../speech/turn_times.js";
 
 export const baseOf = ({ turns, times, isEstimate }, recording) => ({ turns, times, recording, isEstimate });
 
@@ -13,12 +13,16 @@ export function sampleBefore({ times, recording }, i) {
   return Math.round(cutBefore(times, i, recording) * recording.sampleRate);
 }
 
+/** Whether a turn of a base says what one of a script does, and to its end. */
+export const isSpokenAs = (known, turn) =>
+  known.speaker === turn.speaker && known.words.trim() === turn.words.trim() && !known.isCut;
+
 /** How a base differs from a script: which of its turns are spoken as they are written, and which are to be spoken. */
 export function changesOf(base, turns) {
   const spoken = new Map(base.turns.map((turn) => [turn.id, turn]));
   const isSame = (turn) => {
     const known = spoken.get(turn.id);
-    return known && known.speaker === turn.speaker && known.words.trim() === turn.words.trim();
+    return known && isSpokenAs(known, turn);
   };
   const kept = turns.filter(isSame);
   const order = base.turns.filter(({ id }) => kept.some((turn) => turn.id === id));
@@ -36,8 +40,7 @@ export function rearranged(base, turns) {
       recording.length > 0 && turns[turns.findIndex((turn) => turn.id === id) - 1].id === base.turns[i - 1]?.id;
     if (isNext) recording.add(base.recording.slice(from, to));
     else recording.join(base.recording.slice(from, to));
-    const shift = (recording.length - to) / recording.sampleRate;
-    return { start: base.times[i].start + shift, end: base.times[i].end + shift };
+    return shifted(base.times[i], (recording.length - to) / recording.sampleRate);
   });
   return { turns, times, recording, isEstimate: base.isEstimate };
 }
@@ -45,16 +48,16 @@ export function rearranged(base, turns) {
 /**
  * A base with turns in the place of its turns `k` to `rest` - 1.
  *
- * @param {{recording: Recording, start: number, end: number}} result of a speech, see `Speech.begin`
+ * @param {object} result of a speech of them, see `Speech.begin`
  */
-export function spliced(base, k, rest, turns, { recording, start, end }) {
-  const [begun, ended] = [start, end].map((sample) => sample / recording.sampleRate);
-  const shift = ended - sampleBefore(base, rest) / recording.sampleRate;
-  const behind = base.times.slice(rest).map((time) => ({ start: time.start + shift, end: time.end + shift }));
+export function spliced(base, k, rest, turns, result) {
+  const { recording, end } = result;
+  const spoken = timesOf(turns, result);
+  const shift = (end - sampleBefore(base, rest)) / recording.sampleRate;
   return {
-    turns: [...base.turns.slice(0, k), ...turns, ...base.turns.slice(rest)],
-    times: [...base.times.slice(0, k), ...estimatedTimes(turns, ended - begun, recording, begun), ...behind],
+    turns: [...base.turns.slice(0, k), ...spoken.turns, ...base.turns.slice(rest)],
+    times: [...base.times.slice(0, k), ...spoken.times, ...base.times.slice(rest).map((time) => shifted(time, shift))],
     recording,
-    isEstimate: base.isEstimate || turns.length > 1,
+    isEstimate: base.isEstimate || spoken.isEstimate,
   };
 }

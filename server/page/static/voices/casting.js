@@ -69,6 +69,11 @@ export class Casting {
     this.#project.change({ cast: name === OWN ? others : { ...others, [speaker]: name } });
   }
 
+  /** A cast of these voices: one for each speaker, from the first on, as far as there are voices. */
+  castFrom(names) {
+    return Object.fromEntries(this.speakers.slice(0, names.length).map((speaker, i) => [speaker, names[i]]));
+  }
+
   /** A voice has another name now, or none. */
   renamed(from, to) {
     const { cast } = this.#project.state;

@@ -34,6 +34,12 @@ export class Library extends EventTarget {
     return this.#voices.map(({ name }) => name);
   }
 
+  /** The same, first those that can be continued, since a clip without a transcript keeps all of a cast from it. */
+  get byWords() {
+    const [known, mute] = [true, false].map((has) => this.#voices.filter(({ text }) => Boolean(text) === has));
+    return [...known, ...mute].map(({ name }) => name);
+  }
+
   find(name) {
     return this.#voices.find((voice) => voice.name === name) ?? null;
   }

@@ -9,6 +9,7 @@ import { Draft } from "./draft.js";
 import { canRecord, record } from "./microphone.js";
 
 const RECORDED_SECONDS = 50; // at most; the server takes a minute unless told otherwise
+const NO_RECORDING = { NotAllowedError: "upload.notAllowed", NotFoundError: "upload.noMicrophone" };
 
 export class UploadForm {
   #form = find("voice-form");
@@ -123,7 +124,7 @@ export class UploadForm {
       this.#hint.textContent = t("upload.recorded");
     } catch (error) {
       this.#hint.textContent = "";
-      this.#say(t("upload.noRecording", { why: error.message }));
+      this.#say(t(NO_RECORDING[error.name] ?? "upload.noRecording", { why: error.message }));
     } finally {
       clearInterval(timer);
       meter.hidden = true;

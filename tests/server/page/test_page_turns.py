@@ -1,0 +1,218 @@
+"""When turns are heard, on the page: as the server tells it, else as the page guesses."""
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_manager import SAMPLE_RATE, STOP, FakeManager, event
+from page_browser import choose, downloaded, heard_samples, open_panel, speak, write
+from playwright.sync_api import Page, expect
+
+from sglang_moss.audio.wav import wav_bytes
+from sglang_moss.request.turns import turns_of
+from sglang_moss.turn_times.timing import turn_times
+
+pytestmark = pytest.mark.wide
+
+SCRIPT = "[S1] Yes. [S2] It is about to rain, so they say. [S1] No."
+SPOKEN_S = (2.0, 1.5, 1.0)  # nothing like the words' lengths
+SILENT_S = 0.5
+
+
+def vowel(seconds: float, hz: float) -> np.ndarray:
+    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    return np.rint(4_000 * sum(np.sin(2 * np.pi * k * hz * t) / k for k in range(1, 9))).astype(np.int16)
+
+
+SILENCE = np.zeros(round(SILENT_S * SAMPLE_RATE), np.int16)
+PARTS = [np.concatenate([vowel(seconds, 110 + 90 * (k % 2)), SILENCE]) for k, seconds in enumerate(SPOKEN_S)]
+PCM = np.concatenate(PARTS)
+
+
+def three_vowels(_request: Any) -> list[dict[str, Any]]:
+    return [event(PARTS[0]), event(PARTS[1]), event(PARTS[2], STOP)]
+
+
+@contextmanager
+def answered(page: Page, *events: dict[str, Any]) -> Iterator[None]:
+    """The speech API answers these events."""
+    body = "".join(f"data: {json.dumps(one)}\n\n" for one in events)
+    page.route("**/audio/speech", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    yield
+    page.unroute("**/audio/speech")
+
+
+def sound(pcm: np.ndarray) -> dict[str, Any]:
+    return {"type": "speech.audio.delta", "audio": base64.b64encode(pcm.tobytes()).decode()}
+
+
+def saved_turns(page: Page) -> tuple[bool, list[dict[str, Any]]]:
+    """Whether the page has guessed, and what it knows of each turn."""
+    saved = json.loads(downloaded(page, "JSON").read_text())
+    return saved["estimated"], saved["turns"]
+
+
+def borders(turns: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    return [(turn["start"], turn["end"]) for turn in turns]
+
+
+def told(script: str, pcm: np.ndarray, *, is_cut: bool = False) -> list[tuple[float, float]]:
+    """What the server's own rule says."""
+    return [tuple(span) for span in turn_times(pcm, SAMPLE_RATE, turns_of(script), is_cut=is_cut).round(2).tolist()]
+
+
+def test_the_servers_times_are_asked_for_and_taken(page: Page, manager: FakeManager):
+    write(page, SCRIPT)
+    manager.script = three_vowels
+    speak(page)
+    expect(page.locator("#estimate")).to_be_hidden()
+    is_guess, turns = saved_turns(page)
+    assert not is_guess
+    assert borders(turns) == told(SCRIPT, PCM)
+    assert borders(turns)[1] == pytest.approx((2.5, 4.0), abs=0.05)
+    assert downloaded(page, "SRT").read_text().count("-->") == 3
+
+    # The waveform's strip and the caption go by them too, of what is playing since before they were told.
+    slider = page.get_by_role("slider", name="Position")
+    box = slider.bounding_box()
+    assert box
+    for seconds, words in ((1.8, "S1: Yes."), (3.5, "S2: It is about to rain, so they say."), (5.0, "S1: No.")):
+        slider.click(position={"x": box["width"] * seconds * SAMPLE_RATE / len(PCM), "y": 40})
+        expect(page.locator("#caption")).to_have_text(words)
+
+
+def test_until_they_are_told_what_is_there_is_gone_by(page: Page, manager: FakeManager):
+    """A speech that is still coming has its borders where it is quiet, as far as it came."""
+    write(page, "[S1] It is about to rain, so they say. [S2] It is about to rain, or so they say. [S1] Perhaps not.")
+    manager.script = lambda _: [event(np.concatenate(PARTS[:2])), event(PARTS[2], STOP)]
+    manager.pause_seconds = 2.0
+    page.get_by_role("button", name="Speak", exact=True).click()
+    page.get_by_role("button", name="Pause", exact=True).click()
+    slider = page.get_by_role("slider", name="Position")
+    slider.press("Home")
+    page.get_by_role("button", name="Turn after").click()
+    assert 2.0 < float(slider.get_attribute("aria-valuenow") or 0) <= 2.5  # in the silence; by the words alone at 2.8
+    expect(page.locator("#status")).to_have_text("Speaking…")  # all of that while it came
+    expect(page.locator("#heard")).to_contain_text("Take")
+    slider.press("Home")
+    page.get_by_role("button", name="Turn after").click()
+    assert float(slider.get_attribute("aria-valuenow") or 0) == pytest.approx(2.5, abs=0.05)  # as told
+
+
+def test_of_a_server_that_does_not_tell_turns_are_guessed(page: Page):
+    write(page, SCRIPT)
+    page.route("**/page/turns", lambda route: route.abort())
+    with answered(page, sound(PCM), {"type": "speech.audio.done", "finish_reason": "stop"}):
+        speak(page)
+    expect(page.locator("#estimate")).to_be_visible()
+    is_guess, turns = saved_turns(page)
+    assert is_guess
+    assert [turn["text"] for turn in turns] == ["Yes.", "It is about to rain, so they say.", "No."]
+    times = borders(turns)
+    assert times[0][0] == 0
+    assert times[-1][1] == pytest.approx(len(PCM) / SAMPLE_RATE, abs=0.001)
+    assert [end for _, end in times[:-1]] == [start for start, _ in times[1:]]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param([("S1", 0.1, 1.5), ("S1", 1.9, 3.4), ("S2", 4.1, 5.6)], id="other speakers"),
+        pytest.param([("S1", 0.1, 1.5)], id="too few"),
+        pytest.param([("S1", 0.1, 1.5), ("S2", 1.9, 3.4), ("S1", 41.0, 42.0)], id="of another speech"),
+    ],
+)
+def test_times_that_are_not_of_these_turns_are_not_taken(page: Page, given: list[tuple[str, float, float]]):
+    turns = [{"speaker": speaker, "start": start, "end": end, "text": ""} for speaker, start, end in given]
+    write(page, SCRIPT)
+    with answered(page, sound(PCM), {"type": "speech.audio.done", "finish_reason": "stop", "turns": turns}):
+        speak(page)
+    expect(page.locator("#estimate")).to_be_visible()
+
+
+def test_neighbours_of_one_speaker_may_be_told_as_one_turn(page: Page):
+    turns = [
+        {"speaker": "S1", "start": 0.1, "end": 2.1, "text": ""},
+        {"speaker": "S2", "start": 2.6, "end": 4.0, "text": ""},
+    ]
+    write(page, "[S1] One. [S1] Two. [S2] Three.")
+    with answered(page, sound(PCM), {"type": "speech.audio.done", "finish_reason": "stop", "turns": turns}):
+        speak(page)
+    expect(page.locator("#estimate")).to_be_hidden()
+    assert borders(saved_turns(page)[1]) == [(0.1, 1.1), (1.1, 2.1), (2.6, 4.0)]
+
+
+def test_a_speech_that_was_cut_has_the_turns_that_it_reached(page: Page, manager: FakeManager):
+    """The rest is offered to be spoken on."""
+    script = "[S1] It is about to rain, so they say. [S2] It is about to rain, I think. [S1] We shall see. [S2] Yes."
+    write(page, script)
+    manager.script = lambda _: [event(PARTS[0]), event(PARTS[1], {"type": "length", "length": 9})]
+    speak(page)
+    _, turns = saved_turns(page)
+    assert borders(turns) == told(script, np.concatenate(PARTS[:2]), is_cut=True)
+    assert len(turns) == 2
+    classes = [row.get_attribute("class") or "" for row in page.locator(".turn").all()]
+    assert ["edited" in each for each in classes] == [False, True, True, True]
+    expect(page.locator("#update")).to_have_text("Update take3")
+
+    manager.script = lambda _: [event(PARTS[2], STOP)]  # the voices are nobody's: spoken by themselves
+    open_panel(page, "Settings").get_by_text("More settings").click()
+    page.get_by_label("Mode").select_option("generation")
+    page.get_by_label("Words of turn 3").fill("")
+    page.get_by_label("Words of turn 4").fill("")
+    page.locator("#update").click()
+    expect(page.locator("#heard")).to_have_text("Take 2")
+    expect(page.locator("#update")).to_be_hidden()
+    assert [turn["text"] for turn in saved_turns(page)[1]] == [
+        "It is about to rain, so they say.",
+        "It is about to rain, I think.",
+    ]
+    pcm = heard_samples(page)
+    assert np.array_equal(pcm[: 2 * SAMPLE_RATE], PCM[: 2 * SAMPLE_RATE])
+    assert np.array_equal(pcm[-SAMPLE_RATE:], PARTS[2][-SAMPLE_RATE:])
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_speech_that_was_stopped_has_the_turns_that_it_reached(page: Page, manager: FakeManager, tells: bool):
+    script = "[S1] It is about to rain, so they say. [S2] It is about to rain, I think. [S1] We shall see."
+    write(page, script)
+    if not tells:
+        page.route("**/page/turns", lambda route: route.abort())
+    manager.script = lambda _: [event(PARTS[0]), *[event(np.zeros(0, np.int16))] * 100]
+    manager.pause_seconds = 0.2
+    page.get_by_role("button", name="Speak", exact=True).click()
+    expect(page.locator("#status")).to_have_text("Speaking…")
+    page.keyboard.press("Escape")
+    expect(page.locator("#status")).to_have_text("Stopped.")
+    is_guess, turns = saved_turns(page)
+    assert is_guess != tells
+    assert [turn["text"] for turn in turns] == ["It is about to rain, so they say."]
+    assert borders(turns) == (told(script, PARTS[0], is_cut=True) if tells else [(0, len(PARTS[0]) / SAMPLE_RATE)])
+    open_panel(page, "Takes")
+    page.get_by_role("button", name="More for Take 1").click()
+    page.get_by_role("menuitem", name="Restore its script").click()
+    expect(page.locator(".turn")).to_have_count(3)  # what was asked for is not lost
+
+
+def test_turns_that_are_spoken_on_have_the_servers_times(page: Page, manager: FakeManager):
+    """A speech that continues a clip tells none; the page asks for those of what came."""
+    write(page, SCRIPT)
+    manager.script = three_vowels
+    speak(page)
+    page.get_by_label("Words of turn 2").fill("No.")
+    page.get_by_label("Words of turn 3").fill("It is about to rain, so they say.")
+    came = np.concatenate([PARTS[2], PARTS[0]])
+    wav = base64.b64encode(wav_bytes(came, SAMPLE_RATE)).decode()
+    body = f"data: {json.dumps({'text': wav, 'meta_info': {'finish_reason': STOP}})}\n\n"
+    page.route("**/generate", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    choose(page, page.get_by_role("button", name="More for turn 2"), "Speak from here on")
+    expect(page.locator("#heard")).to_have_text("Take 2")
+    expect(page.locator("#estimate")).to_be_hidden()
+    _, turns = saved_turns(page)
+    cut = 2.25  # in the silence behind the first turn
+    expected = np.array(told("[S2] No. [S1] It is about to rain, so they say.", came)) + cut
+    assert np.array(borders(turns)[1:]) == pytest.approx(expected, abs=0.05)
