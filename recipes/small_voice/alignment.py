@@ -1,9 +1,9 @@
 """Which letter is spoken in each frame: `python -m small_voice.alignment ENCODED`.
 
-A hidden Markov model of letters, silence before and after them, whose emissions are the first codebooks' codes; it begins
-with letters spread evenly over an utterance and learns by Viterbi alignment, of letters alone first, then of letters
-with the next one in view. What it finds lies in ENCODED/letters.u8, [frames of all utterances, 2]: the letter of the frame,
-and the one AHEAD letters later; 0 is silence, or behind the end.
+A hidden Markov model of letters, silence before and after them, whose emissions are the first codebooks' codes; it
+begins with letters spread evenly over an utterance and learns by Viterbi alignment, of letters alone first, then of
+letters with the next one in view. What it finds lies in ENCODED/letters.u8, [frames of all utterances, 2]: the letter
+of the frame, and the one AHEAD letters later; 0 is silence, or behind the end.
 """
 
 import argparse
