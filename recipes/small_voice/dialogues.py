@@ -9,6 +9,10 @@ Example e of a seed is always the same. What it may be:
     growing        the first part of the run has single utterances alone; dialogues come after
 
 Utterances begin and end in silence, so their codes may follow each other.
+
+A model of more codebooks than the codec has learns letters in those, as `alignment` has found them: on the row that is
+asked for frame t of codebook 0, the letter of that frame, and the one a few letters later. They are for training alone
+(`letter_channels`).
 """
 
 import json
@@ -26,6 +30,7 @@ from sglang_moss.request.template import TTSD
 from sglang_moss.training.example import Example
 from sglang_moss.training.rows import prompt_rows
 
+from .alignment import LETTERS
 from .encode import CODES
 
 SINGLES_FIRST = 300_000  # examples that are single utterances, or three tenths where there are fewer
@@ -69,7 +74,7 @@ class Dialogues:
             n_examples: how many there shall be.
             seed: of all of them.
             tokenizer: of the checkpoint.
-            tokens: of the checkpoint; its n_vq may be less than the codec's codebooks.
+            tokens: of the checkpoint; its n_vq may be less than the codec's codebooks, or up to two more.
             part: `training` or `validation`, which share no utterance.
         """
         self._settings = (directory, n_examples, seed, tokenizer, tokens, part)
@@ -79,6 +84,9 @@ class Dialogues:
         self._texts: list[list[str]] = json.loads((directory / "texts.json").read_text(encoding="utf-8"))
         total = int(self._frames.sum())
         self._codes = np.memmap(directory / CODES, np.uint16, "r").reshape(total, -1)
+        self._n_letters = max(0, tokens.n_vq - self._codes.shape[1])
+        if self._n_letters:
+            self._letters = np.memmap(directory / LETTERS, np.uint8, "r").reshape(total, 2)
         self._starts = np.concatenate([[0], np.cumsum(self._frames, dtype=np.int64)])
         is_held_out = np.arange(len(voices)) % HELD_OUT == 0
         own = is_held_out if part == "validation" else ~is_held_out
@@ -109,18 +117,26 @@ class Dialogues:
 
     def __getitem__(self, e: int) -> Example:
         script = self.script(e)
-        codes = [self.codes_of(i) for _, utterances in script.spoken() for i in utterances]
+        spoken = [i for _, utterances in script.spoken() for i in utterances]
+        codes = np.concatenate([self.codes_of(i) for i in spoken])
+        if self._n_letters:
+            letters = np.concatenate([self._letters[self._starts[i] : self._starts[i + 1]] for i in spoken])
+            n_books = self._codes.shape[1]
+            for k in range(self._n_letters):  # codebook n is n rows late; these are not
+                later = letters[n_books + k :, k]
+                codes[: len(later), n_books + k] = later
         references = None if script.references is None else tuple(map(self.codes_of, script.references))
-        return Example(self.ids[e], {"text": self.text_of(script)}, np.concatenate(codes), references)
+        return Example(self.ids[e], {"text": self.text_of(script)}, codes, references)
 
     def __reduce__(self) -> Any:
         """A worker process opens the files itself."""
         return _reopened, (*self._settings, np.stack([self.n_frames, self.n_prompt_rows], 1))
 
     def codes_of(self, utterance: int) -> np.ndarray:
-        """[T, n_vq] int32."""
+        """[T, n_vq] int32; no letters in their columns."""
         span = slice(self._starts[utterance], self._starts[utterance + 1])
-        return self._codes[span, : self._tokens.n_vq].astype(np.int32)
+        codes = self._codes[span, : self._tokens.n_vq].astype(np.int32)
+        return np.pad(codes, ((0, 0), (0, self._n_letters)))
 
     def script(self, e: int) -> Script:
         """Example `e` as utterances."""

@@ -21,6 +21,7 @@ from sglang_moss.training.run import finetune
 from .measure_examples import N_VALIDATION, measured_path, open_dialogues
 
 WEIGHTS = (1.0, 4.0, 2.0, 1.5, *[1.0] * 13)  # text, then each codebook
+LETTERS_WEIGHT = 4.0
 VARIANTS: dict[str, dict[str, Any]] = {
     "a": {"optimizer": {"rate": 1.5e-3}, "inputs": {"hidden_rows": 0.12, "hidden_codes": 0.08}},
     "b": {"optimizer": {"rate": 2.5e-3}, "inputs": {"hidden_rows": 0.25, "hidden_codes": 0.10}},
@@ -60,8 +61,11 @@ def settings(args: argparse.Namespace, n_vq: int) -> TrainConfig:
         "log_every": args.log_every,
         "tensorboard": False,
         "packing": {"rows": args.rows, "per_step": args.per_step, "max_rows": 2048, "ordered": True},
-        "loss": {"weights": list(WEIGHTS[: 1 + n_vq]), "chunk_rows": 8192},
-        "inputs": variant["inputs"],
+        "loss": {
+            "weights": [*WEIGHTS[: 1 + n_vq - args.letters], *[LETTERS_WEIGHT] * args.letters],
+            "chunk_rows": 8192,
+        },
+        "inputs": {**variant["inputs"], "unread_codebooks": args.letters},
         "optimizer": {
             "betas": [0.9, 0.95],
             "weight_decay": 0.1,
@@ -99,6 +103,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=32_768)
     parser.add_argument("--per-step", type=int, default=2)
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--letters", type=int, default=0, help="so many of the last codebooks are letters")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--validate-every", type=int, default=1000)

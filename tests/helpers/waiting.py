@@ -21,6 +21,14 @@ def n_running(client: httpx.Client) -> int:
     return sum(load["num_running_reqs"] + load["num_waiting_reqs"] for load in loads)
 
 
+def wait_until_running(client: httpx.Client) -> None:
+    """Return once the server says that it runs a request, or fail: what it tells follows what it does."""
+    deadline = time.monotonic() + 10
+    while not n_running(client):
+        assert time.monotonic() < deadline, "no request is running"
+        time.sleep(0.05)
+
+
 def wait_until_idle(client: httpx.Client) -> None:
     """Return once the server runs no request, or fail."""
     deadline = time.monotonic() + 60

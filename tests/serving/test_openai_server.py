@@ -123,6 +123,8 @@ def test_the_page_plays_what_generate_says(server: LocalServer, speech: Any, tmp
         page.goto(server.url)
         page.get_by_label("This server asks for an API key").fill("secret")
         page.keyboard.press("Enter")
+        open_panel(page, "Voices")
+        page.get_by_label("Voice of speaker 1").select_option("")  # the first script is cast with a stored voice
         settings = open_panel(page, "Settings")
         settings.get_by_text("More settings").click()
         settings.get_by_label("Seed", exact=True).fill(str(seed))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from generate_bodies import assert_same_speech, clip, fixed
 from golden_data import GOLDEN
-from waiting import n_running, wait_until_idle
+from waiting import n_running, wait_until_idle, wait_until_running
 from warm_start import warm_server
 
 from sglang_moss.benchmarks.golden_cases import GoldenCases
@@ -224,7 +224,7 @@ def test_a_client_that_leaves_stops_its_generation_at_once(client: httpx.Client)
     ):
         with client.stream("POST", "/generate", json={**body, "stream": True}) as answer:
             next(answer.iter_lines())
-            assert n_running(client) > 0
+            wait_until_running(client)
         left_at = time.monotonic()
         while n_running(client):
             assert time.monotonic() < left_at + 1.5
