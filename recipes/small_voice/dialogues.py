@@ -6,13 +6,12 @@ Example e of a seed is always the same. What it may be:
     references     another utterance of each voice; or none, so that the voice is anybody's
     continuation   the dialogue begins with the references themselves and their words, in the speakers' order
     text           normalised (turns glued to their tags), or with a blank after each tag, as people write
-    growing        the first part of the run has single utterances alone; dialogues come after
+    growing        the first part of the run has single utterances alone, short ones first; dialogues come after
 
 Utterances begin and end in silence, so their codes may follow each other.
 
-A model of more codebooks than the codec has learns letters in those, as `alignment` has found them: on the row that is
-asked for frame t of codebook 0, the letter of that frame, and the one a few letters later. They are for training alone
-(`letter_channels`).
+Two more codebooks than the codec has may be letters, as `alignment` has found them: the letter of the frame, and the
+one a few letters later. They are for training alone (`letter_channels`).
 """
 
 import json
@@ -66,7 +65,15 @@ class Dialogues:
     """`training.loading.Examples`, put together as they are asked for."""
 
     def __init__(
-        self, directory: Path, n_examples: int, seed: int, tokenizer: Tokenizer, tokens: SpecialTokens, *, part: str
+        self,
+        directory: Path,
+        n_examples: int,
+        seed: int,
+        tokenizer: Tokenizer,
+        tokens: SpecialTokens,
+        *,
+        part: str,
+        has_letters: bool = False,
     ) -> None:
         """
         Args:
@@ -74,25 +81,28 @@ class Dialogues:
             n_examples: how many there shall be.
             seed: of all of them.
             tokenizer: of the checkpoint.
-            tokens: of the checkpoint; its n_vq may be less than the codec's codebooks, or up to two more.
+            tokens: of the checkpoint; its n_vq may be less than the codec's codebooks, and counts no letters.
             part: `training` or `validation`, which share no utterance.
+            has_letters: whether targets have two more codebooks, of letters.
         """
         self._settings = (directory, n_examples, seed, tokenizer, tokens, part)
+        self._has_letters = has_letters
         self._n, self._seed, self._tokens, self._part = n_examples, seed, tokens, part
         index = np.load(directory / "index.npz")
         self._frames, voices, self._n_tokens = index["n_frames"], index["voices"], index["n_tokens"]
         self._texts: list[list[str]] = json.loads((directory / "texts.json").read_text(encoding="utf-8"))
         total = int(self._frames.sum())
         self._codes = np.memmap(directory / CODES, np.uint16, "r").reshape(total, -1)
-        self._n_letters = max(0, tokens.n_vq - self._codes.shape[1])
-        if self._n_letters:
+        self._letters = None
+        if has_letters:
             self._letters = np.memmap(directory / LETTERS, np.uint8, "r").reshape(total, 2)
         self._starts = np.concatenate([[0], np.cumsum(self._frames, dtype=np.int64)])
         is_held_out = np.arange(len(voices)) % HELD_OUT == 0
         own = is_held_out if part == "validation" else ~is_held_out
         is_long = (self._frames >= REFERENCE_FRAMES[0]) & (self._frames <= REFERENCE_FRAMES[1])
         names = np.unique(voices[own])
-        self._of_voice = [np.flatnonzero(own & (voices == v)).tolist() for v in names]
+        by_length = np.argsort(self._frames, kind="stable")
+        self._of_voice = [by_length[(own & (voices == v))[by_length]].tolist() for v in names]
         self._long_of_voice = [np.flatnonzero(own & (voices == v) & is_long).tolist() for v in names]
         self._frames_list = self._frames.tolist()
         self._overheads = _Overheads(tokenizer, tokens)
@@ -119,31 +129,29 @@ class Dialogues:
         script = self.script(e)
         spoken = [i for _, utterances in script.spoken() for i in utterances]
         codes = np.concatenate([self.codes_of(i) for i in spoken])
-        if self._n_letters:
-            letters = np.concatenate([self._letters[self._starts[i] : self._starts[i + 1]] for i in spoken])
-            n_books = self._codes.shape[1]
-            for k in range(self._n_letters):  # codebook n is n rows late; these are not
-                later = letters[n_books + k :, k]
-                codes[: len(later), n_books + k] = later
+        if self._letters is not None:
+            letters = [self._letters[self._starts[i] : self._starts[i + 1]] for i in spoken]
+            codes = np.concatenate([codes, np.concatenate(letters)], 1)
         references = None if script.references is None else tuple(map(self.codes_of, script.references))
         return Example(self.ids[e], {"text": self.text_of(script)}, codes, references)
 
     def __reduce__(self) -> Any:
         """A worker process opens the files itself."""
-        return _reopened, (*self._settings, np.stack([self.n_frames, self.n_prompt_rows], 1))
+        return _reopened, (*self._settings, self._has_letters, np.stack([self.n_frames, self.n_prompt_rows], 1))
 
     def codes_of(self, utterance: int) -> np.ndarray:
-        """[T, n_vq] int32; no letters in their columns."""
+        """[T, n_vq] int32."""
         span = slice(self._starts[utterance], self._starts[utterance + 1])
-        codes = self._codes[span, : self._tokens.n_vq].astype(np.int32)
-        return np.pad(codes, ((0, 0), (0, self._n_letters)))
+        return self._codes[span, : self._tokens.n_vq].astype(np.int32)
 
     def script(self, e: int) -> Script:
         """Example `e` as utterances."""
         rng = random.Random(self._seed * 1_000_003 + e)
-        is_single = e < min(SINGLES_FIRST, 0.3 * self._n) or rng.random() < SINGLE_SHARE
+        n_first = min(SINGLES_FIRST, 0.3 * self._n)
+        is_single = e < n_first or rng.random() < SINGLE_SHARE
+        share = min(1.0, 0.1 + 0.9 * e / n_first)  # of the utterances, the shortest ones
         if self._part == "validation":
-            is_single = e % 2 == 0
+            is_single, share = e % 2 == 0, 1.0
         n_speakers = 1 if is_single else rng.choices(list(SPEAKERS), list(SPEAKERS.values()))[0]
         voices = rng.sample(range(len(self._of_voice)), min(n_speakers, len(self._of_voice)))
         references = None
@@ -159,7 +167,8 @@ class Dialogues:
         for turn in range(n_turns):
             utterances = []
             for _ in range(1 if is_single or rng.random() < 0.8 else 2):
-                i = rng.choice(self._of_voice[voices[speaker]])
+                own = self._of_voice[voices[speaker]]
+                i = own[rng.randrange(max(1, int(share * len(own))))]
                 if (turns or utterances) and n_frames + self._frames_list[i] > MAX_FRAMES:
                     break
                 utterances.append(i)
@@ -241,6 +250,13 @@ def _renumbered(script: Script) -> Script:
 
 
 def _reopened(
-    directory: Path, n: int, seed: int, tokenizer: Tokenizer, tokens: SpecialTokens, part: str, measured: np.ndarray
+    directory: Path,
+    n: int,
+    seed: int,
+    tokenizer: Tokenizer,
+    tokens: SpecialTokens,
+    part: str,
+    has_letters: bool,
+    measured: np.ndarray,
 ) -> Dialogues:
-    return Dialogues(directory, n, seed, tokenizer, tokens, part=part).take(measured)
+    return Dialogues(directory, n, seed, tokenizer, tokens, part=part, has_letters=has_letters).take(measured)

@@ -72,7 +72,7 @@ def settings(args: argparse.Namespace, n_vq: int) -> TrainConfig:
             "clip": 1.0,
             "schedule": "wsd",
             "warmup_share": 0.04,
-            "decay_share": 0.3,
+            "decay_share": args.decay_share,
             "lowest": 0.02,
             **variant["optimizer"],
         },
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=32_768)
     parser.add_argument("--per-step", type=int, default=2)
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--decay-share", type=float, default=0.3, help="of the steps, at the end")
     parser.add_argument("--letters", type=int, default=0, help="so many of the last codebooks are letters")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--log-every", type=int, default=100)
@@ -113,9 +114,11 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     n_vq = json.loads((args.untrained / "config.json").read_text())["n_vq"]
-    lengths = {part: np.load(measured_path(args.encoded, n_vq, part)) for part in ("training", "validation")}
-    examples = open_dialogues(args.encoded, args.untrained, len(lengths["training"]), "training")
-    validation = open_dialogues(args.encoded, args.untrained, N_VALIDATION, "validation")
+    lengths = {
+        part: np.load(measured_path(args.encoded, n_vq - args.letters, part)) for part in ("training", "validation")
+    }
+    examples = open_dialogues(args.encoded, args.untrained, len(lengths["training"]), "training", args.letters)
+    validation = open_dialogues(args.encoded, args.untrained, N_VALIDATION, "validation", args.letters)
     outcome = finetune(settings(args, n_vq), examples.take(lengths["training"]), validation.take(lengths["validation"]))
     if outcome is not None:
         print(outcome, flush=True)

@@ -93,32 +93,32 @@ def test_parts_share_no_utterance(dialogues):
     assert not used(dialogues) & used(validation)
 
 
-@pytest.fixture(scope="module")
-def lettered(dialogues):
-    """The same dialogues for a model with channels of letters."""
-    directory, n, seed, tokenizer, _tokens, part = dialogues._settings
+def test_letters_are_learnt_on_the_rows_of_their_frames_and_never_read(dialogues):
+    directory, n, seed, tokenizer, tokens, part = dialogues._settings
     total = int(np.load(directory / "index.npz")["n_frames"].sum())
-    letters = np.random.default_rng(1).integers(0, 28, (total, 2)).astype(np.uint8)
+    letters = np.random.default_rng(1).integers(0, 28, (total, N_CHANNELS)).astype(np.uint8)
     letters.tofile(directory / LETTERS)
-    tokens = special_tokens(model_config("tiny", 8 + N_CHANNELS, 64))
-    made = Dialogues(directory, n, seed, tokenizer, tokens, part=part)
-    return made.take(made.measure()), letters, tokens
-
-
-def test_letters_are_learnt_where_their_frame_is_asked_for_and_never_read(dialogues, lettered):
-    made, letters, tokens = lettered
-    packs = PackDataset(made, made._settings[3], tokens, TTSD, "served", unread_codebooks=N_CHANNELS)
+    made = Dialogues(directory, n, seed, tokenizer, tokens, part=part, has_letters=True)
+    made = pickle.loads(pickle.dumps(made.take(dialogues.measure())))
+    more = special_tokens(model_config("tiny", 8 + N_CHANNELS, 64))
+    plain = PackDataset(dialogues, tokenizer, tokens, TTSD, "served")
+    packs = PackDataset(made, tokenizer, more, TTSD, "served", n_unread=N_CHANNELS)
     for e in range(0, N, 7):
         rows, labels = packs.rows_of(e)
+        rows_alone, labels_alone = plain.rows_of(e)
+        assert np.array_equal(rows[:, :-N_CHANNELS], rows_alone)
+        assert np.array_equal(labels[:, :-N_CHANNELS], labels_alone)
         assert (rows[:, -N_CHANNELS:] == tokens.pad_code).all()
-        codes = dialogues[e].codes
-        first = np.flatnonzero(labels[:, 1] >= 0)[0]  # the row that is asked for frame 0
-        assert np.array_equal(labels[first : first + len(codes), 1], codes[:, 0])
         spoken = [i for _, utterances in made.script(e).spoken() for i in utterances]
         own = np.concatenate([letters[made._starts[i] : made._starts[i + 1]] for i in spoken])
-        for k in range(N_CHANNELS):
-            late = 8 + k  # rows before the first one that can hold any
-            assert np.array_equal(labels[first + late : first + len(own), -N_CHANNELS + k], own[late:, k])
+        is_learnt = labels[:, 1] >= 0  # where a frame is asked for, by its first code
+        assert np.array_equal(labels[is_learnt, -N_CHANNELS:], own)
+        assert (labels[~is_learnt, -N_CHANNELS:] < 0).all()
+
+
+def test_short_utterances_come_first(dialogues):
+    lengths = [int(dialogues.n_frames[e]) for e in range(int(0.3 * N)) if not dialogues.script(e).continues]
+    assert np.mean(lengths[: len(lengths) // 3]) < 0.7 * np.mean(lengths[-len(lengths) // 3 :])
 
 
 def test_dropping_channels_that_are_never_read_changes_nothing(tmp_path):
