@@ -2,7 +2,7 @@
 # Puts together what the machine is given: pack.sh WHEELS DEBS OUTPUT
 #   WHEELS  for the machine's Python: hibari-tts 0.2.1, pocketsphinx, and what it lacks of the package's needs
 #   DEBS    flite, libflite1, libasound2
-#   OUTPUT  a.tar.xz (package, synthesisers), b.tar.xz (the recogniser), recipes.tar.xz, codec.sh, run3.sh, both.sh, machine.sh
+#   OUTPUT  a.tar.xz (package, synthesisers), b.tar.xz (the recogniser), recipes.tar.xz, codec.sh, run3.sh, both.sh, one_*.sh, machine.sh
 set -euo pipefail
 wheels=$(realpath "$1") debs=$(realpath "$2") output=$(realpath -m "$3")
 root=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
@@ -29,6 +29,6 @@ cp -L "$work"/deb/usr/lib/*/libasound.so.2 "$work/a/flite/"
 for part in a b recipes; do
   (cd "$work/$part" && find . -name __pycache__ -prune -exec rm -rf {} + && tar -cf - ./* | xz -T2 -9 >"$output/$part.tar.xz")
 done
-cp "$root"/recipes/small_voice/{codec,run3,both,machine}.sh "$output/"
+cp "$root"/recipes/small_voice/{codec,run3,both,machine,one_codec,one_lm}.sh "$output/"
 git -C "$root" rev-parse --short HEAD >"$output/commit"
 ls -l "$output"
