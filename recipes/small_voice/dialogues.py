@@ -41,6 +41,11 @@ REFERENCE_FRAMES = (18, 80)
 HELD_OUT = 64  # every so-manieth utterance
 
 
+def n_first(n_examples: int) -> int:
+    """How many of so many examples are single utterances, short ones first, before everything else comes."""
+    return min(SINGLES_FIRST, int(0.3 * n_examples))
+
+
 @dataclass(frozen=True)
 class Script:
     """An example as utterances."""
@@ -147,9 +152,9 @@ class Dialogues:
     def script(self, e: int) -> Script:
         """Example `e` as utterances."""
         rng = random.Random(self._seed * 1_000_003 + e)
-        n_first = min(SINGLES_FIRST, 0.3 * self._n)
-        is_single = e < n_first or rng.random() < SINGLE_SHARE
-        share = min(1.0, 0.1 + 0.9 * e / n_first)  # of the utterances, the shortest ones
+        first = n_first(self._n)
+        is_single = e < first or rng.random() < SINGLE_SHARE
+        share = min(1.0, 0.1 + 0.9 * e / max(1, first))  # of the utterances, the shortest ones
         if self._part == "validation":
             is_single, share = e % 2 == 0, 1.0
         n_speakers = 1 if is_single else rng.choices(list(SPEAKERS), list(SPEAKERS.values()))[0]

@@ -47,5 +47,5 @@ left() { local s=$((ENDS_AT - $(date +%s))); echo $((s > 20 ? s : 20)); }
 "$PYTHON" -m small_voice.letter_channels add "${BEGIN:-$WORK/untrained}" "$WORK/lettered"
 train "$WORK/lettered" "$WORK/lm-letters" $(($(left) * LETTERED / 100)) --letters 2 --decay-share 0.1
 "$PYTHON" -m small_voice.letter_channels drop "$WORK/lm-letters/model" "$WORK/plain"
-train "$WORK/plain" "$WORK/lm" "$(left)" --decay-share 0.7
+train "$WORK/plain" "$WORK/lm" "$(left)" --decay-share 0.7 --grown
 say "done"

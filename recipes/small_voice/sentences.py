@@ -3,7 +3,7 @@
     quoted      sentences of WordNet, as they are
     replaced    the same, some words replaced by others of their class: every known word comes up, in a place of its own
     everyday    made of templates
-    fragments   a word or a few, numbers, lists: what stands alone in dialogues
+    fragments   a word or a few, in any order: what stands alone in dialogues, and what nobody can guess from the rest
 
 Rare words are drawn more often than they are used, by the square root of their frequency.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from .everyday import everyday_sentence
 
 TEXT = Path(__file__).parent / "text"
-KINDS = {"quoted": 0.18, "replaced": 0.45, "everyday": 0.27, "fragments": 0.10}
+KINDS = {"quoted": 0.12, "replaced": 0.40, "everyday": 0.18, "fragments": 0.30}
 _REPLACED_SHARE = 0.45
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _ASKS = re.compile(
@@ -90,7 +90,7 @@ class Sentences:
         return _finished(_AN.sub(lambda a: a[1] + ("n " if a[2] in "aeiou" else " "), text), rng)
 
     def _fragments(self, rng: random.Random) -> str:
-        n_words = rng.choice((1, 1, 2, 3, 4))
+        n_words = rng.choice((1, 1, 2, 3, 4, 5, 6, 8))
         words = [rng.choice(self._words) for _ in range(n_words)]
         between = rng.choice((" ", ", ")) if n_words > 1 else " "
         return _finished(between.join(words), rng)

@@ -17,7 +17,9 @@ import torch
 from sglang_moss.training.config import TrainConfig
 from sglang_moss.training.config_file import config_of
 from sglang_moss.training.run import finetune
+from sglang_moss.training.subsets import Subset
 
+from .dialogues import n_first
 from .measure_examples import N_VALIDATION, measured_path, open_dialogues
 
 WEIGHTS = (1.0, 4.0, 2.0, 1.5, *[1.0] * 13)  # text, then each codebook
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--per-step", type=int, default=2)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--decay-share", type=float, default=0.3, help="of the steps, at the end")
+    parser.add_argument("--grown", action="store_true", help="without the single utterances that come first")
     parser.add_argument("--letters", type=int, default=0, help="so many of the last codebooks are letters")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--log-every", type=int, default=100)
@@ -119,7 +122,10 @@ def main() -> None:
     }
     examples = open_dialogues(args.encoded, args.untrained, len(lengths["training"]), "training", args.letters)
     validation = open_dialogues(args.encoded, args.untrained, N_VALIDATION, "validation", args.letters)
-    outcome = finetune(settings(args, n_vq), examples.take(lengths["training"]), validation.take(lengths["validation"]))
+    examples, validation = examples.take(lengths["training"]), validation.take(lengths["validation"])
+    if args.grown:
+        examples = Subset(examples, np.arange(n_first(len(examples)), len(examples)))
+    outcome = finetune(settings(args, n_vq), examples, validation)
     if outcome is not None:
         print(outcome, flush=True)
 
