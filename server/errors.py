@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from sglang_moss.errors import BadReference, BadRequest, BadText, Code, MossError, PromptTooLong, ServerBusy
+from sglang_moss.errors import BadReference, BadRequest, BadText, Code, MossError, PromptTooLong
 
 from .gate.paths import path_of
 from .json_body import read_json
@@ -60,11 +60,12 @@ class VoiceConflict(BadField):
 
 
 class SpeechFailed(MossError):  # noqa: N818 (named for what happened)
-    """A session ended without its speech; `http_status` is what SGLang said."""
+    """A session ended without its speech; `http_status` is what SGLang said, `code` what ended it, if that is known."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, code: Code | None = None) -> None:
         super().__init__(message)
         self.http_status = status
+        self.code = code or _code_of(status)
 
 
 class Refused(MossError):  # noqa: N818 (named for what happened)
@@ -157,6 +158,15 @@ def error_for(scope: Scope, error: Exception) -> dict[str, Any]:
     return {"error": body}
 
 
+def _code_of(status: int) -> Code:
+    """Of an error that has none of its own."""
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return "server_busy"
+    if status == HTTPStatus.NOT_FOUND:
+        return "not_found"
+    return "server_failed" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "bad_request"
+
+
 def error_status(error: Exception) -> int:
     return _parts_of(error)[0]
 
@@ -173,7 +183,7 @@ def _parts_of(error: Exception) -> tuple[int, str, str | None, Code | None]:
         case RequestValidationError():
             return (HTTPStatus.BAD_REQUEST, *_validation_message(error.errors()), "bad_setting")
         case HTTPException():
-            return error.status_code, str(error.detail), None, None
+            return error.status_code, str(error.detail), None, _code_of(error.status_code)
     return HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why", None, "server_failed"
 
 
@@ -241,7 +251,7 @@ class SpeechRoute(APIRoute):
                 return await handler(_JSONRequest(request.scope, request.receive))
             except Exception as error:
                 status = error_status(error)
-                if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, ServerBusy):
+                if status >= HTTPStatus.INTERNAL_SERVER_ERROR and _parts_of(error)[3] != "server_busy":
                     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
                 return JSONResponse(error_body(error), status)
 

@@ -27,6 +27,7 @@ Code: TypeAlias = Literal[
     "context_full",
     "script_too_long",
     # settings
+    "bad_request",
     "bad_setting",
     "brace",
     "language_name",
@@ -41,6 +42,7 @@ Code: TypeAlias = Literal[
     "clip_too_long",
     "clip_too_short",
     "clip_silent",
+    "transcript_empty",
     "transcript_missing",
     "transcript_speaker",
     "transcript_too_long",
@@ -104,7 +106,7 @@ class BadRequest(MossError, ValueError):  # noqa: N818 (named for what the clien
     """
 
     status: ClassVar[int] = 400
-    code = None
+    code = "bad_request"
 
     def __init__(self, message: str, code: Code | None = None) -> None:
         super().__init__(message)

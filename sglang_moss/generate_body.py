@@ -141,7 +141,7 @@ def _check_texts(texts: list[str], n: int) -> None:
     if n * sum(map(len, texts)) > _MAX_TEXT_CHARS:
         raise BadText(
             f"text: at most {_MAX_TEXT_CHARS} characters fit one call and its context; send less, or in parts",
-            "script_too_long",
+            "context_full",
         )
     try:
         for text in texts:

@@ -94,6 +94,11 @@ def plan_run(config: TrainConfig, examples: Examples | None = None, validation: 
     shape = ModelShape.from_dict(read_model_config(directory))
     tokens, template = shape.tokens, TTSD
     if examples is None:
+        if config.inputs.unread_codebooks:
+            raise TrainingError(
+                "inputs.unread_codebooks: a prepared dataset counts the rows of all its codebooks; it is for examples "
+                "of a program's own, whose rows count without these"
+            )
         examples, template = open_dataset(config.dataset, config, shape)
     if validation is None and config.validation.dataset is not None:
         validation, other = open_dataset(config.validation.dataset, config, shape)

@@ -171,18 +171,19 @@ def align(codes: np.ndarray, n_frames: np.ndarray, texts: list[str], device: tor
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("encoded", type=Path)
-    parser.add_argument("--utterances", type=int, help="the first ones alone")
+    parser.add_argument("--utterances", type=int, help="the first ones alone, to see; nothing is written")
     parser.add_argument("--codebook-size", type=int, default=512)
     args = parser.parse_args()
     started = time.time()
-    n_frames = np.load(args.encoded / "index.npz")["n_frames"][: args.utterances]
-    total = int(n_frames.sum())
+    n_frames = np.load(args.encoded / "index.npz")["n_frames"]
+    codes = np.memmap(args.encoded / CODES, np.uint16, "r").reshape(int(n_frames.sum()), -1)
     texts = [pair[0] for pair in json.loads((args.encoded / "texts.json").read_text())][: args.utterances]
-    n_books = (args.encoded / CODES).stat().st_size // 2 // int(np.load(args.encoded / "index.npz")["n_frames"].sum())
-    codes = np.memmap(args.encoded / CODES, np.uint16, "r").reshape(-1, n_books)[:total]
+    n_frames = n_frames[: args.utterances]
+    codes = codes[: int(n_frames.sum())]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     letters = align(codes, n_frames, texts, device, args.codebook_size)
-    letters.tofile(args.encoded / LETTERS)
+    if args.utterances is None:
+        letters.tofile(args.encoded / LETTERS)
     print(f"aligned {len(texts)} utterances in {time.time() - started:.0f} s", flush=True)
     signs = ["_", *ALPHABET]
     for i in range(0, min(len(texts), 5)):

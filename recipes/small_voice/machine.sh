@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by codec.sh and run3.sh: where things lie on the machine, and how a run tells and keeps what it has.
+# Sourced by the other scripts: where things lie on the machine, and how a run tells and keeps what it has.
 set -u
 T0=$(date +%s)
 SMOKE=${SMOKE:-0}

@@ -23,7 +23,8 @@ if [[ ! -s $WORK/encoded/codes.u16 ]]; then
   "$PYTHON" -m small_voice.pack_codes unpack "$WORK/codes.npz" "$WORK/encoded"
 fi
 "$PYTHON" -m small_voice.alignment "$WORK/encoded"
-compgen -G "$WORK/encoded/lengths-training-*" >/dev/null ||
+N_VQ=$("$PYTHON" -c "import json; print(json.load(open('$WORK/untrained/config.json'))['n_vq'])")
+[[ -s $WORK/encoded/lengths-training-$N_VQ.npy ]] ||
   "$PYTHON" -m small_voice.measure_examples "$WORK/encoded" "$WORK/untrained" --examples "$EXAMPLES"
 
 keep_model() {

@@ -291,7 +291,9 @@ def _mode_of(fields: SpeechFields, voices: Sequence[Clip], profile: Profile) -> 
         mode = choose_mode(name, len(voices), profile)
     except BadSetting:
         raise BadField(
-            f"mode: one of {', '.join(MODES)}; voices go with all of them but generation", "mode", "mode_misfit"
+            f"mode: one of {', '.join(MODES)}; voices go with all of them but generation",
+            "mode",
+            "mode_misfit" if name in MODES else "bad_setting",
         ) from None
     if mode.continues and mute:
         raise BadField(

@@ -137,7 +137,8 @@ def _check_end(finish_reason: Any) -> None:
         return
     message = _in_own_words(finish_reason.get("message") or "the speech was aborted")
     status = int(finish_reason.get("status_code") or HTTPStatus.INTERNAL_SERVER_ERROR)
-    raise BadRequest(message) if status == HTTPStatus.BAD_REQUEST else SpeechFailed(message, status)
+    code = finish_reason.get("code")
+    raise BadRequest(message, code) if status == HTTPStatus.BAD_REQUEST else SpeechFailed(message, status, code)
 
 
 def _samples_of(wav_base64: str | None) -> np.ndarray:

@@ -155,7 +155,8 @@ def transcript_of(text: str, speaker: int | None, field: str, *, keep_numbers: b
         words = _without_bare_tags(words)
     if not has_words(words):
         raise BadText(
-            f"{field}: expected what is said in the clip, got no word; leave it out where it is not known", "no_words"
+            f"{field}: expected what is said in the clip, got no word; leave it out where it is not known",
+            "transcript_empty",
         )
     return words
 

@@ -8,9 +8,10 @@ from train_invented import small_config
 
 from sglang_moss.training.clock import Clock
 from sglang_moss.training.distributed import World
+from sglang_moss.training.errors import TrainingError
 from sglang_moss.training.loading import PackOrder
 from sglang_moss.training.planning import Planner
-from sglang_moss.training.rows import hide_codes
+from sglang_moss.training.rows import hide_codes, label_counts
 from sglang_moss.training.run import finetune
 from sglang_moss.training.run_plan import plan_run
 
@@ -46,6 +47,32 @@ def test_packs_ask_for_what_they_hide(tmp_path):
     assert np.array_equal(hidden.rows[:, 0], shown.rows[:, 0])
     assert np.array_equal(packs[order].rows, hidden.rows)
     assert not np.array_equal(packs[again].rows, hidden.rows)
+
+
+def test_unread_codebooks_are_learnt_in_rows_that_do_not_count_them(tmp_path):
+    examples = InventedSpeech(9)
+    with_references = np.array([i % 3 == 0 for i in range(9)])
+    examples.n_prompt_rows -= with_references.astype(np.int32)  # of a reference, one row less to end its delays
+    plan = plan_run(small_config(tmp_path, inputs={"unread_codebooks": 1}), examples)
+    packs = plan.packs_of(plan.training)
+    for chosen in plan.planner.packs(0):
+        pack = packs[plan.orders([chosen])[0]]
+        n_vq = plan.shape.tokens.n_vq
+        frames = int(plan.training.n_frames[list(chosen)].sum())
+        assert (pack.labels >= 0).sum(0).tolist() == label_counts(frames, len(chosen), n_vq, 1).tolist()
+        assert (pack.rows[:, -1] == plan.shape.tokens.pad_code).all()
+        first, last = pack.labels[:, 1] >= 0, pack.labels[:, -1] >= 0
+        assert (first == last).all()  # on the row of its frame, not delayed
+    codes = np.concatenate([plan.training[i].codes[:, -1] for i in chosen])
+    assert np.array_equal(pack.labels[last, -1], codes)
+
+
+def test_unread_codebooks_are_refused_where_they_do_not_fit(tmp_path):
+    n_vq = InventedSpeech(1).tokens.n_vq
+    with pytest.raises(TrainingError, match=r"inputs\.unread_codebooks is \d+, the model in .* has \d+ in all"):
+        plan_run(small_config(tmp_path, inputs={"unread_codebooks": n_vq}), InventedSpeech(2))
+    with pytest.raises(TrainingError, match="a prepared dataset counts the rows of all its codebooks"):
+        plan_run(small_config(tmp_path, inputs={"unread_codebooks": 1}))
 
 
 def test_ordered_packs_follow_the_dataset_window_by_window():

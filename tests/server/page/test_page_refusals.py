@@ -55,7 +55,7 @@ def test_a_request_that_is_refused_has_a_code(server: httpx.Client, address: str
         pytest.param(tone_file(0.01), "", "clip_too_short", id="short"),
         pytest.param(tone_file(61), "", "clip_too_long", id="long"),
         pytest.param(tone_file(1.5), "[S1] One. [S2] Two.", "transcript_speaker", id="speakers"),
-        pytest.param(tone_file(1.5), "...", "no_words", id="no words"),
+        pytest.param(tone_file(1.5), "...", "transcript_empty", id="no words"),
         pytest.param(tone_file(1.5), "So many. " * 2_000, "transcript_too_long", id="long transcript"),
     ],
 )

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -22,9 +23,10 @@ from fastapi import HTTPException
 from sound_files import tone_file
 from waiting import wait_for
 
-from sglang_moss.errors import BadReference, BadText, MossError, ServerBusy
+from sglang_moss.errors import BadReference, BadRequest, BadText, MossError, ServerBusy
 from sglang_moss.request.record import current_record
 from sglang_moss.server.speech.responses import events_of
+from sglang_moss.tokenizer_answers import _failures
 
 pytestmark = pytest.mark.wide
 
@@ -260,10 +262,20 @@ def test_a_failure_before_the_first_sound_is_an_answer(tmp_path: Path, name: str
         wait_for(lambda: len(manager.closed) == 1)
 
 
-def test_who_comes_to_a_busy_codec_is_told_when_to_come_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+BUSY = ServerBusy("the codec has too much to do", 1.5)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [BUSY, *_failures(SimpleNamespace(rid="r"), set(), BUSY)],
+    ids=["raised", "as a stream says it"],
+)
+def test_who_comes_to_a_busy_codec_is_told_when_to_come_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, refusal: Any
+):
     def busy(_request: Any) -> Iterator[Any]:
         current_record().retry_after = 1.5  # as the references' backlog does
-        yield ServerBusy("the codec has too much to do", 1.5)
+        yield refusal
 
     with serving(busy, tmp_path) as (client, _):
         answer = client.post(SPEECH, json={"input": "a"})
@@ -271,6 +283,27 @@ def test_who_comes_to_a_busy_codec_is_told_when_to_come_again(tmp_path: Path, ca
     assert answer.headers["Retry-After"] == "2"
     assert answer.json()["error"]["code"] == "server_busy"
     assert not caplog.records  # it is no fault of the server's
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BadText("text: no", "unknown_speaker"), BadReference("reference 1: no", "clip_silent"), BadText("text: no")],
+)
+def test_a_stream_that_is_refused_keeps_the_code(tmp_path: Path, error: BadRequest):
+    [last] = _failures(SimpleNamespace(rid="r"), set(), error)
+    assert last["meta_info"]["finish_reason"]["code"] == error.code
+    with serving(lambda _: [last], tmp_path) as (client, _):
+        answer = client.post(SPEECH, json={"input": "a"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, error.code)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [("{", "bad_request"), ('{"input": "a", "colour": 1}', "bad_setting")], ids=["no JSON", "field"]
+)
+def test_what_is_refused_unread_has_a_code(tmp_path: Path, body: str, code: str):
+    with serving(lambda _: [], tmp_path) as (client, _):
+        answer = client.post(SPEECH, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
 @pytest.mark.parametrize("name", FAILURES)

@@ -340,6 +340,7 @@ export const EN = {
   "error.unbroken_text": "There are too many letters without a blank or a stop: write what can be spoken.",
   "error.context_full": "Script and clips are too long for the model at once: shorten one of them.",
   "error.script_too_long": "{why}",
+  "error.bad_request": "{why}",
   "error.bad_setting": "{why}",
   "error.brace": "Leave braces out: a brace would end it.",
   "error.language_name": "Write the language’s English name, such as French, and no code.",
@@ -353,6 +354,7 @@ export const EN = {
   "error.clip_too_long": "The clip is too long: 5 to 30 seconds are enough.",
   "error.clip_too_short": "The clip is too short: take more of it.",
   "error.clip_silent": "The clip is silent: record it again with the microphone on.",
+  "error.transcript_empty": "There is no word in the transcript: leave it empty if you do not know it.",
   "error.transcript_missing":
     "This mode continues the clips, and of one nobody knows what is said in it: add its transcript, or take another mode.",
   "error.transcript_speaker": "A transcript holds one speaker’s words: take the tag out.",

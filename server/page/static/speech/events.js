@@ -36,7 +36,8 @@ export async function* generate(body, signal) {
       if (event.error) throw failureOf(event.error);
       const meta = event.meta_info ?? {};
       if (meta.finish_reason?.type === "abort") {
-        throw new ApiError(meta.finish_reason.status_code ?? 500, meta.finish_reason.message ?? "");
+        const { status_code: status, message, code } = meta.finish_reason;
+        throw new ApiError(status ?? 500, message ?? "", { code });
       }
       if (event.text) {
         const wav = bytesOf(event.text);
