@@ -76,11 +76,13 @@ def test_who_leaves_takes_nobody_with_an_id_that_begins_alike(http: httpx.Client
     endless = {**SHORT, "max_new_tokens": 20_000}
     body = {"text": "[S1] Hi.", "sampling_params": endless, "stream": True, "rid": "job-1"}
     with http.stream("POST", "/generate", json=body) as leaver:
-        next(leaver.iter_lines())
+        lines = leaver.iter_lines()  # as soon as nobody has it, the connection is closed
+        next(lines)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             longer = {**SHORT, "max_new_tokens": 200}
             other = pool.submit(generate, http, rid="job-10", sampling_params=longer)
             leaver.close()
+            del lines
             assert other.result().json()["meta_info"]["audio_frames"] == 200
     wait_until_idle(http)
 

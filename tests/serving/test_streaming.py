@@ -223,8 +223,10 @@ def test_a_client_that_leaves_stops_its_generation_at_once(client: httpx.Client)
         {"text": "[S1] Hello.", "audio_data": [clip("spk1_24k.wav")], "sampling_params": fixed(20_000)},
     ):
         with client.stream("POST", "/generate", json={**body, "stream": True}) as answer:
-            next(answer.iter_lines())
+            lines = answer.iter_lines()  # as soon as nobody has it, the connection is closed
+            next(lines)
             wait_until_running(client)
+            del lines
         left_at = time.monotonic()
         while n_running(client):
             assert time.monotonic() < left_at + 1.5
