@@ -10,6 +10,8 @@ import numpy as np
 from fastapi import APIRouter, File, Form, UploadFile
 from pydantic import BaseModel
 
+from sglang_moss.errors import BadText
+from sglang_moss.request.text import check_text
 from sglang_moss.request.turns import turns_of
 from sglang_moss.turn_times.timing import told_turns
 
@@ -47,9 +49,13 @@ def turns_router() -> APIRouter:
         is_cut: Annotated[bool, Form()] = False,
     ) -> TurnsAnswer:
         """Of `audio`, 16-bit little-endian mono samples at `rate` Hz, in which `script` is spoken, or its beginning."""
+        try:
+            check_text(script, frozenset(), "script")
+        except BadText as error:
+            raise BadField(str(error), "script", error.code) from None
         turns = turns_of(script)
-        if not 0 < len(turns) <= _MOST_TURNS:
-            raise BadField(f"script: from 1 to {_MOST_TURNS} turns with words, got {len(turns)}", "script")
+        if len(turns) > _MOST_TURNS:
+            raise BadField(f"script: at most {_MOST_TURNS} turns with words, got {len(turns)}", "script")
         if not _LEAST_RATE <= rate <= _LARGEST_RATE:
             raise BadField(f"rate: of the samples in Hz, from {_LEAST_RATE} to {_LARGEST_RATE}", "rate")
         samples = await audio.read()

@@ -46,7 +46,9 @@ def test_they_are_told_by_the_rule_of_answers(client: httpx.Client, is_cut: bool
 @pytest.mark.parametrize(
     ("pcm", "fields", "said"),
     [
-        (PCM.tobytes(), {"script": "[S1] ..."}, "turns with words, got 0"),
+        (PCM.tobytes(), {"script": "[S1] ..."}, "script: expected words"),
+        (PCM.tobytes(), {"script": "[S7] a"}, "got [S7]"),
+        (PCM.tobytes(), {"script": f"[S{'1' * 5_000}] a"}, "one with 5000 digits"),
         (PCM.tobytes(), {"script": "[S1] a" * 2_001}, "got 2001"),
         (PCM.tobytes(), {"rate": "96000"}, "rate: of the samples"),
         (PCM.tobytes(), {"rate": "many"}, "rate: "),
