@@ -222,11 +222,10 @@ def test_a_speech_is_kept_before_its_turns_are_told(page: Page, manager: FakeMan
     asked = turns_on(page)
     held: list[Route] = []
     page.route("**/page/turns", held.append)
-    manager.script = lambda _: [event(PARTS[0]), event(PARTS[1]), *[event(np.zeros(0, np.int16))] * 100]
+    manager.script = lambda _: [event(np.concatenate(PARTS[:2])), *[event(np.zeros(0, np.int16))] * 100]
     manager.pause_seconds = 0.2
     page.get_by_role("button", name="Speak", exact=True).click()
     expect(page.locator("#status")).to_have_text("Speaking…")
-    page.wait_for_timeout(400)  # for the second event
     page.keyboard.press("Escape")
     expect(page.locator("#heard")).to_have_text("Take 1")
     expect(page.locator("#estimate")).to_be_visible()

@@ -57,7 +57,7 @@ export class Deck extends EventTarget {
     this.#changed();
   }
 
-  /** The same take, of which more is known, such as its times, or whose pauses have changed; it goes on where it was. */
+  /** The same take, of which more is known, or whose times or pauses have changed; it goes on where it was. */
   refresh(take) {
     const { place } = this;
     const isSame =
