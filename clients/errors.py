@@ -27,9 +27,7 @@ class ServerRefused(ClientError):  # noqa: N818
         code: the server's own, for programs, if it said one.
     """
 
-    def __init__(
-        self, status: int, message: str, retry_after_s: float | None = None, code: str | None = None
-    ) -> None:
+    def __init__(self, status: int, message: str, retry_after_s: float | None = None, code: str | None = None) -> None:
         super().__init__(f"HTTP {status}: {message}")
         self.status = status
         self.message = message

@@ -70,8 +70,8 @@ def turns_router() -> APIRouter:
         pcm = np.frombuffer(samples, "<i2")
         if len(turns) * len(pcm) > _MOST_TURN_SECONDS * rate:
             raise BadField(
-                f"script: {len(turns)} turns in {len(pcm) / rate:.0f} s are too much to be told at a time; ask for fewer "
-                "turns",
+                f"script: {len(turns)} turns in {len(pcm) / rate:.0f} s are too much to be told at a time; ask for "
+                "fewer turns",
                 "script",
                 "script_too_long",
             )

@@ -68,7 +68,7 @@ async def told_turns(
     is_cut: bool = False,
     pool: Executor = _pool,
 ) -> list[dict[str, Any]]:
-    """`turns` of an answer; see `turn_times`. A thread of `pool` makes the samples of what was sent, and their times."""
+    """`turns` of an answer; see `turn_times`. A thread of `pool` makes the samples of what was sent, and times."""
 
     def work() -> np.ndarray:
         return turn_times(speech(), sample_rate, turns, is_cut=is_cut)
