@@ -22,7 +22,7 @@ from .waiting import while_connected
 _LEAST_RATE, _LARGEST_RATE = 8_000, 48_000  # Hz
 _MOST_TURNS = 2_000
 _BYTES_PER_SAMPLE = 2
-_MOST_TURN_SECONDS = 1_000_000  # turns times seconds, as which the work may grow: 555 turns in half an hour
+_MOST_TURN_SECONDS = 100_000  # turns times seconds, as which the work grows: 166 turns in ten minutes
 _THREADS = 1  # none of those that time what answers tell
 
 
