@@ -221,7 +221,7 @@ def test_a_speech_is_kept_before_its_turns_are_told(page: Page, manager: FakeMan
     write(page, script)
     asked = turns_on(page)
     held: list[Route] = []
-    page.route("**/page/turns", held.append)
+    page.route("**/page/turns", lambda route: held.append(route))
     manager.script = lambda _: [event(np.concatenate(PARTS[:2])), *[event(np.zeros(0, np.int16))] * 100]
     manager.pause_seconds = 0.2
     page.get_by_role("button", name="Speak", exact=True).click()
