@@ -32,7 +32,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         yield opened
 
 
-def ask(client: httpx.Client, pcm: bytes = PCM.tobytes(), timeout: float = 30, **fields: Any) -> httpx.Response:
+def ask(client: httpx.Client, pcm: bytes = PCM.tobytes(), timeout: Any = 30, **fields: Any) -> httpx.Response:
     data = {"script": SCRIPT, "rate": str(RATE), **fields}
     return client.post("/page/turns", data=data, files={"audio": pcm}, timeout=timeout)
 
