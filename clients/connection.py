@@ -71,7 +71,7 @@ def check_success(response: httpx.Response) -> None:
         body = response.text
     message = _one_line(_message(body, response.text)) or response.reason_phrase
     wait = response.headers.get("Retry-After", "")
-    raise ServerRefused(response.status_code, message, float(wait) if wait.isdecimal() else None)
+    raise ServerRefused(response.status_code, message, float(wait) if wait.isdecimal() else None, _code(body))
 
 
 def _message(body: Any, otherwise: str) -> str:
@@ -81,6 +81,13 @@ def _message(body: Any, otherwise: str) -> str:
         case {"message": str(message)} | {"detail": str(message)}:
             return message
     return otherwise
+
+
+def _code(body: Any) -> str | None:
+    match body:
+        case {"error": {"code": str(code)}}:
+            return code
+    return None
 
 
 def _one_line(text: str) -> str:

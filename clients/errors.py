@@ -24,13 +24,15 @@ class ServerRefused(ClientError):  # noqa: N818
         status: HTTP status; 4xx: the request must be mended, 5xx: the server failed.
         message: the server's own sentence.
         retry_after_s: seconds after which the server wants to be asked again, if it said so.
+        code: the server's own, for programs, if it said one.
     """
 
-    def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, status: int, message: str, retry_after_s: float | None = None, code: str | None = None) -> None:
         super().__init__(f"HTTP {status}: {message}")
         self.status = status
         self.message = message
         self.retry_after_s = retry_after_s
+        self.code = code
 
 
 class UnusableAnswer(ClientError):  # noqa: N818

@@ -253,6 +253,7 @@ class SpeechRoute(APIRoute):
                 status = error_status(error)
                 if status >= HTTPStatus.INTERNAL_SERVER_ERROR and _parts_of(error)[3] != "server_busy":
                     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-                return JSONResponse(error_body(error), status)
+                wait = error.retry_after if isinstance(error, Refused) else None
+                return JSONResponse(error_body(error), status, None if wait is None else {"Retry-After": str(wait)})
 
         return handle

@@ -3,20 +3,24 @@
 The page may talk to its own server only, and the other one's key is nobody else's business.
 """
 
-from typing import Annotated
+from http import HTTPStatus
+from typing import Annotated, get_args
 
 import pybase64
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from sglang_moss.errors import Code
+
 from ...clients.async_client import AsyncMossClient
 from ...clients.design import NoDesign, async_design, makes_voices, sample_text
 from ...clients.errors import ClientError, ServerRefused
-from ..errors import BadField, HelperFailed, SpeechRoute
+from ..errors import BadField, HelperFailed, QueueFull, SpeechRoute
 from .waiting import while_connected
 
 _Words = Annotated[str, Field(max_length=2_000)]
 _TIMEOUT_SECONDS = 300.0  # without anything new
+_CODES: dict[str | None, Code] = {code: code for code in get_args(Code)}
 
 
 class DesignFields(BaseModel):
@@ -69,8 +73,10 @@ async def _made(fields: DesignFields, url: str, api_key: str | None) -> DesignAn
             "the voice did not come to the end of its text: make another one, or shorten it", None, "no_design"
         ) from error
     except ServerRefused as error:
-        if error.status in (400, 429):
-            raise BadField(error.message, None, "queue_full" if error.status == 429 else "bad_text") from error
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise QueueFull(error.message, error.retry_after_s) from error
+        if error.status == HTTPStatus.BAD_REQUEST:
+            raise BadField(error.message, None, _CODES.get(error.code)) from error
         raise HelperFailed(f"the server of --design-url answered {error}") from error
     except ClientError as error:  # which names the address; the log has it
         raise HelperFailed(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -61,14 +61,19 @@ def _reached(expected: list[ExpectedTurn], spoken_s: float) -> list[ExpectedTurn
 
 
 async def told_turns(
-    speech: Callable[[], np.ndarray], sample_rate: int, turns: Sequence[Turn], *, is_cut: bool = False
+    speech: Callable[[], np.ndarray],
+    sample_rate: int,
+    turns: Sequence[Turn],
+    *,
+    is_cut: bool = False,
+    pool: Executor = _pool,
 ) -> list[dict[str, Any]]:
-    """`turns` of an answer; see `turn_times`. A thread makes the samples of what was sent, and the times of them."""
+    """`turns` of an answer; see `turn_times`. A thread of `pool` makes the samples of what was sent, and times."""
 
     def work() -> np.ndarray:
         return turn_times(speech(), sample_rate, turns, is_cut=is_cut)
 
-    times = await asyncio.get_running_loop().run_in_executor(_pool, work)
+    times = await asyncio.get_running_loop().run_in_executor(pool, work)
     return [told(turn, start, end) for turn, (start, end) in zip(turns, times.tolist(), strict=False)]
 
 

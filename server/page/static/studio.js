@@ -7,7 +7,7 @@ import { asOne, estimatedSeconds, isSpoken, plainText, scriptOf } from "./script
 import { continuing } from "./speech/continuation.js";
 import { generate, speak } from "./speech/events.js";
 import { estimatedTimes, timesOf } from "./speech/turn_times.js";
-import { baseOf, changesOf, isSpokenAs, rearranged, sampleBefore, spliced } from "./takes/splice.js";
+import { baseOf, changesOf, isSpokenAs, rearranged, sampleBefore, spliced, withLacking } from "./takes/splice.js";
 
 const SOUND_SECONDS = 10; // of a sound whose length nobody has asked for
 
@@ -43,9 +43,10 @@ export class Studio extends EventTarget {
     const body = { input, ...fields, ...voices, ...timed };
     this.#seconds = seconds;
     this.#expect(turns, seconds);
-    const result = await this.#timed(turns, await this.#run((signal) => speak(body, signal)));
+    const result = await this.#run((signal) => speak(body, signal));
     const { recording } = result;
-    if (recording) await this.#keep({ ...timesOf(turns, result), recording }, result, fields.seed, { asked: turns });
+    const baseWith = (timed) => ({ ...timesOf(turns, timed), recording });
+    if (recording) await this.#keepAndTime(baseWith, turns, result, fields.seed, turns);
   }
 
   /** Speak a turn of the script, and put it into the loaded take in the place of what it was there, if it was. */
@@ -88,9 +89,10 @@ export class Studio extends EventTarget {
       while (end < turns.length && !isSame(turns[end])) end += 1;
       say(t("status.updating", { n: n + 1, all: nNew }));
       const [at, nBefore] = [i - nLacking, base.turns.length];
-      const spoken = await this.#speakInto(base, at, at, turns.slice(i, end), fields, true);
+      const part = turns.slice(i, end);
+      const spoken = await this.#speakInto(base, at, at, part, fields, true);
       result = spoken.result;
-      base = spoken.base;
+      base = spoken.baseWith?.(await this.#timed(part, result));
       if (!base) break;
       nLacking += end - i - (base.turns.length - nBefore);
       n += end - i;
@@ -124,12 +126,21 @@ export class Studio extends EventTarget {
     const { take, raw } = deck;
     const k = this.#placeOf(id, take);
     const rest = Math.min(take.turns.length, k + nReplaced);
-    const { base, result } = await this.#speakInto(baseOf(take, raw), k, rest, turns, fields);
-    if (base) await this.#keep(base, result, fields.seed);
+    const { baseWith, result } = await this.#speakInto(baseOf(take, raw), k, rest, turns, fields);
+    const { turns: script } = take.project;
+    const nBefore = script.findIndex((turn) => turn.id === id);
+    const kept = nReplaced === Infinity ? script.slice(0, Math.max(0, nBefore)) : script;
+    const asked = withLacking([...take.turns.slice(0, k), ...turns, ...take.turns.slice(rest)], kept);
+    if (baseWith) await this.#keepAndTime(baseWith, turns, result, fields.seed, asked);
     else if (result.recording) deck.load(take, raw, sampleBefore(baseOf(take, raw), k) / raw.sampleRate);
   }
 
-  /** Speak turns into a base. @returns {Promise<{base: object?, result: object}>} null: half a turn is of no use */
+  /**
+   * Speak turns into a base.
+   *
+   * @returns {Promise<{baseWith: Function?, result: object}>} the base with them, of a result with times or without;
+   *   null: half a turn is of no use
+   */
   async #speakInto(base, k, rest, turns, fields, isQuiet = false) {
     const { casting } = this.#parts;
     const [from, to] = [k, rest].map((i) => sampleBefore(base, i));
@@ -145,10 +156,10 @@ export class Studio extends EventTarget {
       yield* body ? generate(body, signal) : speak(fresh, signal);
     };
     const place = { before: base.recording, from, after: isLast ? null : base.recording.slice(to), isQuiet };
-    const result = await this.#timed(turns, await this.#run(ask, place));
+    const result = await this.#run(ask, place);
     const isCut = ["stopped", "broken"].includes(result.finishReason);
     const isOfUse = result.recording && !(isCut && (isQuiet || !isLast));
-    return { base: isOfUse ? spliced(base, k, rest, turns, result) : null, result };
+    return { baseWith: isOfUse ? (timed) => spliced(base, k, rest, turns, timed) : null, result };
   }
 
   /** Where a turn of the script stands in a take, or would: behind the nearest turn before it that the take has. */
@@ -180,7 +191,21 @@ export class Studio extends EventTarget {
     const { recording, start, end, finishReason } = result;
     if (!recording || result.turns || turns.length < 2 || !this.#parts.model.isDialogue) return result;
     const about = { rate: recording.sampleRate, script: scriptOf(turns), isCut: finishReason !== "stop" };
-    return { ...result, turns: await turnsIn(recording.slice(start, end), about) };
+    const told = await turnsIn(recording.slice(start, end), about);
+    return told ? { ...result, turns: told } : result;
+  }
+
+  /** Make a take of a result at once, and put the server's times of its new turns in when they are told. */
+  async #keepAndTime(baseWith, spoken, result, seed, asked) {
+    const { takes } = this.#parts;
+    const { id } = await this.#keep(baseWith(result), result, seed, { asked });
+    const timed = await this.#timed(spoken, result);
+    const now = takes.find(id);
+    if (timed === result || !now) return;
+    const { turns, times, isEstimate } = baseWith(timed);
+    const pauses = new Map(now.turns.map((turn) => [turn.id, turn.pause])); // they may have been changed meanwhile
+    const paused = turns.map((turn) => ({ ...turn, pause: pauses.get(turn.id) ?? turn.pause }));
+    await takes.update(id, { turns: paused, times, isEstimate });
   }
 
   /** Mark the turns of a speech that is coming, behind those that stand `before` it up to the second `start`. */
@@ -224,8 +249,10 @@ export class Studio extends EventTarget {
   /**
    * Make a take of a base, and put it into the player: where that is now, or at the turn `mark`, to be played from there.
    * `asked` are the turns that it should have.
+   *
+   * @returns {Promise<object>} the take
    */
-  async #keep(base, result, seed, { asked = base.turns, mark = null } = {}) {
+  async #keep(base, result, seed, { asked, mark = null }) {
     const { takes, deck, speech, project } = this.#parts;
     const { recording, turns, times, isEstimate } = base;
     const { finishReason, firstSoundMs, workSeconds } = result;
@@ -239,6 +266,7 @@ export class Studio extends EventTarget {
     else if (finishReason === "length") showProblem(t("ended.lengthWhy"), "settings");
     if (isOurs) deck.load(take, recording, mark === null ? placeIn(take, now) : { mark: Math.max(0, mark), offset: 0 });
     if (mark !== null) deck.playMark(Math.max(0, mark));
+    return take;
   }
 }
 

@@ -16,6 +16,7 @@ import soundfile
 from fake_endpoints import listening, serving, three_events
 from fake_manager import NO_HELPERS, FakeManager, event, frames_of
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from sglang.srt.utils.auth import add_api_key_middleware
 from waiting import wait_for
 
@@ -31,10 +32,16 @@ SAILOR = {"description": "an old sailor, hoarse"}
 class Servers:
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self.maker = FakeManager(three_events, folder / "maker", profile="voice")
+        self.refusal: JSONResponse | None = None  # of the maker, whatever it is to speak
         app = FastAPI()
         add_routes(app, self.maker.server_args, self.maker)
         add_api_key_middleware(app, api_key="the maker's", admin_api_key=None)
-        self.url = stack.enter_context(listening(app))
+
+        async def maker(scope: Any, receive: Any, send: Any) -> None:
+            is_speech = scope.get("path") in ("/generate", "/v1/audio/speech")
+            await (self.refusal if self.refusal and is_speech else app)(scope, receive, send)
+
+        self.url = stack.enter_context(listening(maker))
         options = {"helpers": {"design_url": self.url}}
         self.client, _ = stack.enter_context(serving(three_events, folder / "keeper", **options))
 
@@ -86,6 +93,23 @@ def test_what_it_cannot_be_made_of_is_refused(servers: Servers, body: dict[str, 
     answer = servers.client.post("/page/design", json=body)
     assert answer.status_code == 400
     assert said in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("unbroken_text", "unbroken_text"), ("of_another_version", "bad_setting"), (None, "bad_setting")]
+)
+def test_what_the_other_server_refuses_keeps_its_code(servers: Servers, said: str | None, told: str):
+    servers.refusal = JSONResponse({"error": {"message": "not so", "code": said}}, 400)
+    answer = servers.client.post("/page/design", json=SAILOR)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, told)
+    assert answer.json()["error"]["message"] == "not so"
+
+
+def test_when_the_other_server_takes_it_is_said(servers: Servers):
+    servers.refusal = JSONResponse({"error": {"message": "full"}}, 429, {"Retry-After": "7"})
+    answer = servers.client.post("/page/design", json=SAILOR)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
+    assert answer.headers["Retry-After"] == "7"
 
 
 def test_a_failure_of_the_other_server_is_its_own(servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from fake_manager import SAMPLE_RATE, STOP, FakeManager, event
 from page_browser import choose, downloaded, heard_samples, open_panel, speak, write
-from playwright.sync_api import Page, expect
+from page_browser import turns_of as turns_on
+from playwright.sync_api import Page, Route, expect
 
 from sglang_moss.audio.wav import wav_bytes
 from sglang_moss.request.turns import turns_of
@@ -103,9 +104,10 @@ def test_until_they_are_told_what_is_there_is_gone_by(page: Page, manager: FakeM
     assert float(slider.get_attribute("aria-valuenow") or 0) == pytest.approx(2.5, abs=0.05)  # as told
 
 
-def test_of_a_server_that_does_not_tell_turns_are_guessed(page: Page):
+@pytest.mark.parametrize("answer", [None, "null", '{"turns": "abc"}', '{"turns": [null, null, null]}'])
+def test_of_a_server_that_does_not_tell_turns_are_guessed(page: Page, answer: str | None):
     write(page, SCRIPT)
-    page.route("**/page/turns", lambda route: route.abort())
+    page.route("**/page/turns", lambda route: route.abort() if answer is None else route.fulfill(body=answer))
     with answered(page, sound(PCM), {"type": "speech.audio.done", "finish_reason": "stop"}):
         speak(page)
     expect(page.locator("#estimate")).to_be_visible()
@@ -176,6 +178,18 @@ def test_a_speech_that_was_cut_has_the_turns_that_it_reached(page: Page, manager
     assert np.array_equal(pcm[-SAMPLE_RATE:], PARTS[2][-SAMPLE_RATE:])
 
 
+@pytest.mark.parametrize(("end", "is_cut"), [(5.5, False), (6.0, True)])
+def test_a_last_turn_with_silence_behind_it_was_not_cut(page: Page, end: float, is_cut: bool):
+    """Of a script in parts, each may be cut, and the next goes on."""
+    given = [("S1", 0.1, 2.0), ("S2", 2.5, 4.0), ("S1", 4.5, end)]
+    turns = [{"speaker": speaker, "start": start, "end": end, "text": ""} for speaker, start, end in given]
+    write(page, SCRIPT)
+    with answered(page, sound(PCM), {"type": "speech.audio.done", "finish_reason": "length", "turns": turns}):
+        speak(page)
+    classes = [row.get_attribute("class") or "" for row in page.locator(".turn").all()]
+    assert ["edited" in each for each in classes] == [False, False, is_cut]
+
+
 @pytest.mark.parametrize("tells", [True, False])
 def test_a_speech_that_was_stopped_has_the_turns_that_it_reached(page: Page, manager: FakeManager, tells: bool):
     script = "[S1] It is about to rain, so they say. [S2] It is about to rain, I think. [S1] We shall see."
@@ -188,6 +202,9 @@ def test_a_speech_that_was_stopped_has_the_turns_that_it_reached(page: Page, man
     expect(page.locator("#status")).to_have_text("Speaking…")
     page.keyboard.press("Escape")
     expect(page.locator("#status")).to_have_text("Stopped.")
+    expect(page.locator("#heard")).to_have_text("Take 1")
+    if tells:
+        expect(page.locator("#estimate")).to_be_hidden()
     is_guess, turns = saved_turns(page)
     assert is_guess != tells
     assert [turn["text"] for turn in turns] == ["It is about to rain, so they say."]
@@ -198,6 +215,61 @@ def test_a_speech_that_was_stopped_has_the_turns_that_it_reached(page: Page, man
     expect(page.locator(".turn")).to_have_count(3)  # what was asked for is not lost
 
 
+def test_a_speech_is_kept_before_its_turns_are_told(page: Page, manager: FakeManager):
+    """As what it was made from, whatever is written meanwhile."""
+    script = "[S1] It is about to rain, so they say. [S2] It is about to rain, I think. [S1] We shall see."
+    write(page, script)
+    asked = turns_on(page)
+    held: list[Route] = []
+    page.route("**/page/turns", lambda route: held.append(route))
+    manager.script = lambda _: [event(np.concatenate(PARTS[:2])), *[event(np.zeros(0, np.int16))] * 100]
+    manager.pause_seconds = 0.2
+    page.get_by_role("button", name="Speak", exact=True).click()
+    expect(page.locator("#status")).to_have_text("Speaking…")
+    page.keyboard.press("Escape")
+    expect(page.locator("#heard")).to_have_text("Take 1")
+    expect(page.locator("#estimate")).to_be_visible()
+    choose(page, page.get_by_role("button", name="More for turn 1"), "1 s")
+    page.get_by_label("Words of turn 3").fill("Meanwhile.")
+    held[0].continue_()
+    expect(page.locator("#estimate")).to_be_hidden()
+    is_guess, turns = saved_turns(page)
+    assert not is_guess
+    (first, (start, end)) = told(script, np.concatenate(PARTS[:2]), is_cut=True)
+    assert np.array(borders(turns)) == pytest.approx(np.array([first, (start + 1, end + 1)]))
+    open_panel(page, "Takes")
+    choose(page, page.get_by_role("button", name="More for Take 1"), "Restore its script")
+    assert turns_on(page) == asked
+
+
+def spoken_on(page: Page, pcm: np.ndarray, finish_reason: dict[str, Any] | None) -> None:
+    """`/generate` answers this; without a reason it breaks off."""
+    wav = base64.b64encode(wav_bytes(pcm, SAMPLE_RATE)).decode()
+    body = f"data: {json.dumps({'text': wav, 'meta_info': {'finish_reason': finish_reason}})}\n\n"
+    page.route("**/generate", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+
+
+def test_a_take_that_was_cut_keeps_the_rest_of_its_script(page: Page, manager: FakeManager):
+    write(page, "[S1] Yes. [S2] It is about to rain, so they say. [S1] It is about to rain, I think. [S2] No.")
+    asked = turns_on(page)
+    manager.script = three_vowels
+    speak(page)
+    spoken_on(page, PARTS[0], None)
+    choose(page, page.get_by_role("button", name="More for turn 2"), "Speak from here on")
+    expect(page.locator("#heard")).to_have_text("Take 2")
+    expect(page.locator("#estimate")).to_be_hidden()
+    assert [turn["text"] for turn in saved_turns(page)[1]] == ["Yes.", "It is about to rain, so they say."]
+    spoken_on(page, PARTS[1], STOP)
+    page.get_by_role("button", name="Speak turn 2 again").click()
+    expect(page.locator("#heard")).to_have_text("Take 3")
+    open_panel(page, "Takes")
+    for take in ("Take 2", "Take 3"):
+        page.get_by_label("Words of turn 4").fill("Other.")
+        page.get_by_label("Words of turn 3").fill("Other.")
+        choose(page, page.get_by_role("button", name=f"More for {take}"), "Restore its script")
+        assert turns_on(page) == asked
+
+
 def test_turns_that_are_spoken_on_have_the_servers_times(page: Page, manager: FakeManager):
     """A speech that continues a clip tells none; the page asks for those of what came."""
     write(page, SCRIPT)
@@ -206,9 +278,7 @@ def test_turns_that_are_spoken_on_have_the_servers_times(page: Page, manager: Fa
     page.get_by_label("Words of turn 2").fill("No.")
     page.get_by_label("Words of turn 3").fill("It is about to rain, so they say.")
     came = np.concatenate([PARTS[2], PARTS[0]])
-    wav = base64.b64encode(wav_bytes(came, SAMPLE_RATE)).decode()
-    body = f"data: {json.dumps({'text': wav, 'meta_info': {'finish_reason': STOP}})}\n\n"
-    page.route("**/generate", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    spoken_on(page, came, STOP)
     choose(page, page.get_by_role("button", name="More for turn 2"), "Speak from here on")
     expect(page.locator("#heard")).to_have_text("Take 2")
     expect(page.locator("#estimate")).to_be_hidden()

@@ -1,6 +1,10 @@
 """When turns are heard in samples that the page sends: as answers tell it, within bounds."""
 
+import asyncio
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -9,7 +13,9 @@ import pytest
 from fake_endpoints import serving, three_events
 
 from sglang_moss.request.turns import turns_of
-from sglang_moss.turn_times.timing import turn_times
+from sglang_moss.server.page import waiting
+from sglang_moss.turn_times import timing
+from sglang_moss.turn_times.timing import told_turns, turn_times
 
 pytestmark = pytest.mark.wide
 
@@ -26,9 +32,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         yield opened
 
 
-def ask(client: httpx.Client, pcm: bytes = PCM.tobytes(), **fields: Any) -> httpx.Response:
+def ask(client: httpx.Client, pcm: bytes = PCM.tobytes(), timeout: Any = 30, **fields: Any) -> httpx.Response:
     data = {"script": SCRIPT, "rate": str(RATE), **fields}
-    return client.post("/page/turns", data=data, files={"audio": pcm})
+    return client.post("/page/turns", data=data, files={"audio": pcm}, timeout=timeout)
 
 
 @pytest.mark.parametrize("is_cut", [False, True])
@@ -46,8 +52,11 @@ def test_they_are_told_by_the_rule_of_answers(client: httpx.Client, is_cut: bool
 @pytest.mark.parametrize(
     ("pcm", "fields", "said"),
     [
-        (PCM.tobytes(), {"script": "[S1] ..."}, "turns with words, got 0"),
+        (PCM.tobytes(), {"script": "[S1] ..."}, "script: expected words"),
+        (PCM.tobytes(), {"script": "[S7] a"}, "got [S7]"),
+        (PCM.tobytes(), {"script": f"[S{'1' * 5_000}] a"}, "one with 5000 digits"),
         (PCM.tobytes(), {"script": "[S1] a" * 2_001}, "got 2001"),
+        (bytes(2 * 8_000 * 51), {"rate": "8000", "script": "[S1] a" * 2_000}, "2000 turns in 51 s are too much"),
         (PCM.tobytes(), {"rate": "96000"}, "rate: of the samples"),
         (PCM.tobytes(), {"rate": "many"}, "rate: "),
         (b"\0\0\0", {}, "got 3 bytes"),
@@ -58,3 +67,38 @@ def test_what_cannot_be_told_is_refused(client: httpx.Client, pcm: bytes, fields
     answer = ask(client, pcm, **fields)
     assert answer.status_code == 400
     assert said in answer.json()["error"]["message"]
+
+
+class Held:
+    """Stands in for `turn_times`: what the page sends first is held until `go`."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        self.has_begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, pcm: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
+        self.lengths.append(len(pcm))
+        if len(pcm) == len(PCM):
+            self.has_begun.set()
+            self.go.wait(20)
+        return turn_times(pcm, *args, **kwargs)
+
+
+def test_no_answer_waits_for_it_and_who_leaves_ends_it(client: httpx.Client, monkeypatch: pytest.MonkeyPatch):
+    held = Held()
+    monkeypatch.setattr(timing, "turn_times", held)
+    monkeypatch.setattr(waiting, "_LOOK_SECONDS", 0.02)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, client)
+        try:
+            assert held.has_begun.wait(10)
+            told = told_turns(lambda: PCM[: RATE // 2], RATE, turns_of(SCRIPT))
+            assert len(pool.submit(asyncio.run, told).result(timeout=10)) == 3
+            with pytest.raises(httpx.ReadTimeout):
+                ask(client, PCM[:RATE].tobytes(), timeout=0.3)
+            time.sleep(0.3)  # until the server has seen that nobody waits for it
+        finally:
+            held.go.set()
+        assert first.result().status_code == 200
+    assert ask(client, PCM[: 2 * RATE].tobytes()).status_code == 200
+    assert held.lengths == [len(PCM), RATE // 2, 2 * RATE]

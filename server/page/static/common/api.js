@@ -98,7 +98,10 @@ export async function turnsIn(pcm, { rate, script, isCut }) {
   body.append("rate", String(rate));
   body.append("is_cut", String(isCut));
   const answer = request("page/turns", { method: "POST", body, signal: AbortSignal.timeout(TURNS_MS) });
-  return answer.then((response) => response.json()).then(({ turns }) => turns, () => null);
+  return answer
+    .then((response) => response.json())
+    .then((told) => (Array.isArray(told?.turns) ? told.turns : null))
+    .catch(() => null);
 }
 
 /**

@@ -57,10 +57,11 @@ export class Deck extends EventTarget {
     this.#changed();
   }
 
-  /** The same take, of which more is known or whose pauses have changed; it goes on where it was. */
+  /** The same take, of which more is known, or whose times or pauses have changed; it goes on where it was. */
   refresh(take) {
     const { place } = this;
-    const isSame = this.take.turns.every((turn, i) => turn.pause === take.turns[i]?.pause);
+    const isSame =
+      this.take.times === take.times && this.take.turns.every((turn, i) => turn.pause === take.turns[i]?.pause);
     if (isSame) this.take = take;
     else this.load(take, this.raw, place);
     if (isSame) this.#changed();

@@ -10,22 +10,26 @@ import { estimatedSeconds } from "../script/turns.js";
 
 const REACH_SECONDS = 0.8; // how far a border may be moved
 const QUIET_PEAKS = 5; // that are added up where it is looked for
+const REST_SECONDS = 0.25; // of silence behind a turn that came to its end
 
 /**
  * @param {object[]} turns that were asked for
  * @param {object} result of `Speech.begin`, of which something was heard
  * @returns {{turns: object[], times: {start: number, end: number}[], isEstimate: boolean}} in seconds of its recording,
- *   one for each turn. Of a speech that has not come to its end, those that were reached; the last of them `isCut`.
+ *   one for each turn. Of a speech that has not come to its end, those that were reached; the last of them
+ *   `isCut`, unless all are told and silence follows.
  */
 export function timesOf(turns, { recording, start, end, finishReason, turns: given }) {
   const [from, to] = [start / recording.sampleRate, end / recording.sampleRate];
   const isWhole = finishReason === "stop";
-  const told = given && matched(turns, given, to - from, isWhole);
+  const told = matched(turns, given, to - from, isWhole);
   const length = isWhole ? to - from : Math.max(to - from, estimatedSeconds(turns));
   const all = told?.map((time) => shifted(time, from)) ?? estimatedTimes(turns, length, recording, from);
   const times = all.filter((time, i) => !i || time.start < to).map((time) => ({ ...time, end: Math.min(time.end, to) }));
   const reached = turns.slice(0, times.length);
-  if (!isWhole) reached.push({ ...reached.pop(), isCut: true });
+  // A script in parts goes on behind a part that was cut: then its last turn may be whole.
+  const isAllSaid = told?.length === turns.length && told.at(-1).end + REST_SECONDS < to - from;
+  if (!isWhole && !(finishReason === "length" && isAllSaid)) reached.push({ ...reached.pop(), isCut: true });
   return { turns: reached, times, isEstimate: !told && turns.length > 1 };
 }
 
@@ -70,8 +74,12 @@ export function cutBefore(times, i, recording) {
 
 /** The server's times for our turns, or for the first of them; null: they are not those of these turns. */
 function matched(turns, given, seconds, isWhole) {
-  const isTime = ({ start, end } = {}) => start >= 0 && end >= start && start <= seconds + 0.5;
-  if (!given.length || !given.every(isTime)) return null;
+  const isTime = (time) =>
+    [time?.start, time?.end].every(Number.isFinite) &&
+    time.start >= 0 &&
+    time.end >= time.start &&
+    time.start <= seconds + 0.5;
+  if (!Array.isArray(given) || !given.length || !given.every(isTime)) return null;
   const times = given.map(({ start, end }) => ({ start: Math.min(start, seconds), end: Math.min(end, seconds) }));
   const isOurs = (ours) => {
     const isLong = isWhole ? ours.length === given.length : ours.length >= given.length;

@@ -45,6 +45,16 @@ export function rearranged(base, turns) {
   return { turns, times, recording, isEstimate: base.isEstimate };
 }
 
+/** Turns with those of a script that they lack, each behind the one that it follows there. */
+export function withLacking(turns, script) {
+  const all = [...turns];
+  script.forEach((turn, i) => {
+    if (all.some(({ id }) => id === turn.id)) return;
+    all.splice(all.findIndex(({ id }) => id === script[i - 1]?.id) + 1, 0, turn);
+  });
+  return all;
+}
+
 /**
  * A base with turns in the place of its turns `k` to `rest` - 1.
  *
