@@ -154,7 +154,7 @@ def error_for(scope: Scope, error: Exception) -> dict[str, Any]:
     """`error_body` under OpenAI's paths and the page's, else the shape that SGLang's own routes have, and a code."""
     body = error_body(error)["error"]
     if not path_of(scope).startswith(("/v1/", "/page/")):
-        body = {name: body[name] for name in ("message", "code") if body[name] is not None}
+        body = {name: body[name] for name in ("message", "code")}
     return {"error": body}
 
 
@@ -171,7 +171,7 @@ def error_status(error: Exception) -> int:
     return _parts_of(error)[0]
 
 
-def _parts_of(error: Exception) -> tuple[int, str, str | None, Code | None]:
+def _parts_of(error: Exception) -> tuple[int, str, str | None, Code]:
     """Status, message, param and code."""
     match error:
         case BadField():
@@ -250,10 +250,10 @@ class SpeechRoute(APIRoute):
             try:
                 return await handler(_JSONRequest(request.scope, request.receive))
             except Exception as error:
-                status = error_status(error)
-                if status >= HTTPStatus.INTERNAL_SERVER_ERROR and _parts_of(error)[3] != "server_busy":
+                status, body = error_status(error), error_body(error)
+                if status >= HTTPStatus.INTERNAL_SERVER_ERROR and body["error"]["code"] != "server_busy":
                     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
                 wait = error.retry_after if isinstance(error, Refused) else None
-                return JSONResponse(error_body(error), status, None if wait is None else {"Retry-After": str(wait)})
+                return JSONResponse(body, status, None if wait is None else {"Retry-After": str(wait)})
 
         return handle

@@ -77,7 +77,7 @@ class MossError(Exception):
     """Root of the tree: a failure on our side."""
 
     status: ClassVar[int] = 500
-    code: Code | None = "server_failed"
+    code: Code = "server_failed"
 
 
 class ServerBusy(MossError):  # noqa: N818 (named for what is wrong)

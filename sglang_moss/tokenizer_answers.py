@@ -201,8 +201,13 @@ def _abort(manager: Any, rids: list[str], forgotten: bool) -> None:
 
 def _failures(request: Any, ended: set[str], error: MossError) -> Iterator[dict[str, Any]]:
     """A stream's last events, one for each request that an error of ours has ended."""
-    reason = {"type": "abort", "message": str(error), "status_code": error.status, "err_type": type(error).__name__}
-    reason["code"] = error.code
+    reason = {
+        "type": "abort",
+        "message": str(error),
+        "status_code": error.status,
+        "err_type": type(error).__name__,
+        "code": error.code,
+    }
     rids = _ids(request)
     if not rids:  # refused before SGLang gave it any
         yield {"error": {"message": str(error), "type": type(error).__name__, "code": error.status}}

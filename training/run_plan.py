@@ -94,11 +94,6 @@ def plan_run(config: TrainConfig, examples: Examples | None = None, validation: 
     shape = ModelShape.from_dict(read_model_config(directory))
     tokens, template = shape.tokens, TTSD
     if examples is None:
-        if config.inputs.unread_codebooks:
-            raise TrainingError(
-                "inputs.unread_codebooks: a prepared dataset counts the rows of all its codebooks; it is for examples "
-                "of a program's own, whose rows count without these"
-            )
         examples, template = open_dataset(config.dataset, config, shape)
     if validation is None and config.validation.dataset is not None:
         validation, other = open_dataset(config.validation.dataset, config, shape)
@@ -159,6 +154,11 @@ def open_dataset(path: str | tuple[str, ...], config: TrainConfig, shape: ModelS
     """
     from .data.dataset import SpeechDataset
 
+    if config.inputs.unread_codebooks:
+        raise TrainingError(
+            "inputs.unread_codebooks: a prepared dataset counts the rows of all its codebooks; it is for examples of a "
+            "program's own, whose rows count without these"
+        )
     dataset = SpeechDataset(path if isinstance(path, str) else list(path))
     info, tokens = dataset.info, shape.tokens
     if info.n_vq != tokens.n_vq:

@@ -39,6 +39,11 @@ class Batch:
     n_frames: Tensor  # [B]
     n_states: Tensor  # [B], both silences counted
 
+    @property
+    def inside(self) -> Tensor:
+        """[B, T] whether a frame is the utterance's own."""
+        return torch.arange(self.codes.shape[1], device=self.codes.device)[None] < self.n_frames[:, None]
+
 
 def batches(codes: np.ndarray, n_frames: np.ndarray, texts: list[str], device: torch.device) -> list[Batch]:
     """All utterances, short ones first."""
@@ -86,7 +91,7 @@ def viterbi(batch: Batch, emissions: Tensor) -> Tensor:
     for t in range(1, n_frames):
         padded = torch.nn.functional.pad(best, (3, 0), value=-1e30)
         came = torch.stack([padded[:, 3 - k : 3 - k + n_states] + steps[k] for k in range(4)], -1)
-        value, back[:, t] = came.max(-1)[0], came.argmax(-1).to(torch.uint8)
+        value, back[:, t] = came.max(-1)
         inside = (t < batch.n_frames)[:, None]
         best = torch.where(inside, value + emissions[:, t], best)
     state = batch.n_states - 1
@@ -104,10 +109,9 @@ def count(found: list[Batch], paths: list[Tensor], *, sees_next: bool, size: int
     device = found[0].codes.device
     counts = torch.zeros(_BOOKS, n_classes * size, device=device)
     for batch, path in zip(found, paths, strict=True):
-        inside = torch.arange(path.shape[1], device=device)[None] < batch.n_frames[:, None]
         of = classes(batch, sees_next=sees_next).gather(1, path)
         for book in range(_BOOKS):
-            index = (of * size + batch.codes[:, :, book])[inside]
+            index = (of * size + batch.codes[:, :, book])[batch.inside]
             counts[book] += torch.bincount(index, minlength=n_classes * size)
     counts = counts.view(_BOOKS, n_classes, size)
     whole = counts.sum(1, keepdim=True) / counts.sum((1, 2), keepdim=True)  # how often a code comes at all
@@ -152,8 +156,7 @@ def align(codes: np.ndarray, n_frames: np.ndarray, texts: list[str], device: tor
         for batch in found:
             emissions = emissions_of(batch, tables, sees_next=sees_next)
             paths.append(viterbi(batch, emissions))
-            inside = torch.arange(emissions.shape[1], device=device)[None] < batch.n_frames[:, None]
-            likelihood += float(emissions.gather(2, paths[-1][:, :, None])[:, :, 0][inside].sum())
+            likelihood += float(emissions.gather(2, paths[-1][:, :, None])[:, :, 0][batch.inside].sum())
         print(f"alignment: {likelihood / float(n_frames.sum()):.4f} nats a frame", flush=True)
     starts = np.concatenate([[0], np.cumsum(n_frames, dtype=np.int64)])
     letters = np.zeros((len(codes), 2), np.uint8)
@@ -186,7 +189,7 @@ def main() -> None:
         letters.tofile(args.encoded / LETTERS)
     print(f"aligned {len(texts)} utterances in {time.time() - started:.0f} s", flush=True)
     signs = ["_", *ALPHABET]
-    for i in range(0, min(len(texts), 5)):
+    for i in range(min(len(texts), 5)):
         at = int(n_frames[:i].sum())
         print(texts[i], "|", "".join(signs[k] for k in letters[at : at + n_frames[i], 0]), flush=True)
 

@@ -91,7 +91,6 @@ class Dialogues:
             has_letters: whether targets have two more codebooks, of letters.
         """
         self._settings = (directory, n_examples, seed, tokenizer, tokens, part)
-        self._has_letters = has_letters
         self._n, self._seed, self._tokens, self._part = n_examples, seed, tokens, part
         index = np.load(directory / "index.npz")
         self._frames, voices, self._n_tokens = index["n_frames"], index["voices"], index["n_tokens"]
@@ -142,7 +141,7 @@ class Dialogues:
 
     def __reduce__(self) -> Any:
         """A worker process opens the files itself."""
-        return _reopened, (*self._settings, self._has_letters, np.stack([self.n_frames, self.n_prompt_rows], 1))
+        return _reopened, (*self._settings, self._letters is not None, np.stack([self.n_frames, self.n_prompt_rows], 1))
 
     def codes_of(self, utterance: int) -> np.ndarray:
         """[T, n_vq] int32."""

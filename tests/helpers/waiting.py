@@ -23,10 +23,7 @@ def n_running(client: httpx.Client) -> int:
 
 def wait_until_running(client: httpx.Client) -> None:
     """Return once the server says that it runs a request, or fail: what it tells follows what it does."""
-    deadline = time.monotonic() + 10
-    while not n_running(client):
-        assert time.monotonic() < deadline, "no request is running"
-        time.sleep(0.05)
+    wait_for(lambda: n_running(client), 10)
 
 
 def wait_until_idle(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ from failing_codec import make_failing, own_code
 from generate_bodies import clip, fixed
 from golden_data import GOLDEN, golden_arrays
 from server_processes import cpu_seconds, schedulers, status_of
-from waiting import wait_until_idle, wait_until_running
+from waiting import n_running, wait_until_idle, wait_until_running
 from warm_engine import asked
 from warm_start import warm_server
 
@@ -124,6 +124,7 @@ def test_what_a_client_leaves_ends_on_both_ranks(two_ranks: TwoRanks):
         lines = answer.iter_lines()  # as soon as nobody has it, the connection is closed
         next(lines)
         wait_until_running(two_ranks.client)
+        assert n_running(two_ranks.client) == 1
         del lines
     wait_until_idle(two_ranks.client)
     assert two_ranks.codes(REQUESTS[2]) == two_ranks.alone[2]
