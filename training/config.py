@@ -40,7 +40,6 @@ class InputConfig:
 
     hidden_rows: Share = 0.0  # share of the target's rows that have pad codes in place of theirs
     hidden_codes: Share = 0.0  # of single codes, in the other rows
-    unread_codebooks: NonNegativeInt = 0  # the last ones: learnt, each on its frame's own row, and shown in none
 
 
 @dataclass(config=_STRICT, frozen=True)

@@ -19,3 +19,4 @@ class Example:
     references: (
         tuple[np.ndarray | None, ...] | None
     )  # [T_k, n_vq] of each speaker, speaker 1 first; None: no such field
+    shown: np.ndarray | None = None  # [T, n_vq] what the model reads of the target where that is not what it learns

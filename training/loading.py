@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,18 +60,15 @@ class PackDataset(Dataset):
         layout: Layout,
         pad_to: int = 1,
         fill_rows: int = 0,
-        n_unread: int = 0,
     ) -> None:
         self.examples = examples
         self.tokenizer = tokenizer
         self.tokens = tokens
-        self.n_unread = n_unread
         self.template = template
         self.layout: Layout = layout
         self.pad_to = pad_to
         self.fill_rows = fill_rows
-        self._read = replace(tokens, n_vq=tokens.n_vq - n_unread)  # as if there were no more codebooks
-        self._lengths = example_lengths(examples, self._read.n_vq)
+        self._lengths = example_lengths(examples, tokens.n_vq)
 
     def __getitem__(self, order: PackOrder) -> Pack:
         made = [self.rows_of(i) for i in order.examples]
@@ -88,13 +85,7 @@ class PackDataset(Dataset):
         Raises:
             TrainingError: they are not as many as the dataset says.
         """
-        example, tokens = self.examples[i], self._read
-        unread = example.codes[:, tokens.n_vq :]
-        if self.n_unread:
-            references = None
-            if example.references is not None:
-                references = tuple(None if one is None else one[:, : tokens.n_vq] for one in example.references)
-            example = replace(example, codes=example.codes[:, : tokens.n_vq], references=references)
+        example, tokens = self.examples[i], self.tokens
         prompt = prompt_rows(example, self.tokenizer, tokens, self.template)
         rows = np.concatenate([prompt, target_rows(example.codes, self.tokenizer, tokens, self.layout)])
         if len(rows) - 1 != self._lengths[i]:
@@ -103,10 +94,8 @@ class PackDataset(Dataset):
                 "prepared with another tokenizer or template; prepare it again"
             )
         labels = labels_of(rows, len(prompt), tokens.pad_code)
-        if self.n_unread:
-            rows = np.pad(rows, ((0, 0), (0, self.n_unread)), constant_values=tokens.pad_code)
-            labels = np.pad(labels, ((0, 0), (0, self.n_unread)), constant_values=IGNORED)
-            labels[len(prompt) :][: len(unread), -self.n_unread :] = unread
+        if example.shown is not None:
+            rows[len(prompt) :] = target_rows(example.shown, self.tokenizer, tokens, self.layout)
         return rows, labels
 
 

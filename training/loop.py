@@ -153,7 +153,7 @@ class Loop:
             "memory_gb": torch.cuda.max_memory_allocated() / 1e9 if self.world.device.type == "cuda" else None,
         }
         self.step += 1
-        return metrics.put(numbers, facts, label_counts(int(frames.sum()), len(frames), n_vq, self.plan.n_unread))
+        return metrics.put(numbers, facts, label_counts(int(frames.sum()), len(frames), n_vq))
 
     def orders(self, first: int) -> Iterator[PackOrder]:
         """This rank's packs, from a step on to the last."""
@@ -221,6 +221,6 @@ class Loop:
         held_out = self.plan.validation
         if held_out is None:
             return None
-        lengths = example_lengths(held_out, self.plan.shape.tokens.n_vq - self.plan.n_unread)
+        lengths = example_lengths(held_out, self.plan.shape.tokens.n_vq)
         dataset = self.plan.packs_of(held_out)
         return Validation(dataset, lengths, self.config.packing.rows, self.plan.weights, self.world)

@@ -110,11 +110,8 @@ def n_input_rows(n_prompt_rows: np.ndarray, n_frames: np.ndarray, n_vq: int) -> 
     return n_prompt_rows + n_frames + n_vq + 2
 
 
-def label_counts(n_frames: int, n_examples: int, n_vq: int, n_unread: int = 0) -> np.ndarray:
-    """How much is learnt of examples with so many frames together: [1 + n_vq] int64, text first.
-
-    The last `n_unread` codebooks have no rows of their own.
-    """
+def label_counts(n_frames: int, n_examples: int, n_vq: int) -> np.ndarray:
+    """How much is learnt of examples with so many frames together: [1 + n_vq] int64, text first."""
     counts = np.full(1 + n_vq, n_frames, np.int64)
-    counts[0] += n_examples * (n_vq - n_unread + 3)
+    counts[0] += n_examples * (n_vq + 3)
     return counts

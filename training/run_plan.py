@@ -40,26 +40,19 @@ class RunPlan:
     weights: np.ndarray | None  # of channels
     identity: dict[str, Any]  # what must be the same for a run to go on from a checkpoint
 
-    @property
-    def n_unread(self) -> int:
-        """Codebooks that are learnt and never shown."""
-        return self.config.inputs.unread_codebooks
-
     def packs_of(self, examples: Examples) -> PackDataset:
         """How packs of some examples are made."""
         config = self.config
         filled = config.packing.rows if config.compute.compile else 0
         tokens = self.shape.tokens
         pad_to = config.packing.pad_to
-        return PackDataset(
-            examples, self.tokenizer, tokens, self.template, config.layout, pad_to, filled, self.n_unread
-        )
+        return PackDataset(examples, self.tokenizer, tokens, self.template, config.layout, pad_to, filled)
 
     def orders(self, packs: list[Pack], step: int = 0) -> list[PackOrder]:
         """The packs of one step with the scales of their losses, and with what is hidden in them, where anything is."""
         n_vq = self.shape.tokens.n_vq
         frames = self.training.n_frames
-        counts = np.stack([label_counts(int(frames[list(p)].sum()), len(p), n_vq, self.n_unread) for p in packs])
+        counts = np.stack([label_counts(int(frames[list(p)].sum()), len(p), n_vq) for p in packs])
         scales = pack_scales(self.weights, counts, self.config.loss.average)
         hidden = (self.config.inputs.hidden_rows, self.config.inputs.hidden_codes)
         return [
@@ -76,7 +69,7 @@ class RunPlan:
         chosen = [i for pack in packs for i in pack]
         lengths = self.lengths[chosen]
         n_frames, n_vq = int(self.training.n_frames[chosen].sum()), self.shape.tokens.n_vq
-        learnt = label_counts(n_frames, len(chosen), n_vq, self.n_unread)[0]
+        learnt = label_counts(n_frames, len(chosen), n_vq)[0]
         return StepSize(int(lengths.sum()), int(learnt), int((lengths**2).sum()))
 
 
@@ -102,12 +95,7 @@ def plan_run(config: TrainConfig, examples: Examples | None = None, validation: 
                 f"validation.dataset is prepared with template {other.name}, dataset with {template.name}: "
                 "prepare both alike"
             )
-    n_unread = config.inputs.unread_codebooks
-    if n_unread >= tokens.n_vq:
-        raise TrainingError(
-            f"inputs.unread_codebooks is {n_unread}, the model in {config.model} has {tokens.n_vq} in all"
-        )
-    lengths = example_lengths(examples, tokens.n_vq - n_unread)
+    lengths = example_lengths(examples, tokens.n_vq)
     fits = lengths <= config.packing.max_rows
     kept_back = np.zeros(len(examples), bool)
     if validation is None:
@@ -154,11 +142,6 @@ def open_dataset(path: str | tuple[str, ...], config: TrainConfig, shape: ModelS
     """
     from .data.dataset import SpeechDataset
 
-    if config.inputs.unread_codebooks:
-        raise TrainingError(
-            "inputs.unread_codebooks: a prepared dataset counts the rows of all its codebooks; it is for examples of a "
-            "program's own, whose rows count without these"
-        )
     dataset = SpeechDataset(path if isinstance(path, str) else list(path))
     info, tokens = dataset.info, shape.tokens
     if info.n_vq != tokens.n_vq:

@@ -3,7 +3,7 @@
 A hidden Markov model of letters, silence before and after them, whose emissions are the first codebooks' codes; it
 begins with letters spread evenly over an utterance and learns by Viterbi alignment, of letters alone first, then of
 letters with the next one in view. What it finds lies in ENCODED/letters.u8, [frames of all utterances, 2]: the letter
-of the frame, and the one AHEAD letters later; 0 is silence, or behind the end.
+of the frame, and the one that comes next; 0 is silence, or behind the end.
 """
 
 import argparse
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from .encode import CODES
+from .letter_book import N_SIGNS
 from .letters import ALPHABET, letters_of
 
 LETTERS = "letters.u8"
-AHEAD = 3
 _BOOKS = 3  # codebooks that are looked at
-_N = 1 + len(ALPHABET)
+_N = N_SIGNS
 _STEPS = torch.tensor([0.36, 0.40, 0.17, 0.07]).log()  # letters on from frame to frame
 _SMOOTH = 2.0
 _BATCH = 4096
@@ -162,10 +162,10 @@ def align(codes: np.ndarray, n_frames: np.ndarray, texts: list[str], device: tor
     letters = np.zeros((len(codes), 2), np.uint8)
     for batch, path in zip(found, paths, strict=True):
         here = batch.states.gather(1, path)
-        later = path + AHEAD
-        ahead = batch.states.gather(1, later.clamp_max(batch.states.shape[1] - 1))
-        ahead = torch.where(later < batch.n_states[:, None], ahead, 0)
-        rows = torch.stack([here, ahead], -1).to(torch.uint8).cpu().numpy()
+        later = path + 1
+        coming = batch.states.gather(1, later.clamp_max(batch.states.shape[1] - 1))
+        coming = torch.where(later < batch.n_states[:, None], coming, 0)
+        rows = torch.stack([here, coming], -1).to(torch.uint8).cpu().numpy()
         for k, i in enumerate(batch.numbers):
             letters[starts[i] : starts[i + 1]] = rows[k, : n_frames[i]]
     return letters

@@ -10,8 +10,8 @@ Example e of a seed is always the same. What it may be:
 
 Utterances begin and end in silence, so their codes may follow each other.
 
-Two more codebooks than the codec has may be letters, as `alignment` has found them: the letter of the frame, and the
-one a few letters later. They are for training alone (`letter_channels`).
+Where the checkpoint has a codebook more than the codes, the first is of letters (`letter_book`), as `alignment` has found
+them; references, and what is continued, are shown without.
 """
 
 import json
@@ -31,6 +31,7 @@ from sglang_moss.training.rows import prompt_rows
 
 from .alignment import LETTERS
 from .encode import CODES
+from .letter_book import UNKNOWN, codes_of_pairs
 
 SINGLES_FIRST = 300_000  # examples that are single utterances, or three tenths where there are fewer
 SINGLE_SHARE = 0.35  # of those after
@@ -78,7 +79,6 @@ class Dialogues:
         tokens: SpecialTokens,
         *,
         part: str,
-        has_letters: bool = False,
     ) -> None:
         """
         Args:
@@ -86,9 +86,8 @@ class Dialogues:
             n_examples: how many there shall be.
             seed: of all of them.
             tokenizer: of the checkpoint.
-            tokens: of the checkpoint; its n_vq may be less than the codec's codebooks, and counts no letters.
+            tokens: of the checkpoint; its n_vq may be less than the codec's codebooks, or one more.
             part: `training` or `validation`, which share no utterance.
-            has_letters: whether targets have two more codebooks, of letters.
         """
         self._settings = (directory, n_examples, seed, tokenizer, tokens, part)
         self._n, self._seed, self._tokens, self._part = n_examples, seed, tokens, part
@@ -98,8 +97,10 @@ class Dialogues:
         total = int(self._frames.sum())
         self._codes = np.memmap(directory / CODES, np.uint16, "r").reshape(total, -1)
         self._letters = None
-        if has_letters:
-            self._letters = np.memmap(directory / LETTERS, np.uint8, "r").reshape(total, 2)
+        if tokens.n_vq > self._codes.shape[1]:
+            assert tokens.n_vq == self._codes.shape[1] + 1, "one codebook is of letters"
+            pairs = np.memmap(directory / LETTERS, np.uint8, "r").reshape(total, 2)
+            self._letters = codes_of_pairs(tokens.pad_code)[pairs[:, 0], pairs[:, 1]]
         self._starts = np.concatenate([[0], np.cumsum(self._frames, dtype=np.int64)])
         is_held_out = np.arange(len(voices)) % HELD_OUT == 0
         own = is_held_out if part == "validation" else ~is_held_out
@@ -132,21 +133,26 @@ class Dialogues:
     def __getitem__(self, e: int) -> Example:
         script = self.script(e)
         spoken = [i for _, utterances in script.spoken() for i in utterances]
-        codes = np.concatenate([self.codes_of(i) for i in spoken])
-        if self._letters is not None:
-            letters = [self._letters[self._starts[i] : self._starts[i + 1]] for i in spoken]
-            codes = np.concatenate([codes, np.concatenate(letters)], 1)
+        codes, shown = np.concatenate([self.codes_of(i) for i in spoken]), None
         references = None if script.references is None else tuple(map(self.codes_of, script.references))
-        return Example(self.ids[e], {"text": self.text_of(script)}, codes, references)
+        if self._letters is not None:
+            codes[:, 0] = np.concatenate([self._letters[self._starts[i] : self._starts[i + 1]] for i in spoken])
+            if references is not None and script.continues:
+                shown = codes.copy()
+                shown[: sum(map(len, references)), 0] = UNKNOWN
+        return Example(self.ids[e], {"text": self.text_of(script)}, codes, references, shown)
 
     def __reduce__(self) -> Any:
         """A worker process opens the files itself."""
-        return _reopened, (*self._settings, self._letters is not None, np.stack([self.n_frames, self.n_prompt_rows], 1))
+        return _reopened, (*self._settings, np.stack([self.n_frames, self.n_prompt_rows], 1))
 
     def codes_of(self, utterance: int) -> np.ndarray:
-        """[T, n_vq] int32."""
+        """[T, n_vq] int32, as the codec gives them: no letter is known."""
         span = slice(self._starts[utterance], self._starts[utterance + 1])
-        return self._codes[span, : self._tokens.n_vq].astype(np.int32)
+        codes = self._codes[span, : self._tokens.n_vq].astype(np.int32)
+        if self._letters is None:
+            return codes
+        return np.pad(codes, ((0, 0), (1, 0)), constant_values=UNKNOWN)
 
     def script(self, e: int) -> Script:
         """Example `e` as utterances."""
@@ -260,7 +266,6 @@ def _reopened(
     tokenizer: Tokenizer,
     tokens: SpecialTokens,
     part: str,
-    has_letters: bool,
     measured: np.ndarray,
 ) -> Dialogues:
-    return Dialogues(directory, n, seed, tokenizer, tokens, part=part, has_letters=has_letters).take(measured)
+    return Dialogues(directory, n, seed, tokenizer, tokens, part=part).take(measured)

@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +19,11 @@ N_VALIDATION = 256
 _own: Dialogues | None = None
 
 
-def open_dialogues(encoded: Path, model: Path, n_examples: int, part: str, n_letters: int = 0) -> Dialogues:
-    """Examples of a part, for a checkpoint, the last `n_letters` codebooks of which are letters."""
+def open_dialogues(encoded: Path, model: Path, n_examples: int, part: str) -> Dialogues:
+    """Examples of a part, for a checkpoint."""
     tokens = special_tokens(json.loads((model / "config.json").read_text(encoding="utf-8")))
-    tokens = replace(tokens, n_vq=tokens.n_vq - n_letters)
     tokenizer = Qwen2Tokenizer.from_pretrained(str(model))
-    return Dialogues(encoded, n_examples, SEEDS[part], tokenizer, tokens, part=part, has_letters=n_letters > 0)
+    return Dialogues(encoded, n_examples, SEEDS[part], tokenizer, tokens, part=part)
 
 
 def measured_path(encoded: Path, n_vq: int, part: str) -> Path:

@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 exec >"$WORK/one-codec.log" 2>&1
 unpack a.tar.xz
 unpack_recipes
-HOURS=${HOURS:-165} FIRST=${FIRST:-400} JOINT=${JOINT:-850} EXAMPLES=${EXAMPLES:-2400000} SHAPE=${SHAPE:-d}
+HOURS=${HOURS:-165} FIRST=${FIRST:-400} JOINT=${JOINT:-850} EXAMPLES=${EXAMPLES:-2400000} SHAPE=${SHAPE:-e}
 FIRST_HOURS=${FIRST_HOURS:-14} SPEAKERS=$((CORES > 4 ? CORES - 3 : 1)) RESULTS=$WORK/results MORE=() DEVICE=cuda SENTENCES=50
 VARIANT=${VARIANT:-r}
 if [[ $SMOKE == 1 ]]; then
@@ -21,7 +21,7 @@ say "cores $CORES, $($PYTHON -c 'import sys, torch; print(sys.version.split()[0]
   >"$WORK/speech.log" 2>&1 &
 SPEAKING=$!
 if [[ $SMOKE != 1 ]]; then # what one_lm.sh will need, while there is no speech yet
-  "$PYTHON" -m small_voice.warm_compile --shape "$SHAPE" --n-vq 14 >"$WORK/warm.log" 2>&1 &
+  "$PYTHON" -m small_voice.warm_compile --shape "$SHAPE" --n-vq 13 >"$WORK/warm.log" 2>&1 &
 fi
 
 # train HOURS ENDS ...: goes on where it ended; the schedule is as long as both parts.
@@ -47,12 +47,12 @@ while kill -0 "$SPEAKING" 2>/dev/null; do sleep 2; done
 say "codes: $(tail -n 1 "$WORK/speech.log")"
 read -r BOOKS SIZE < <("$PYTHON" -c "
 import json; q = json.load(open('$FROZEN/config.json'))['quantizer_kwargs']; print(q['num_quantizers'], q['codebook_size'])")
-"$PYTHON" -m small_voice.language_model "$WORK/untrained" --shape "$SHAPE" --codebook-size "$SIZE" --n-vq "$BOOKS"
+"$PYTHON" -m small_voice.language_model "$WORK/untrained" --shape "$SHAPE" --codebook-size "$SIZE" --n-vq $((BOOKS + 1))
 "$PYTHON" -m small_voice.encode "$WORK/speech" "$FROZEN" "$WORK/encoded" --tokenizer "$WORK/untrained"
 "$PYTHON" -m small_voice.measure_examples "$WORK/encoded" "$WORK/untrained" --examples "$EXAMPLES"
-"$PYTHON" -m small_voice.pack_codes pack "$WORK/encoded" "$WORK/codes.npz"
-split -b 16000000 -d "$WORK/codes.npz" "$RESULTS/codes."
-say "packed: $(du -sh "$WORK/codes.npz" | cut -f1)"
+"$PYTHON" -m small_voice.pack_codes pack "$WORK/encoded" "$WORK/codes-whole.npz"
+split -b 16000000 -d "$WORK/codes-whole.npz" "$RESULTS/codes-whole."
+say "packed: $(du -sh "$WORK/codes-whole.npz" | cut -f1)"
 wait "$LISTENING"
 tar -C "$WORK" -czf "$RESULTS/wavs.tgz" wavs
 say "done: $(tail -n 1 "$WORK/listen.log")"

@@ -1,7 +1,7 @@
 """Encoded speech in one file, to take from the machine that made it to another, and back.
 
     python -m small_voice.pack_codes pack ENCODED FILE
-    python -m small_voice.pack_codes unpack FILE ENCODED
+    python -m small_voice.pack_codes unpack FILE... ENCODED
 
 Codes below 512 take nine bits: a byte each, and the ninth bits of eight codes in one more. Lengths of examples
 (`measure_examples`) travel along.
@@ -10,6 +10,7 @@ Codes below 512 take nine bits: a byte each, and the ninth bits of eight codes i
 import argparse
 import json
 import lzma
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,29 +45,40 @@ def pack(encoded: Path, path: Path) -> None:
         )
 
 
-def unpack(path: Path, encoded: Path) -> None:
-    """Write the folder again, as `encode` and `measure_examples` had left it."""
+def unpack(paths: Sequence[Path], encoded: Path) -> None:
+    """Write the folder again, as `encode` and `measure_examples` had left it; of several files, one after the other."""
     encoded.mkdir(parents=True, exist_ok=True)
-    with np.load(path) as packed:
-        low = packed["low"]
-        high = np.unpackbits(packed["high"], count=len(low)).astype(np.uint16)
-        (low | high << 8).tofile(encoded / CODES)
-        texts = lzma.decompress(packed["texts"].tobytes()).decode().split("\n")
-        pairs = [(text, normalize_text(text)) for text in texts]
-        (encoded / "texts.json").write_text(json.dumps(pairs), encoding="utf-8")
-        np.savez(encoded / "index.npz", **{name: packed[name] for name in _INDEX})
-        for name in packed.files:
-            if name.startswith("lengths-"):
-                np.save(encoded / f"{name}.npy", packed[name].astype(np.int32))
+    texts: list[str] = []
+    index: dict[str, list[np.ndarray]] = {name: [] for name in _INDEX}
+    with (encoded / CODES).open("wb") as codes:
+        for path in paths:
+            with np.load(path) as packed:
+                low = packed["low"]
+                high = np.unpackbits(packed["high"], count=len(low)).astype(np.uint16)
+                codes.write((low | high << 8).tobytes())
+                texts += lzma.decompress(packed["texts"].tobytes()).decode().split("\n")
+                for name, found in index.items():
+                    found.append(packed[name])
+                if len(paths) == 1:  # lengths are those of examples of all utterances
+                    for name in filter(lambda name: name.startswith("lengths-"), packed.files):
+                        np.save(encoded / f"{name}.npy", packed[name].astype(np.int32))
+    pairs = [(text, normalize_text(text)) for text in texts]
+    (encoded / "texts.json").write_text(json.dumps(pairs), encoding="utf-8")
+    np.savez(encoded / "index.npz", **{name: np.concatenate(found) for name, found in index.items()})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("action", choices=("pack", "unpack"))
-    parser.add_argument("source", type=Path)
+    parser.add_argument("sources", type=Path, nargs="+")
     parser.add_argument("target", type=Path)
     args = parser.parse_args()
-    (pack if args.action == "pack" else unpack)(args.source, args.target)
+    if args.action == "unpack":
+        unpack(args.sources, args.target)
+    elif len(args.sources) == 1:
+        pack(args.sources[0], args.target)
+    else:
+        parser.error("pack: one folder at a time")
 
 
 if __name__ == "__main__":

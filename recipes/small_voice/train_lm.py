@@ -22,8 +22,7 @@ from sglang_moss.training.subsets import Subset
 from .dialogues import n_first
 from .measure_examples import N_VALIDATION, measured_path, open_dialogues
 
-WEIGHTS = (1.0, 4.0, 2.0, 1.5, *[1.0] * 13)  # text, then each codebook
-LETTERS_WEIGHT = 4.0
+WEIGHTS = (1.0, 4.0, 4.0, 2.0, 1.5, *[1.0] * 12)  # text, letters, then each codebook of sound
 VARIANTS: dict[str, dict[str, Any]] = {
     "a": {"optimizer": {"rate": 1.5e-3}, "inputs": {"hidden_rows": 0.12, "hidden_codes": 0.08}},
     "b": {"optimizer": {"rate": 2.5e-3}, "inputs": {"hidden_rows": 0.25, "hidden_codes": 0.10}},
@@ -63,11 +62,8 @@ def settings(args: argparse.Namespace, n_vq: int) -> TrainConfig:
         "log_every": args.log_every,
         "tensorboard": False,
         "packing": {"rows": args.rows, "per_step": args.per_step, "max_rows": 2048, "ordered": True},
-        "loss": {
-            "weights": [*WEIGHTS[: 1 + n_vq - args.letters], *[LETTERS_WEIGHT] * args.letters],
-            "chunk_rows": 8192,
-        },
-        "inputs": {**variant["inputs"], "unread_codebooks": args.letters},
+        "loss": {"weights": list(WEIGHTS[: 1 + n_vq]), "chunk_rows": 8192},
+        "inputs": variant["inputs"],
         "optimizer": {
             "betas": [0.9, 0.95],
             "weight_decay": 0.1,
@@ -107,7 +103,6 @@ def main() -> None:
     parser.add_argument("--rate", type=float)
     parser.add_argument("--decay-share", type=float, default=0.3, help="of the steps, at the end")
     parser.add_argument("--grown", action="store_true", help="without the single utterances that come first")
-    parser.add_argument("--letters", type=int, default=0, help="so many of the last codebooks are letters")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--validate-every", type=int, default=1000)
@@ -117,11 +112,9 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     n_vq = json.loads((args.untrained / "config.json").read_text())["n_vq"]
-    lengths = {
-        part: np.load(measured_path(args.encoded, n_vq - args.letters, part)) for part in ("training", "validation")
-    }
-    examples = open_dialogues(args.encoded, args.untrained, len(lengths["training"]), "training", args.letters)
-    validation = open_dialogues(args.encoded, args.untrained, N_VALIDATION, "validation", args.letters)
+    lengths = {part: np.load(measured_path(args.encoded, n_vq, part)) for part in ("training", "validation")}
+    examples = open_dialogues(args.encoded, args.untrained, len(lengths["training"]), "training")
+    validation = open_dialogues(args.encoded, args.untrained, N_VALIDATION, "validation")
     examples, validation = examples.take(lengths["training"]), validation.take(lengths["validation"])
     if args.grown:
         examples = Subset(examples, np.arange(n_first(len(examples)), len(examples)))
