@@ -22,7 +22,6 @@ SHAPES = {
     "b": (384, 10, 6, 6, 1024),
     "c": (384, 8, 6, 6, 1024),
     "d": (384, 9, 6, 6, 1024),
-    "e": (384, 9, 6, 6, 960),
     "tiny": (128, 3, 2, 2, 256),
 }
 # How it is drawn from where a request says nothing.

@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 exec >"$WORK/one-codec.log" 2>&1
 unpack a.tar.xz
 unpack_recipes
-HOURS=${HOURS:-165} FIRST=${FIRST:-400} JOINT=${JOINT:-850} EXAMPLES=${EXAMPLES:-2400000} SHAPE=${SHAPE:-e}
+HOURS=${HOURS:-165} FIRST=${FIRST:-400} JOINT=${JOINT:-850} EXAMPLES=${EXAMPLES:-2400000} SHAPE=${SHAPE:-d}
 FIRST_HOURS=${FIRST_HOURS:-14} SPEAKERS=$((CORES > 4 ? CORES - 3 : 1)) RESULTS=$WORK/results MORE=() DEVICE=cuda SENTENCES=50
 VARIANT=${VARIANT:-r}
 if [[ $SMOKE == 1 ]]; then

@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 exec >"$WORK/one-lm.log" 2>&1
 unpack a.tar.xz
 unpack_recipes
-RESULTS=$WORK/results SHAPE=${SHAPE:-e} BOOKS=${BOOKS:-12} EXAMPLES=${EXAMPLES:-2400000} SEED=${SEED:-3}
+RESULTS=$WORK/results SHAPE=${SHAPE:-d} BOOKS=${BOOKS:-12} EXAMPLES=${EXAMPLES:-2400000} SEED=${SEED:-3}
 ENDS_AT=${ENDS_AT:-$((T0 + 1400))} SPEAKERS=${SPEAKERS:-0} MORE_AT=${MORE_AT:-$((T0 + 700))} GROWN=()
 LM=(--steps 100000 --per-step 1 --validate-every 1000 --save-every 2000 --workers $((CORES - 1 - SPEAKERS)))
 EVERY=20 WAIT=90 # s from the speech's end to the codes' use
