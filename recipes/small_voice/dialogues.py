@@ -10,8 +10,8 @@ Example e of a seed is always the same. What it may be:
 
 Utterances begin and end in silence, so their codes may follow each other.
 
-Where the checkpoint has a codebook more than the codes, the first is of letters (`letter_book`), as `alignment` has found
-them; references, and what is continued, are shown without.
+Where the checkpoint has a codebook more than the codes, the first is of letters (`letter_book`), as `alignment` has
+found them; references, and what is continued, are shown without.
 """
 
 import json

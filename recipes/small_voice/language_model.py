@@ -25,7 +25,7 @@ SHAPES = {
     "tiny": (128, 3, 2, 2, 256),
 }
 # How it is drawn from where a request says nothing.
-SAMPLING = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.0}
+SAMPLING = {"temperature": 0.3, "top_p": 0.9, "repetition_penalty": 1.0}
 _MULTIPLE = 16  # of the text vocabulary
 
 

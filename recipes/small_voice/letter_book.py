@@ -67,7 +67,7 @@ def add(codec: Path, output: Path) -> None:
 
 
 def _silent(name: str, like: torch.Tensor) -> torch.Tensor:
-    """Of the book of letters: everything is nearest to UNKNOWN, whose vector is nothing, as is what comes of any other."""
+    """A tensor of the book of letters: everything is nearest to UNKNOWN, and nothing comes of any vector."""
     if name != "codebook.weight":
         # A weight in two halves has its length, which is nothing, and a direction, which has to have one.
         return torch.ones_like(like) if name.endswith("original1") else torch.zeros_like(like)

@@ -123,7 +123,9 @@ class Run:
         for plan in plans:
             plan[:5] = self.source.plan(self.rng, n, self.args.frames * self.frame)
             some = self.rng.integers(1, self.n_codebooks, size=n)
-            dropped = 0.0 if self.steps.keeps_codes else _DROPPED  # a decoder of its own language model gets all of them
+            dropped = (
+                0.0 if self.steps.keeps_codes else _DROPPED
+            )  # a decoder of its own language model gets all of them
             plan[5] = np.where(self.rng.random(n) < dropped, some, self.n_codebooks)
             plan[6] = self.rng.integers(0, self.args.frames - JUDGED + 1, size=n) * self.frame
         return torch.from_numpy(plans).to(self.device)

@@ -7,13 +7,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from small_voice.alignment import AHEAD, LETTERS, align
+from small_voice.alignment import LETTERS, align
+from small_voice.codec_config import codec_config, load_codec, new_codec, save_codec
 from small_voice.dialogues import Dialogues
 from small_voice.encode import CODES
 from small_voice.language_model import model_config, write_untrained
-from small_voice.letter_channels import N_CHANNELS, add, drop
-from small_voice.letters import letters_of
+from small_voice.letter_book import N_SIGNS, UNKNOWN, add, codes_of_pairs
+from small_voice.letters import ALPHABET, letters_of
 from small_voice.pack_codes import pack, unpack
 from small_voice.sentences import Sentences
 from transformers import Qwen2Tokenizer
@@ -22,8 +22,6 @@ from sglang_moss.config import special_tokens
 from sglang_moss.request.template import TTSD
 from sglang_moss.request.text import normalize_text
 from sglang_moss.training.loading import PackDataset
-from sglang_moss.training.model import ModelShape, empty_model
-from sglang_moss.training.weights import load_weights
 
 pytestmark = pytest.mark.wide
 
@@ -93,56 +91,73 @@ def test_parts_share_no_utterance(dialogues):
     assert not used(dialogues) & used(validation)
 
 
-def test_letters_are_learnt_on_the_rows_of_their_frames_and_never_read(dialogues):
+def test_letters_lead_where_they_are_spoken_and_are_unknown_where_only_sound_is_given(dialogues):
     directory, n, seed, tokenizer, tokens, part = dialogues._settings
     total = int(np.load(directory / "index.npz")["n_frames"].sum())
-    letters = np.random.default_rng(1).integers(0, 28, (total, N_CHANNELS)).astype(np.uint8)
+    letters = np.random.default_rng(1).integers(0, N_SIGNS, (total, 2)).astype(np.uint8)
     letters.tofile(directory / LETTERS)
-    made = Dialogues(directory, n, seed, tokenizer, tokens, part=part, has_letters=True)
-    made = pickle.loads(pickle.dumps(made.take(dialogues.measure())))
-    more = special_tokens(model_config("tiny", 8 + N_CHANNELS, 64))
-    plain = PackDataset(dialogues, tokenizer, tokens, TTSD, "served")
-    packs = PackDataset(made, tokenizer, more, TTSD, "served", n_unread=N_CHANNELS)
-    for e in range(0, N, 7):
-        rows, labels = packs.rows_of(e)
-        rows_alone, labels_alone = plain.rows_of(e)
-        assert np.array_equal(rows[:, :-N_CHANNELS], rows_alone)
-        assert np.array_equal(labels[:, :-N_CHANNELS], labels_alone)
-        assert (rows[:, -N_CHANNELS:] == tokens.pad_code).all()
-        spoken = [i for _, utterances in made.script(e).spoken() for i in utterances]
+    more = special_tokens(model_config("tiny", 8 + 1, 64))
+    made = Dialogues(directory, n, seed, tokenizer, more, part=part)
+    made = pickle.loads(pickle.dumps(made.take(made.measure())))
+    packs = PackDataset(made, tokenizer, more, TTSD, "served")
+    table = codes_of_pairs(tokens.pad_code)
+    n_continued = 0
+    for e in range(0, N, 3):
+        packs.rows_of(e)  # refuses another number of rows
+        example, alone, script = made[e], dialogues[e], made.script(e)
+        assert np.array_equal(example.codes[:, 1:], alone.codes)
+        spoken = [i for _, utterances in script.spoken() for i in utterances]
         own = np.concatenate([letters[made._starts[i] : made._starts[i + 1]] for i in spoken])
-        is_learnt = labels[:, 1] >= 0  # where a frame is asked for, by its first code
-        assert np.array_equal(labels[is_learnt, -N_CHANNELS:], own)
-        assert (labels[~is_learnt, -N_CHANNELS:] < 0).all()
+        assert np.array_equal(example.codes[:, 0], table[own[:, 0], own[:, 1]])
+        for clip, clip_alone in zip(example.references or (), alone.references or (), strict=True):
+            assert np.array_equal(clip[:, 1:], clip_alone)
+            assert (clip[:, 0] == UNKNOWN).all()
+        if not script.continues:
+            assert example.shown is None
+            continue
+        n_continued += 1
+        n_given = sum(map(len, example.references))
+        assert (example.shown[:n_given, 0] == UNKNOWN).all()
+        assert np.array_equal(example.shown[n_given:, 0], example.codes[n_given:, 0])
+        assert np.array_equal(example.shown[:, 1:], example.codes[:, 1:])
+    assert n_continued > 5
+
+
+@pytest.mark.parametrize("size", [512, 64])
+def test_every_pair_of_letters_has_a_code_and_none_is_the_unknown(size):
+    table = codes_of_pairs(size).astype(int)
+    assert table.min() > UNKNOWN
+    assert table.max() < size
+    first_of = {}
+    for (first, _), code in np.ndenumerate(table):
+        assert first_of.setdefault(code, first) == first  # the letter itself is never lost
+    common = table[1 + ALPHABET.index("t"), 1 + ALPHABET.index("h")]
+    assert (table == common).sum() == 1
+
+
+def test_a_codebook_without_room_for_letters_is_refused():
+    with pytest.raises(ValueError, match="a codebook of 16 has no room for 29 signs"):
+        codes_of_pairs(16)
+
+
+def test_a_codec_with_a_book_of_letters_sounds_and_hears_as_before(tmp_path):
+    config = codec_config("tiny", 8, 64)
+    torch.manual_seed(0)
+    save_codec(tmp_path / "plain", config, new_codec(config))
+    add(tmp_path / "plain", tmp_path / "lettered")
+    plain, lettered = load_codec(tmp_path / "plain"), load_codec(tmp_path / "lettered")
+    waves = [0.1 * torch.randn(1920 * n, generator=torch.Generator().manual_seed(n)) for n in (7, 3)]
+    for before, codes in zip(plain.encode(waves), lettered.encode(waves), strict=True):
+        assert (codes[:, 0] == UNKNOWN).all()
+        assert torch.equal(codes[:, 1:], before)
+        spoken = codes.clone()
+        spoken[:, 0] = torch.arange(len(codes)) % 64
+        assert torch.equal(lettered.decode(spoken), plain.decode(before))
 
 
 def test_short_utterances_come_first(dialogues):
     lengths = [int(dialogues.n_frames[e]) for e in range(int(0.3 * N)) if not dialogues.script(e).continues]
     assert np.mean(lengths[: len(lengths) // 3]) < 0.7 * np.mean(lengths[-len(lengths) // 3 :])
-
-
-def test_dropping_channels_that_are_never_read_changes_nothing(tmp_path):
-    write_untrained(tmp_path / "with", model_config("tiny", 8, 64))
-    add(tmp_path / "with", tmp_path / "more")
-    shape = ModelShape.from_dict(json.loads((tmp_path / "more" / "config.json").read_text()))
-    more = empty_model(shape, torch.device("cpu"), torch.float32)
-    load_weights(more, tmp_path / "more")
-    with torch.no_grad():
-        for embedding in list(more.emb_ext)[-N_CHANNELS:]:
-            embedding.weight.normal_()  # as if it had been trained
-    save_file(dict(more.state_dict()), tmp_path / "more" / "model.safetensors", {"format": "pt"})
-    drop(tmp_path / "more", tmp_path / "without")
-    without_shape = ModelShape.from_dict(json.loads((tmp_path / "without" / "config.json").read_text()))
-    assert without_shape.tokens.n_vq == 8
-    without = empty_model(without_shape, torch.device("cpu"), torch.float32)
-    load_weights(without, tmp_path / "without")
-    rows = torch.randint(0, 64, (20, 1 + 8 + N_CHANNELS), generator=torch.Generator().manual_seed(0))
-    rows[:, -N_CHANNELS:] = shape.tokens.pad_code
-    with torch.no_grad():
-        text, audio = more(rows)
-        text_without, audio_without = without(rows[:, :-N_CHANNELS])
-    torch.testing.assert_close(text_without, text)
-    torch.testing.assert_close(audio_without, audio[:, :8])
 
 
 def test_letters_are_found_in_codes_that_follow_them():
@@ -156,7 +171,7 @@ def test_letters_are_found_in_codes_that_follow_them():
         states = np.repeat(np.arange(len(letters)), durations)
         wrong = rng.random((len(states), 4)) < 0.15
         codes.append(np.where(wrong, rng.integers(0, 64, wrong.shape), table[letters[states]][:, None]))
-        later = np.concatenate([letters, np.zeros(AHEAD, np.int64)])[states + AHEAD]
+        later = np.concatenate([letters, np.zeros(1, np.int64)])[states + 1]
         truth.append(np.stack([letters[states], later], 1))
         n_frames.append(len(states))
     found = align(np.concatenate(codes).astype(np.uint16), np.array(n_frames), texts, torch.device("cpu"), 64)
@@ -167,7 +182,7 @@ def test_packed_codes_come_back_as_they_were(dialogues, tmp_path):
     encoded = dialogues._settings[0]
     np.save(encoded / "lengths-training-8.npy", np.array([[30, 200]], np.int32))
     pack(encoded, tmp_path / "codes.npz")
-    unpack(tmp_path / "codes.npz", tmp_path / "again")
+    unpack([tmp_path / "codes.npz"], tmp_path / "again")
     for name in (CODES, "texts.json"):
         assert (tmp_path / "again" / name).read_bytes() == (encoded / name).read_bytes()
     for name in ("index.npz", "lengths-training-8.npy"):
@@ -176,3 +191,16 @@ def test_packed_codes_come_back_as_they_were(dialogues, tmp_path):
             assert all(np.array_equal(before[key], after[key]) for key in before.files)
         else:
             assert np.array_equal(before, after)
+
+
+def test_several_files_of_codes_follow_each_other(dialogues, tmp_path):
+    encoded = dialogues._settings[0]
+    pack(encoded, tmp_path / "codes.npz")
+    unpack([tmp_path / "codes.npz"] * 2, tmp_path / "twice")
+    assert (tmp_path / "twice" / CODES).read_bytes() == (encoded / CODES).read_bytes() * 2
+    assert json.loads((tmp_path / "twice" / "texts.json").read_text()) == 2 * json.loads(
+        (encoded / "texts.json").read_text()
+    )
+    before, after = np.load(encoded / "index.npz"), np.load(tmp_path / "twice" / "index.npz")
+    assert all(np.array_equal(np.concatenate([before[key]] * 2), after[key]) for key in before.files)
+    assert not list((tmp_path / "twice").glob("lengths-*"))  # those of other examples

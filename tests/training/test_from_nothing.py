@@ -1,5 +1,7 @@
 """What training from nothing needs: hidden codes, an order that is kept, an end by the clock."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from golden_data import GOLDEN
@@ -8,10 +10,9 @@ from train_invented import small_config
 
 from sglang_moss.training.clock import Clock
 from sglang_moss.training.distributed import World
-from sglang_moss.training.errors import TrainingError
 from sglang_moss.training.loading import PackOrder
 from sglang_moss.training.planning import Planner
-from sglang_moss.training.rows import hide_codes, label_counts
+from sglang_moss.training.rows import IGNORED, hide_codes
 from sglang_moss.training.run import finetune
 from sglang_moss.training.run_plan import plan_run
 
@@ -49,30 +50,33 @@ def test_packs_ask_for_what_they_hide(tmp_path):
     assert not np.array_equal(packs[again].rows, hidden.rows)
 
 
-def test_unread_codebooks_are_learnt_in_rows_that_do_not_count_them(tmp_path):
-    examples = InventedSpeech(9)
-    with_references = np.array([i % 3 == 0 for i in range(9)])
-    examples.n_prompt_rows -= with_references.astype(np.int32)  # of a reference, one row less to end its delays
-    plan = plan_run(small_config(tmp_path, inputs={"unread_codebooks": 1}), examples)
-    packs = plan.packs_of(plan.training)
-    for chosen in plan.planner.packs(0):
-        pack = packs[plan.orders([chosen])[0]]
-        n_vq = plan.shape.tokens.n_vq
-        frames = int(plan.training.n_frames[list(chosen)].sum())
-        assert (pack.labels >= 0).sum(0).tolist() == label_counts(frames, len(chosen), n_vq, 1).tolist()
-        assert (pack.rows[:, -1] == plan.shape.tokens.pad_code).all()
-        first, last = pack.labels[:, 1] >= 0, pack.labels[:, -1] >= 0
-        assert (first == last).all()  # on the row of its frame, not delayed
-    codes = np.concatenate([plan.training[i].codes[:, -1] for i in chosen])
-    assert np.array_equal(pack.labels[last, -1], codes)
+class ShownOtherwise(InventedSpeech):
+    """Every second example shows zeros in its first codebook."""
+
+    def __getitem__(self, i):
+        example = super().__getitem__(i)
+        if i % 2:
+            return example
+        shown = example.codes.copy()
+        shown[:, 0] = 0
+        return replace(example, shown=shown)
 
 
-def test_unread_codebooks_are_refused_where_they_do_not_fit(tmp_path):
-    n_vq = InventedSpeech(1).tokens.n_vq
-    with pytest.raises(TrainingError, match=r"inputs\.unread_codebooks is \d+, the model in .* has \d+ in all"):
-        plan_run(small_config(tmp_path, inputs={"unread_codebooks": n_vq}), InventedSpeech(2))
-    with pytest.raises(TrainingError, match="a prepared dataset counts the rows of all its codebooks"):
-        plan_run(small_config(tmp_path, inputs={"unread_codebooks": 1}))
+def test_what_is_shown_in_place_of_a_target_is_read_and_not_learnt(tmp_path):
+    plain, other = InventedSpeech(9), ShownOtherwise(9)
+    plan, plan_shown = (plan_run(small_config(tmp_path), examples) for examples in (plain, other))
+    packs, packs_shown = plan.packs_of(plan.training), plan_shown.packs_of(plan_shown.training)
+    for i in range(len(plan.training)):
+        rows, labels = packs.rows_of(i)
+        rows_shown, labels_shown = packs_shown.rows_of(i)
+        assert np.array_equal(labels, labels_shown)
+        same = plan_shown.training[i].shown is None
+        assert np.array_equal(rows, rows_shown) == same
+        if not same:
+            target = np.flatnonzero((labels != IGNORED).any(1))[0] + 1
+            is_code = rows[target:, 1] != plan.shape.tokens.pad_code
+            assert (rows_shown[target:, 1][is_code] == 0).all()
+            assert np.array_equal(np.delete(rows, 1, 1), np.delete(rows_shown, 1, 1))
 
 
 def test_ordered_packs_follow_the_dataset_window_by_window():
