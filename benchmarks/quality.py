@@ -41,7 +41,7 @@ from ..evaluation.run import Choice
 from ..fuse import FuseError
 from .exiting import exit_on_sigterm
 from .quality_codec import reconstruction_errors
-from .quality_gates import Line, cost_lines, heard_lines, reading, row_of, stream_lines
+from .quality_gates import Line, cost_lines, heard_lines, reading, row_of, short_form, stream_lines
 from .quality_speech import speak_and_judge, steps_apart, stream_each
 from .quality_texts import held_out_sentences, source_speech, write_dialogues
 from .quality_variants import VARIANTS, Variant, on_cores
@@ -72,8 +72,9 @@ class Run:
         """One line."""
         source, speech = source_speech(self.sentences)
         found = reconstruction_errors(self.fused, speech, back_ends.recogniser)
-        more = {"source_wer": found.source, "codec_wer": found.codec, "words": found.words, "source": source}
-        yield reading("codec", "float32", found.cost, **more)
+        cost = found.cost
+        more = {"low": cost.low, "high": cost.high, "n": cost.n, "source": source}
+        yield reading("codec", "float32", cost.value, source_wer=found.source, codec_wer=found.codec, **more)
 
     def speech(self, variants: Sequence[Variant], back_ends: BackEnds) -> Iterator[Line]:
         """Lines of each variant, then those that hold it beside the first."""
@@ -114,7 +115,7 @@ def main(
     sentences: Annotated[Path | None, typer.Option(help="One a line, that no training speech has.")] = None,
     parts: Annotated[list[Part], typer.Option("--part", help="Repeat it.")] = list(Part),  # noqa: B006 (typer's form)
     variants: Annotated[list[str], typer.Option("--variant", help=f"{', '.join(VARIANTS)}; repeat it.")] = ["cpu"],  # noqa: B006 (typer's form)
-    short: Annotated[bool, typer.Option("--short", help="A few sentences, for CI.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="A few sentences, for CI: no bars on time.")] = False,
     streams: Annotated[int, typer.Option(help="Dialogues that are streamed.", min=1)] = _STREAMS,
     cores: Annotated[int, typer.Option(help="Of the server on the CPU.", min=1)] = 2,
     folder: Annotated[Path | None, typer.Option(help="Keeps the speech, the judge's results and logs.")] = None,
@@ -132,7 +133,8 @@ def main(
             texts = held_out_sentences(sentences)[: _SHORT_SENTENCES if short else None]
             path = fused or _fused_here(Path(scratch) / "fused")
             run = Run(path, voices, texts, _SHORT_STREAMS if short else streams, cores, place)
-            lines = record(out, _lines(run, parts, [VARIANTS[name] for name in variants]), show=row_of)
+            found = _lines(run, parts, [VARIANTS[name] for name in variants])
+            lines = record(out, map(short_form, found) if short else found, show=row_of)
         except (CannotJudge, ClientError, FuseError, NoSmallVoice, ServerFailed) as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(1) from None

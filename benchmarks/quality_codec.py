@@ -13,22 +13,20 @@ from sglang_moss.codec.kernels import plain_torch
 from ..evaluation.clips import RATE
 from ..evaluation.error_rates import word_errors
 from ..evaluation.recognisers import Recogniser
+from ..evaluation.results import Figure
 from ..evaluation.spoken_words import tokens_of
+from ..evaluation.statistics import ratio_figure
 from ..training.data.checkpoint import Checkpoint
 from .quality_texts import RATE as CODEC_RATE
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Word error rates of the same sentences."""
+    """Word error rates of the same sentences, and how much more are wrong behind the codec."""
 
     source: float
     codec: float
-    words: int
-
-    @property
-    def cost(self) -> float:
-        return self.codec - self.source
+    cost: Figure
 
 
 def reconstruction_errors(
@@ -39,17 +37,17 @@ def reconstruction_errors(
     Args:
         speech: text and [L] float32 at the codec's rate, each.
     """
-    rates = []
     made = through_codec(fused, [samples for _, samples in speech])
-    for clips in ([samples for _, samples in speech], made):
-        errors = words = 0
-        for (text, _), samples in zip(speech, clips, strict=True):
-            at_its_rate = resample_poly(samples, RATE, CODEC_RATE).astype(np.float32)
-            heard = recogniser.hear(at_its_rate, "en").text
-            found = word_errors(tokens_of(text, "en"), tokens_of(heard, "en"))
-            errors, words = errors + found.count, words + found.n
-        rates.append((errors / max(1, words), words))
-    return Reconstruction(rates[0][0], rates[1][0], rates[0][1])
+    counts = np.zeros((len(speech), 3))  # wrong before, wrong behind it, words
+    for row, (text, samples), other in zip(counts, speech, made, strict=True):
+        said = tokens_of(text, "en")
+        for k, clip in enumerate((samples, other)):
+            heard = recogniser.hear(resample_poly(clip, RATE, CODEC_RATE).astype(np.float32), "en").text
+            found = word_errors(said, tokens_of(heard, "en"))
+            row[k], row[2] = found.count, found.n
+    before, behind, words = counts.T
+    n = max(1.0, words.sum())
+    return Reconstruction(before.sum() / n, behind.sum() / n, ratio_figure(np.stack([behind - before, words], axis=1)))
 
 
 @torch.inference_mode()

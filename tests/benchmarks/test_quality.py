@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from sglang_moss.benchmarks import quality, quality_texts
 from sglang_moss.benchmarks.quality_codec import through_codec
-from sglang_moss.benchmarks.quality_gates import cost_lines, heard_lines, reading, row_of, stream_lines
+from sglang_moss.benchmarks.quality_gates import cost_lines, heard_lines, reading, row_of, short_form, stream_lines
 from sglang_moss.benchmarks.quality_speech import Stream, steps_apart, stream_each
 from sglang_moss.benchmarks.quality_texts import RATE, held_out_sentences, source_speech, write_dialogues
 from sglang_moss.benchmarks.quality_variants import VARIANTS, on_cores
@@ -153,6 +153,16 @@ def test_streams_are_timed_together_and_their_first_sounds_one_by_one():
     [apart, *_] = stream_lines("fp8", streams, [2, float("inf")], has_bar=False)
     assert (apart["value"], "passes" in apart) == (2, False)
     assert steps_apart(streams, Path("nowhere")) == [float("inf")] * 2
+
+
+@pytest.mark.parametrize(("low", "passes"), [(0.14, True), (0.151, False)])
+def test_few_sentences_fail_where_the_whole_interval_is_beyond_the_bar(low: float, passes: bool):
+    line = short_form(reading("wer", "cpu", 0.2, low=low, high=0.3))
+    assert (line["passes"], line["bar"]) == (passes, "<= 0.15")
+    assert short_form(reading("acc", "cpu", 0.5, low=0.3, high=1 - low))["passes"] is False
+    assert short_form(reading("acc", "cpu", 0.85, low=0.6, high=0.95))["passes"] is True
+    assert "passes" not in short_form(reading("rtf", "cpu", 3.0))
+    assert short_form(reading("codec", "float32", 0.06))["passes"] is False
 
 
 def test_a_variant_costs_what_the_paired_comparison_says():
