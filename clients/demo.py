@@ -28,13 +28,16 @@ from .small_voice import GOLDEN, NoSmallVoice, Pair, default_pair
 from .speech import Speech
 from .start_log import StartProgress
 
-SCRIPT = "[S1] Shall we walk along the river today? [S2] Yes, let us take the old bridge. [S1] Then we meet at noon."
+SCRIPT = (
+    "[S1] Good evening. Did you hear the rain last night? [S2] Yes, it kept me awake for hours. "
+    "[S1] They say that the sun will come back tomorrow. [S2] Then we should have lunch in the garden."
+)
 VOICES = ("heart", "rms")
 TRANSCRIPTS = {"spk1_24k.wav": "We met near the station yesterday.", "spk2_24k.wav": "今天我们聊聊音乐。"}
 SEED = 2026
 _SERVER_ENV = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 _RANDOM_SECONDS = 6.0  # random weights come to no end
-_MOST_SECONDS = 30.0  # the script takes about eight
+_MOST_SECONDS = 30.0  # the script takes about eleven
 _NEXT = """\
 next:
   listen to {output}{babbles}
