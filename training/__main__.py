@@ -38,7 +38,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m sglang_moss.t
             print(describe(config, args.gpus or int(os.environ.get("WORLD_SIZE", "1"))))
             return 0
         outcome = finetune(config)
-    except (ValueError, OSError) as error:  # refusals of ours are ValueErrors
+    except OSError as error:
+        print(f"error: {f'{error.filename}: {error.strerror}' if error.filename else error}", file=sys.stderr)
+        return 1
+    except ValueError as error:  # as refusals of ours are
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -150,6 +150,8 @@ def _run(plan: RunPlan, world: World) -> Outcome | None:
 
 def _check_outputs(config: TrainConfig, template: Template) -> None:
     """Refuse before the work what would fail after it."""
+    if Path(config.output).exists() and not Path(config.output).is_dir():
+        raise TrainingError(f"output: {config.output} is a file; name a directory to make")
     is_fused = "codec_config" in read_model_config(Path(config.model))
     if is_fused and config.codec is not None:
         raise TrainingError(f"codec: the model in {config.model} is fused and has its own; leave codec out")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,26 @@ def test_what_cannot_be_done_is_refused_before_the_work(changes, message, tmp_pa
     with pytest.raises(TrainingError, match=message):
         finetune(small_config(tmp_path, **changes), EXAMPLES)
     assert not (tmp_path / LOG_NAME).exists()
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(TrainingError, match="out is a file; name a directory to make"):
+        finetune(small_config(tmp_path / "out"), EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "there is no such file of settings"), ("a: [", "cannot be read as YAML: .*line 1, column 5")],
+)
+@pytest.mark.parametrize("words", [[], ["--from-jsonl", "records.jsonl"]])
+def test_a_file_of_settings_that_cannot_be_read_is_told_in_one_line(content, sentence, words, tmp_path, capsys):
+    path = tmp_path / "train.yaml"
+    if content is not None:
+        path.write_text(content)
+    assert main(["--config", str(path), *words]) == 1
+    told = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {re.escape(str(path))}.*{sentence}.*\n", told), told
 
 
 def test_running_out_of_memory_names_what_to_turn(tmp_path, monkeypatch):
