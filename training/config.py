@@ -124,6 +124,7 @@ class CheckpointConfig:
 
     every: PositiveInt = 500  # steps
     keep: PositiveInt = 2
+    background: bool = True  # written while training goes on, from a copy in main memory
     resume: bool = True  # from the last whole checkpoint in `output`
     export: bool = False  # the model too, with each of them: what a run that is cut leaves can be served
 

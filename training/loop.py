@@ -45,7 +45,8 @@ class Loop:
             decay_all=config.optimizer.decay_all,
         )
         self.output = Path(config.output)
-        self.checkpoints = Checkpoints(self.output / "checkpoints", config.checkpoints.keep, world)
+        kept = config.checkpoints
+        self.checkpoints = Checkpoints(self.output / "checkpoints", kept.keep, world, background=kept.background)
         self.best = Best()
         self.step = 0
         self.n_steps = plan.n_steps
@@ -94,6 +95,7 @@ class Loop:
         self._tell(progress, metrics.flush())
         if self.checkpoints.latest() != self.checkpoints.at(self.step):
             self.save()
+        self.checkpoints.finish()
 
     def save(self) -> None:
         """Keep where the run stands."""

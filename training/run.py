@@ -127,6 +127,7 @@ def _run(plan: RunPlan, world: World) -> Outcome | None:
     try:
         loop.run(progress)
     finally:
+        loop.checkpoints.close()
         if progress is not None:
             progress.close()
     step = loop.take_best()
