@@ -47,7 +47,7 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         # The writer's own, since training talks meanwhile.
-        self._group = distributed.new_group(backend="gloo", timeout=TIMEOUT) if world.size > 1 else None
+        self._group: Any = distributed.new_group(backend="gloo", timeout=TIMEOUT) if world.size > 1 else None
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant to be one
         if world.leads:
             directory.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ import torch
 from torch import distributed
 from torch.optim import AdamW
 
+from sglang_moss.request.template import TTSD
+
 from .checkpoints import Checkpoints, read_state
 from .clock import Clock
 from .distributed import World
@@ -106,6 +108,14 @@ class Loop:
             "config": self.config.to_dict(),
         }
         self.checkpoints.save(self.step, self.trained.tensors, self.optimizer, state)
+
+    def export(self, step: int) -> None:
+        """Write the model, whose weights are those of a step, in the layout of its base."""
+        config = self.config
+        report = {"step": step, "config": config.to_dict(), "identity": self.plan.identity}
+        if self.plan.template is TTSD:
+            report["profile"] = TTSD.name
+        export(Path(config.model), self.output / MODEL_NAME, config, self.trained.tensors, report, self.world)
 
     def take_best(self) -> int:
         """Load the weights that are exported, and say of which step they are."""
@@ -209,8 +219,7 @@ class Loop:
         if self.step % config.checkpoints.every == 0 or (is_best and self._keeps_best()):
             self.save()
             if config.checkpoints.export:
-                report = {"step": self.step, "config": config.to_dict(), "identity": self.plan.identity}
-                export(Path(config.model), self.output / MODEL_NAME, config, self.trained.tensors, report, self.world)
+                self.export(self.step)
 
     def _keeps_best(self) -> bool:
         return self._validation is not None and self.config.validation.export_best

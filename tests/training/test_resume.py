@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from fuse_checkpoints import digests
-from speech_examples import InventedSpeech
+from golden_data import GOLDEN
+from speech_examples import InventedSpeech, write_dataset
 from torch.distributed.checkpoint import FileSystemWriter
 from train_invented import N_EXAMPLES, small_config
 from train_invented import __file__ as program
+from waiting import wait_for
 
 from sglang_moss.training import checkpoints as checkpoints_module
 from sglang_moss.training.checkpoints import Checkpoints, read_state
@@ -60,6 +62,36 @@ def test_a_killed_run_is_bit_equal_to_an_unbroken_one(settings, tmp_path):
     assert [line["step"] for line in read_log(killed)] == list(range(1, 9))
     weights = [{k: v for k, v in digests(one / "model").items() if k.endswith("tensors")} for one in (unbroken, killed)]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path):
+    dataset = write_dataset(tmp_path / "data", InventedSpeech(N_EXAMPLES))
+    keys = ["data.workers=1", "checkpoints.every=2", "packing.rows=512", "compute.device=cpu", "tensorboard=false"]
+    names = [f"model={GOLDEN / 'ttsd'}", f"dataset={dataset}", f"output={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "sglang_moss.training", *names, *keys]
+    started = subprocess.Popen(
+        [*command, "steps=2000"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_for((tmp_path / "out" / "checkpoints" / "step-00000004").exists, seconds=300)
+        os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to its workers too
+        _out, told = started.communicate(timeout=120)
+    finally:
+        started.kill()
+    assert started.returncode == 130
+    assert told.strip() == "interrupted: go on with the same command"
+    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints", keep=2, world=ALONE)
+    latest = checkpoints.latest()
+    assert latest is not None
+    step = read_state(latest)["step"]
+    done = subprocess.run([*command, f"steps={step + 1}"], capture_output=True, text=True, check=True)
+    assert f"going on after step {step}" in done.stderr
+    assert f"trained {step + 1} steps" in done.stdout
 
 
 def test_a_run_that_stops_goes_on(tmp_path):
