@@ -1,6 +1,5 @@
 """The order of work: check the inputs, plan, check the output, write beside it, read back, rename."""
 
-import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -14,14 +13,13 @@ from sglang_moss.request.profile import Profile
 from .checkpoint import read_weights
 from .compatibility import check_architectures, check_codec_fits, check_weights_complete, with_text_head
 from .configs import CONFIG_NAME, fused_files
+from .directories import input_directory, output_directory
 from .errors import FuseError
 from .evidence import find_evidence
 from .json_file import read_json
 from .plan import MAX_SHARD_BYTES, plan_fusion
 from .staging import Interruption, leftovers, nearest_existing, staged_directory
 from .writer import verify_weights, write_file, write_weights
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,9 @@ def fuse(
     Source: the fuse script of MOSS-TTSD; the output is the same but for the Python file, which serving does not need.
     """
     try:
-        lm_dir = _input_directory("--model-path", model_path)
-        codec_dir = _input_directory("--codec-model-path", codec_model_path)
-        out = _output_path(save_path, [lm_dir, codec_dir], overwrite)
+        lm_dir = input_directory("--model-path", model_path)
+        codec_dir = input_directory("--codec-model-path", codec_model_path)
+        out = output_directory(save_path, [lm_dir, codec_dir], overwrite)
 
         lm, codec = read_json(lm_dir / CONFIG_NAME), read_json(codec_dir / CONFIG_NAME)
         check_architectures(lm, codec)
@@ -95,37 +93,6 @@ def fuse(
     except OSError as error:
         raise FuseError(f"{error.strerror or error}: {error.filename or save_path}; nothing was kept") from error
     return FuseReport(out, len(digests), len(plan.shards), plan.n_bytes, evidence.profile, evidence.why)
-
-
-def _input_directory(option: str, path: str | PathLike[str]) -> Path:
-    directory = Path(path).expanduser()
-    if directory.is_dir() and str(path):
-        return directory.resolve()
-    if directory.exists():
-        raise FuseError(f"{option} must be a local checkpoint directory, found {str(path)!r}: pass its directory")
-    remedy = "check the path"
-    if HUB_ID.fullmatch(str(path)):
-        remedy = f"if it is a hub id, run `hf download {path} --local-dir DIR` first and pass DIR"
-    raise FuseError(f"{option} must be a local checkpoint directory, but {path} does not exist: {remedy}")
-
-
-def _output_path(path: str | PathLike[str], inputs: list[Path], overwrite: bool) -> Path:
-    if not str(path):
-        raise FuseError("--save-path is empty: name the directory to make")
-    out = Path(path).expanduser().resolve()
-    # Downloaded checkpoints may be links into a store elsewhere; what they point to must survive as well.
-    inputs = inputs + [file.resolve() for directory in inputs for file in directory.iterdir()]
-    for source in inputs:
-        if out.is_relative_to(source) or source.is_relative_to(out):
-            raise FuseError(f"--save-path {out} and the input {source} must not lie in each other: choose another path")
-    if out.exists():
-        if not out.is_dir():
-            raise FuseError(f"--save-path {out} exists and is not a directory: choose another path")
-        if not overwrite:
-            raise FuseError(f"--save-path {out} exists: pass --overwrite to replace it, or choose another path")
-        if out.is_mount() or Path.cwd().is_relative_to(out):
-            raise FuseError(f"--save-path {out} is a mount point or holds the current directory: choose one inside it")
-    return out
 
 
 def _check_free_space(out: Path, n_bytes: int) -> None:

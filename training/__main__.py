@@ -28,8 +28,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m sglang_moss.t
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and what memory it takes")
     parser.add_argument("--gpus", type=int, help="GPUs that a dry run is to reckon with")
     args, overrides = parser.parse_known_args(argv)
+    if args.gpus is not None and args.gpus < 1:
+        parser.error(f"--gpus: expected a positive number, got {args.gpus}")
     try:
         config, prepared = read_workflow_config(args.config, overrides, args.from_jsonl)
+        if prepared is None and (args.base_dir is not None or args.normalizer is not None):
+            raise ValueError("--base-dir and --normalizer are of the records of --from-jsonl, which is missing")
         if prepared is not None:
             _refuse_several("--from-jsonl and workflow files")
             said = {"base_dir": args.base_dir, "normalizer": args.normalizer}
@@ -38,7 +42,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m sglang_moss.t
             print(describe(config, args.gpus or int(os.environ.get("WORLD_SIZE", "1"))))
             return 0
         outcome = finetune(config)
-    except (ValueError, OSError) as error:  # refusals of ours are ValueErrors
+    except OSError as error:
+        print(f"error: {f'{error.filename}: {error.strerror}' if error.filename else error}", file=sys.stderr)
+        return 1
+    except ValueError as error:  # as refusals of ours are
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,25 +1,26 @@
 """What a run goes on from: float32 weights, the optimizer's state, and the step; by torch's distributed checkpoints.
 
-A checkpoint is written under another name and renamed once all of it is on the disk: what is found is whole.
+A checkpoint is copied to main memory, and written by a thread while training goes on; under another name, and renamed
+once all of it is on the disk: what is found is whole.
 """
 
 import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import AdamW
 
 from ..fuse.writer import flush_directory
-from .distributed import World
+from .distributed import TIMEOUT, World
 from .errors import TrainingError
 from .optimizer import STATES
 
@@ -31,16 +32,23 @@ _WRITING = ".writing-"
 class Checkpoints:
     """The checkpoints of one output directory."""
 
-    def __init__(self, directory: Path, keep: int, world: World) -> None:
+    def __init__(self, directory: Path, keep: int, world: World, *, background: bool = True) -> None:
         """
         Args:
             directory: holds them; made if need be.
             keep: how many of the last are kept, besides the one called the best.
             world: every rank calls every method.
+            background: write while training goes on, from a copy in main memory.
         """
         self._directory = directory
         self._keep = keep
         self._world = world
+        self._background = background
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        # The writer's own, since training talks meanwhile.
+        self._group: Any = distributed.new_group(backend="gloo", timeout=TIMEOUT) if world.size > 1 else None
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant to be one
         if world.leads:
             directory.mkdir(parents=True, exist_ok=True)
             for unfinished in directory.glob(f"{_WRITING}*"):
@@ -49,6 +57,7 @@ class Checkpoints:
 
     def latest(self) -> Path | None:
         """The last whole checkpoint."""
+        self.finish()
         return self._world.from_leader(max(self._all(), default=None))
 
     def at(self, step: int) -> Path:
@@ -56,28 +65,47 @@ class Checkpoints:
         return self._directory / f"step-{step:08d}"
 
     def save(self, step: int, tensors: Mapping[str, Tensor], optimizer: AdamW, state: Mapping[str, Any]) -> Path:
-        """Write one, and remove what is too old.
+        """Write one, and remove what is too old; weights may change as soon as this returns.
 
         Args:
             step: optimizer steps done.
             tensors: float32 weights by name.
             optimizer: over them.
             state: what JSON can hold; `best_step` of it is kept.
+        Returns:
+            Where it will be after `finish`.
+        Raises:
+            TrainingError: the one before could not be written.
         """
+        self.finish()
         path = self.at(step)
         writing = self._directory / f"{_WRITING}{path.name}"
-        with _quiet():
-            state_dict_saver.save(_content(tensors, optimizer), checkpoint_id=writing, no_dist=self._world.size == 1)
-        if self._world.leads:
-            (writing / _STATE).write_text(json.dumps({**state, "step": step}, indent=2) + "\n")
-            flush_directory(writing)
-            if path.exists():
-                shutil.rmtree(path)
-            writing.rename(path)
-            flush_directory(self._directory)
-            self._prune(state.get("best_step"))
-        self._world.barrier()
+        written = state_dict_saver.async_save(
+            _content(tensors, optimizer),
+            checkpoint_id=writing,
+            process_group=self._group,
+            no_dist=self._world.size == 1,
+        )
+        assert isinstance(written, Future), "the copy in main memory is whole"
+        self._pending = self._writer.submit(self._complete, written, writing, path, {**state, "step": step})
+        if not self._background:
+            self.finish()
         return path
+
+    def finish(self) -> None:
+        """Wait until what is being written is there, on every rank.
+
+        Raises:
+            TrainingError: it could not be written.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+            self._world.barrier()
+
+    def close(self) -> None:
+        """Let what is being written end, whatever becomes of the run."""
+        self._writer.shutdown()
 
     def load(self, path: Path, tensors: Mapping[str, Tensor], optimizer: AdamW | None = None) -> None:
         """Fill weights and the optimizer's state in place.
@@ -85,11 +113,27 @@ class Checkpoints:
         Raises:
             TrainingError: the checkpoint is of other weights.
         """
+        self.finish()
         try:
-            with _quiet():
-                state_dict_loader.load(_content(tensors, optimizer), checkpoint_id=path, no_dist=self._world.size == 1)
+            state_dict_loader.load(_content(tensors, optimizer), checkpoint_id=path, no_dist=self._world.size == 1)
         except (CheckpointException, RuntimeError, ValueError) as error:
             raise TrainingError(f"{path} is of another model, or damaged: take another output") from error
+
+    def _complete(self, written: Future[Any], writing: Path, path: Path, state: Mapping[str, Any]) -> None:
+        """Once all ranks have written their parts, give them the name by which they are found."""
+        try:
+            written.result()
+        except CheckpointException as error:
+            reason = next(iter(error.failures.values()))[0]
+            raise TrainingError(f"{path} cannot be written ({reason}): mend that, and run the same again") from error
+        if self._world.leads:
+            (writing / _STATE).write_text(json.dumps(state, indent=2) + "\n")
+            flush_directory(writing)
+            if path.exists():
+                shutil.rmtree(path)
+            writing.rename(path)
+            flush_directory(self._directory)
+            self._prune(state.get("best_step"))
 
     def _all(self) -> list[Path]:
         return [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]
@@ -112,14 +156,6 @@ def _content(tensors: Mapping[str, Tensor], optimizer: AdamW | None) -> dict[str
         states = {name: optimizer.state[tensor] for name, tensor in tensors.items()}
         content["optimizer"] = {name: {key: state[key] for key in STATES} for name, state in states.items()}
     return content
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """One process is meant to be one."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid")
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Decay: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -46,9 +47,9 @@ class InputConfig:
 class OptimizerConfig:
     """AdamW, and the learning rate over the run."""
 
-    rate: float | None = None  # null: 1e-5 for full training, 1e-4 for LoRA
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
+    rate: PositiveFloat | None = None  # null: 1e-5 for full training, 1e-4 for LoRA
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
+    eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.1
     decay_all: bool = False  # norms and embeddings too, as upstream
     clip: NonNegativeFloat = 1.0  # norm of the gradient
@@ -114,7 +115,7 @@ class SamplesConfig:
     temperature: NonNegativeFloat = 1.1
     top_p: Share = 0.9
     top_k: NonNegativeInt = 50
-    repetition_penalty: float = 1.1
+    repetition_penalty: PositiveFloat = 1.1
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -123,6 +124,7 @@ class CheckpointConfig:
 
     every: PositiveInt = 500  # steps
     keep: PositiveInt = 2
+    background: bool = True  # written while training goes on, from a copy in main memory
     resume: bool = True  # from the last whole checkpoint in `output`
     export: bool = False  # the model too, with each of them: what a run that is cut leaves can be served
 

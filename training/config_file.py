@@ -26,17 +26,27 @@ def read_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
     Raises:
         TrainingError: a key is unknown or missing, or a value is not what it takes.
     """
-    content: dict[str, Any] = {}
-    if path is not None:
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise TrainingError(f"{path} cannot be read as YAML: {error}") from None
-        if not isinstance(content, dict):
-            raise TrainingError(f"{path}: expected keys and values, got {type(content).__name__}")
+    content = {} if path is None else read_yaml(path)
     for key, value in read_overrides(overrides):
         put(content, key, value)
     return config_of(content)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Keys and values of a file.
+
+    Raises:
+        TrainingError: it is missing, or something else.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise TrainingError(f"{path}: there is no such file of settings") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path}: expected keys and values, got {type(content).__name__}")
+    return content
 
 
 def config_of(content: Mapping[str, Any]) -> TrainConfig:
@@ -100,7 +110,8 @@ def _whole_key(name: str) -> str:
 
 def _nearest(key: str) -> str:
     """What a key may have been meant for."""
-    known = {name: name for name in all_keys()} | {name.rpartition(".")[2]: name for name in all_keys()}
+    sections = {key.partition(".")[0] for key in all_keys()}
+    known = {name: name for name in (*sections, *all_keys())} | {name.rpartition(".")[2]: name for name in all_keys()}
     near = [known[name] for name in get_close_matches(key, known)]
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(all_keys())}"
 
@@ -145,6 +156,10 @@ def _problem(error: Any) -> str:
     match error["type"]:
         case "unexpected_keyword_argument" | "extra_forbidden":
             return f"unknown key {key!r}: {_nearest(key)}"
+        case "missing" if isinstance(error["loc"][-1], int):
+            return f"{key.rpartition('.')[0]}: expected more than {error['loc'][-1]} values"
+        case "dataclass_type":
+            return f"{key}: expected keys and values, got {error['input']!r}"
         case "missing":
             return f"the key {key!r} is missing: say {key}=..."
     return f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]}, got {error['input']!r}"

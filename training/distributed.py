@@ -12,7 +12,7 @@ from torch import distributed
 
 from .errors import TrainingError
 
-_TIMEOUT = timedelta(minutes=30)  # a rank that writes a checkpoint keeps the others waiting
+TIMEOUT = timedelta(minutes=30)  # a rank that writes a checkpoint keeps the others waiting
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def processes(device: str) -> Iterator[World]:
         torch.cuda.set_device(own)
     joins = size > 1 and not distributed.is_initialized()
     if joins:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=_TIMEOUT)
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield World(rank, size, own)
     finally:

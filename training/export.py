@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from ..fuse.checkpoint import INDEX_NAME
+from ..fuse.checkpoint import INDEX_NAME, read_weights
+from ..fuse.directories import input_directory, output_directory
 from ..fuse.errors import FuseError
 from ..fuse.evidence import TRAINING_REPORT, find_evidence
 from ..fuse.json_file import read_json
@@ -82,10 +83,12 @@ def merge(base: Path, adapters: Path, output: Path, *, overwrite: bool = False) 
     """Merge kept adapters into a checkpoint.
 
     Raises:
-        TrainingError: they do not belong together, or `output` exists.
+        TrainingError: they do not belong together.
+        FuseError: the base is damaged, or `output` exists, or would replace what is read.
     """
-    if output.exists() and not overwrite:
-        raise TrainingError(f"{output} exists: pass --overwrite to replace it, or choose another path")
+    base, adapters = input_directory("--base", base), input_directory("--adapters", adapters)
+    output = output_directory(output, [base, adapters], overwrite)
+    read_weights(base)
     changes: LoraChanges = Adapters(adapters).changes()
     report = {"base": str(base), "adapters": str(adapters)}
     write_checkpoint(base, output, changes.names(), changes.apply, report)

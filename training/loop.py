@@ -10,6 +10,8 @@ import torch
 from torch import distributed
 from torch.optim import AdamW
 
+from sglang_moss.request.template import TTSD
+
 from .checkpoints import Checkpoints, read_state
 from .clock import Clock
 from .distributed import World
@@ -45,7 +47,8 @@ class Loop:
             decay_all=config.optimizer.decay_all,
         )
         self.output = Path(config.output)
-        self.checkpoints = Checkpoints(self.output / "checkpoints", config.checkpoints.keep, world)
+        kept = config.checkpoints
+        self.checkpoints = Checkpoints(self.output / "checkpoints", kept.keep, world, background=kept.background)
         self.best = Best()
         self.step = 0
         self.n_steps = plan.n_steps
@@ -94,6 +97,7 @@ class Loop:
         self._tell(progress, metrics.flush())
         if self.checkpoints.latest() != self.checkpoints.at(self.step):
             self.save()
+        self.checkpoints.finish()
 
     def save(self) -> None:
         """Keep where the run stands."""
@@ -104,6 +108,14 @@ class Loop:
             "config": self.config.to_dict(),
         }
         self.checkpoints.save(self.step, self.trained.tensors, self.optimizer, state)
+
+    def export(self, step: int) -> None:
+        """Write the model, whose weights are those of a step, in the layout of its base."""
+        config = self.config
+        report = {"step": step, "config": config.to_dict(), "identity": self.plan.identity}
+        if self.plan.template is TTSD:
+            report["profile"] = TTSD.name
+        export(Path(config.model), self.output / MODEL_NAME, config, self.trained.tensors, report, self.world)
 
     def take_best(self) -> int:
         """Load the weights that are exported, and say of which step they are."""
@@ -207,8 +219,7 @@ class Loop:
         if self.step % config.checkpoints.every == 0 or (is_best and self._keeps_best()):
             self.save()
             if config.checkpoints.export:
-                report = {"step": self.step, "config": config.to_dict(), "identity": self.plan.identity}
-                export(Path(config.model), self.output / MODEL_NAME, config, self.trained.tensors, report, self.world)
+                self.export(self.step)
 
     def _keeps_best(self) -> bool:
         return self._validation is not None and self.config.validation.export_best

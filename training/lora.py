@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -105,8 +106,8 @@ class Adapters:
         try:
             config = json.loads((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
             weights = load_file(directory / ADAPTER_WEIGHTS)
-        except (OSError, ValueError) as error:
-            raise TrainingError(f"{directory} holds no adapters: {error}") from None
+        except (OSError, ValueError, SafetensorError) as error:
+            raise TrainingError(f"{directory} holds no adapters that can be read: {error}") from None
         if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("bias", "none") != "none":
             raise TrainingError(f"{directory / ADAPTER_CONFIG}: only plain LoRA without biases can be merged")
         if config.get("rank_pattern") or config.get("alpha_pattern"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sglang_moss.request.template import TTSD, Template
+from sglang_moss.request.template import TTSD
 
 from ..fuse import fuse
 from ..fuse.errors import FuseError
@@ -15,7 +15,7 @@ from .building import build, compute_dtype, read_model_config
 from .config import TrainConfig
 from .distributed import World, processes
 from .errors import TrainingError
-from .export import MODEL_NAME, export, export_adapters, profile_of
+from .export import MODEL_NAME, export_adapters, profile_of
 from .loading import Examples
 from .loop import Loop
 from .memory import device_memory, estimate, is_sharded, settle_exchange
@@ -61,7 +61,7 @@ def finetune(
             torch.use_deterministic_algorithms(True)
         plan = plan_run(config, examples, validation)
         if world.leads:
-            _check_outputs(config, plan.template)
+            _check_outputs(plan)
             if examples is None:
                 check_codec(config)
         return _run(plan, world)
@@ -78,7 +78,7 @@ def describe(config: TrainConfig, n_ranks: int, examples: Examples | None = None
         TrainingError: as `finetune`, as far as that is known before.
     """
     plan = plan_run(config, examples)
-    _check_outputs(config, plan.template)
+    _check_outputs(plan)
     if examples is None:
         check_codec(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -127,13 +127,11 @@ def _run(plan: RunPlan, world: World) -> Outcome | None:
     try:
         loop.run(progress)
     finally:
+        loop.checkpoints.close()
         if progress is not None:
             progress.close()
     step = loop.take_best()
-    report = {"step": step, "config": config.to_dict(), "identity": plan.identity}
-    if plan.template is TTSD:
-        report["profile"] = TTSD.name
-    export(Path(config.model), output / MODEL_NAME, config, trained.tensors, report, world)
+    loop.export(step)
     if not world.leads:
         return None
     adapters = fused = None
@@ -148,14 +146,23 @@ def _run(plan: RunPlan, world: World) -> Outcome | None:
     return Outcome(loop.step, step, output / MODEL_NAME, adapters, fused)
 
 
-def _check_outputs(config: TrainConfig, template: Template) -> None:
+def _check_outputs(plan: RunPlan) -> None:
     """Refuse before the work what would fail after it."""
+    config, template = plan.config, plan.template
+    if Path(config.output).exists() and not Path(config.output).is_dir():
+        raise TrainingError(f"output: {config.output} is a file; name a directory to make")
+    for name in (MODEL_NAME, FUSED_NAME):
+        replaced = Path(config.output, name).resolve()
+        if any(Path(read).resolve().is_relative_to(replaced) for read in (config.model, config.codec) if read):
+            raise TrainingError(f"output: this run reads {replaced} and would replace it; take another output")
     is_fused = "codec_config" in read_model_config(Path(config.model))
     if is_fused and config.codec is not None:
         raise TrainingError(f"codec: the model in {config.model} is fused and has its own; leave codec out")
     if (config.fuse or config.samples.every) and not is_fused and config.codec is None:
         asked = "fuse" if config.fuse else "samples.every"
         raise TrainingError(f"{asked} needs the codec: say codec=DIRECTORY, or start from a fused checkpoint")
+    if config.validation.patience and plan.validation is None:
+        raise TrainingError("validation.patience needs held-out examples: say validation.share=0.05, or leave it out")
     if config.fuse and not is_fused and "dtype" not in read_model_config(Path(config.model)):
         raise FuseError(f"{config.model}/config.json has no field 'dtype', which fusing needs: add it")
     if config.fuse and not is_fused and template is not TTSD and profile_of(Path(config.model)) is None:

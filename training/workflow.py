@@ -4,10 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .config import TrainConfig
-from .config_file import config_of, put, read_config, read_overrides
+from .config_file import config_of, put, read_config, read_overrides, read_yaml
 from .errors import TrainingError
 from .legacy import MARK, read_legacy
 
@@ -64,20 +62,14 @@ def _arguments(config: TrainConfig, prepared: dict[str, Any]) -> dict[str, Any]:
 
 def _legacy_content(path: str | None) -> dict[str, Any] | None:
     """What a file says, if it is one of v0.5's workflow."""
-    if path is None or not Path(path).is_file():
-        return None
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None  # it is told where settings are read
-    return content if isinstance(content, dict) and MARK in content else None
+    content = {} if path is None else read_yaml(path)
+    return content if MARK in content else None
 
 
 def _output(path: str | None, said: dict[str, Any]) -> Path:
     output = said.get("output")
     if output is None and path is not None:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        output = content.get("output") if isinstance(content, dict) else None
+        output = read_yaml(path).get("output")
     if not isinstance(output, str):
         raise TrainingError("the key 'output' is missing: say output=DIRECTORY")
     return Path(output)

@@ -129,6 +129,10 @@ def prepare(
     that cannot be used is told by line and id, here and in rejected.jsonl, and stops no other.
     """
     with failures_in_one_line():
+        if normalize and normalize_ordinary:
+            raise ValueError("--normalize and --normalize-ordinary exclude each other: say the one that will be served")
+        if summary is not None and not summary.parent.is_dir():
+            raise ValueError(f"--summary: there is no directory {summary.parent}; make it before")
         from ...training.data.prepare import prepare as prepare_dataset  # only here: torch takes seconds to import
 
         given = {"max_rows": max_rows, "max_pace": max_pace}

@@ -32,9 +32,10 @@ def finetune(
 
     Run the same command again to go on after a break, however it came.
     """
-    from ...training.__main__ import main
+    with failures_in_one_line():
+        from ...training.__main__ import main  # takes seconds, in which Ctrl-C may come
 
-    raise typer.Exit(main(arguments or [], prog="moss-ttsd finetune"))
+        raise typer.Exit(main(arguments or [], prog="moss-ttsd finetune"))
 
 
 def merge(

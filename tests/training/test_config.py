@@ -62,6 +62,9 @@ def test_every_key_can_be_overridden():
         ([*NEEDED, "packing.rows=x"], r"packing\.rows: .*integer.*, got 'x'"),
         ([*NEEDED, "packing.rows=0"], r"packing\.rows: .*greater than 0"),
         ([*NEEDED, "method=some"], "method: input should be 'full' or 'lora', got 'some'"),
+        ([*NEEDED, "rate=0"], r"optimizer\.rate: .*greater than 0, got 0"),
+        ([*NEEDED, "betas=[0.9]"], r"optimizer\.betas: expected more than 1 values$"),
+        ([*NEEDED, "betas=[0.9, 1]"], r"optimizer\.betas\.1: .*less than 1, got 1"),
         ([*NEEDED, "stray"], "expected key=value or --key value, got 'stray'"),
     ],
 )
@@ -75,8 +78,14 @@ def test_an_unknown_key_of_a_file_is_named(tmp_path):
     path.write_text("model: a\ndataset: b\noutput: c\npacking:\n  rowz: 3\n")
     with pytest.raises(TrainingError, match=r"unknown key 'packing\.rowz': did you mean packing\.rows\?"):
         read_config(path)
+    path.write_text("model: a\ndataset: b\noutput: c\noptimiser: {rate: 1}\n")
+    with pytest.raises(TrainingError, match=r"unknown key 'optimiser': did you mean optimizer\?"):
+        read_config(path)
+    path.write_text("model: a\ndataset: b\noutput: c\noptimizer: 3\n")
+    with pytest.raises(TrainingError, match=r"^optimizer: expected keys and values, got 3$"):
+        read_config(path)
     path.write_text("[1, 2]")
     with pytest.raises(TrainingError, match="expected keys and values, got list"):
         read_config(path)
-    with pytest.raises(TrainingError, match="cannot be read as YAML"):
+    with pytest.raises(TrainingError, match="there is no such file of settings"):
         read_config(tmp_path / "absent.yaml")

@@ -1,6 +1,8 @@
 """What a run leaves: the layout of its base, weights rounded once, and a model that speaks as the trainer's."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from train_invented import N_EXAMPLES, small_config
 from warm_engine import generated
 
 from sglang_moss.fuse import fuse
+from sglang_moss.fuse.errors import FuseError
 from sglang_moss.request.prompt import SpeechPrompt
 from sglang_moss.training.building import build
 from sglang_moss.training.checkpoints import Checkpoints
@@ -20,6 +23,7 @@ from sglang_moss.training.distributed import World
 from sglang_moss.training.errors import TrainingError
 from sglang_moss.training.export import merge
 from sglang_moss.training.generation import Drawing, generate
+from sglang_moss.training.loop import Loop
 from sglang_moss.training.rows import prompt_rows
 from sglang_moss.training.run import finetune
 from sglang_moss.training.run_plan import plan_run
@@ -108,17 +112,38 @@ def test_kept_adapters_merge_into_the_same_model(run, tmp_path):
     adapters = Path(run.output) / "adapters"
     if run.method == "full":
         assert not adapters.exists()
-        with pytest.raises(TrainingError, match="holds no adapters"):
+        with pytest.raises(FuseError, match=r"--adapters .* does not exist"):
             merge(GOLDEN / "ttsd", adapters, tmp_path / "merged")
         return
     merge(GOLDEN / "ttsd", adapters, tmp_path / "merged")
     assert tensor_bytes(tmp_path / "merged") == tensor_bytes(Path(run.output) / "model")
-    with pytest.raises(TrainingError, match="exists: pass --overwrite"):
+    with pytest.raises(FuseError, match="exists: pass --overwrite"):
         merge(GOLDEN / "ttsd", adapters, tmp_path / "merged")
+    for read in (adapters, Path(run.output)):  # what holds the adapters would take them along
+        with pytest.raises(FuseError, match="must not lie in each other: choose another path"):
+            merge(GOLDEN / "ttsd", adapters, read, overwrite=True)
+    assert (adapters / "adapter_config.json").exists()
+    cut = shutil.copytree(adapters, tmp_path / "cut")
+    (cut / "adapter_model.safetensors").write_bytes((cut / "adapter_model.safetensors").read_bytes()[:50])
+    with pytest.raises(TrainingError, match="cut holds no adapters that can be read"):
+        merge(GOLDEN / "ttsd", cut, tmp_path / "other")
     with pytest.raises(TrainingError, match="has no tensor"):
         merge(GOLDEN / "codec", adapters, tmp_path / "other")
     with pytest.raises(TrainingError, match="it is not what was trained"):
         merge(GOLDEN / "ttsd_nvq32", adapters, tmp_path / "other")
+
+
+def test_what_is_exported_on_the_way_says_what_the_last_one_says(tmp_path, monkeypatch):
+    base = shutil.copytree(GOLDEN / "ttsd", tmp_path / "base")
+    finetune(small_config(tmp_path / "whole", model=str(base), steps=1), EXAMPLES)
+    whole = json.loads((tmp_path / "whole" / "model" / "training.json").read_text())
+    monkeypatch.setattr(Loop, "take_best", lambda _loop: sys.exit("killed"))
+    config = small_config(tmp_path / "cut", model=str(base), steps=1, checkpoints={"every": 1, "export": True})
+    with pytest.raises(SystemExit, match="killed"):
+        finetune(config, EXAMPLES)
+    on_the_way = json.loads((tmp_path / "cut" / "model" / "training.json").read_text())
+    assert {**on_the_way, "config": None} == {**whole, "config": None}
+    assert tensor_bytes(tmp_path / "cut" / "model") == tensor_bytes(tmp_path / "whole" / "model")
 
 
 def test_weights_are_rounded_once(tmp_path):

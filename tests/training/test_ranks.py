@@ -44,7 +44,11 @@ def run_two(launcher: tuple[str, ...], directory: Path, cases: dict[str, dict]) 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory) -> Path:
-    return run_two(TORCHRUN, tmp_path_factory.mktemp("ranks"), CASES)
+    directory = tmp_path_factory.mktemp("ranks")
+    constant = {"optimizer": {"schedule": "constant", "warmup_share": 0.0}}
+    parts = {"output": str(directory / "parts"), **constant}
+    resumed = {"whole": constant, "first": {**parts, "steps": 2}, "second": parts}
+    return run_two(TORCHRUN, directory, CASES | resumed)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -61,6 +65,12 @@ def test_losses_and_weights_are_those_of_one_rank(name, two_ranks, tmp_path):
         shared_weights = load_file(two_ranks / name / "model" / path.name)
         for tensor_name, tensor in load_file(path).items():
             torch.testing.assert_close(shared_weights[tensor_name], tensor, rtol=0, atol=2e-5, msg=tensor_name)
+
+
+def test_two_ranks_go_on_as_if_nothing_had_been(two_ranks):
+    parts, whole = ([line["loss"] for line in read_log(two_ranks / name)] for name in ("parts", "whole"))
+    assert len(parts) == 4
+    assert parts == whole
 
 
 def test_accelerate_starts_the_same_run(two_ranks, tmp_path):

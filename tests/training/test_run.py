@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +149,7 @@ def test_the_familys_template_is_that_of_its_dataset(tmp_path):
     ("changes", "message"),
     [
         ({"fuse": True}, "fuse needs the codec: say codec=DIRECTORY"),
+        ({"validation": {"patience": 2}}, r"validation\.patience needs held-out examples"),
         ({"samples": {"every": 5}}, r"samples\.every needs the codec"),
         ({"method": "lora", "lora": {"targets": "nothing"}}, r"lora\.targets: 'nothing' takes no linear layer"),
         ({"method": "lora", "lora": {"targets": "("}}, r"lora\.targets: expected all, attention, mlp or a regular"),
@@ -162,6 +165,42 @@ def test_what_cannot_be_done_is_refused_before_the_work(changes, message, tmp_pa
     with pytest.raises(TrainingError, match=message):
         finetune(small_config(tmp_path, **changes), EXAMPLES)
     assert not (tmp_path / LOG_NAME).exists()
+
+
+def test_what_the_run_reads_is_not_replaced(tmp_path):
+    base = tmp_path / "tuned" / "model"
+    shutil.copytree(GOLDEN / "ttsd", base)
+    with pytest.raises(TrainingError, match=r"tuned/model and would replace it; take another output"):
+        finetune(small_config(tmp_path / "tuned", model=str(base)), EXAMPLES)
+
+
+def test_options_that_would_do_nothing_are_refused(tmp_path, capsys):
+    words = ["model=a", "dataset=b", f"output={tmp_path}"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--dry-run", "--gpus", "0"])
+    assert "--gpus: expected a positive number, got 0" in capsys.readouterr().err
+    assert main([*words, "--normalizer", "none"]) == 1
+    assert "of the records of --from-jsonl, which is missing" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(TrainingError, match="out is a file; name a directory to make"):
+        finetune(small_config(tmp_path / "out"), EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "there is no such file of settings"), ("a: [", "cannot be read as YAML: .*line 1, column 5")],
+)
+@pytest.mark.parametrize("words", [[], ["--from-jsonl", "records.jsonl"]])
+def test_a_file_of_settings_that_cannot_be_read_is_told_in_one_line(content, sentence, words, tmp_path, capsys):
+    path = tmp_path / "train.yaml"
+    if content is not None:
+        path.write_text(content)
+    assert main(["--config", str(path), *words]) == 1
+    told = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {re.escape(str(path))}.*{sentence}.*\n", told), told
 
 
 def test_running_out_of_memory_names_what_to_turn(tmp_path, monkeypatch):

@@ -54,7 +54,7 @@ class Checkpoint:
                 raise DataError(f"{model_path} has no codec of its own: name it with --codec-path")
             codec_path = Path(codec_path)
             config = read_json(codec_path / "config.json")
-            check_architectures(lm, config)
+            check_architectures(lm, config, "--codec-path")
             check_codec_fits(lm, config)
             codec = CodecFiles(config.content, read_weights(codec_path))
         try:

@@ -109,7 +109,7 @@ def prepare(
     began = time.monotonic()
     paths = [Path(jsonl)] if isinstance(jsonl, str | Path) else [Path(one) for one in jsonl]
     directory = Path(output_dir)
-    _check_arguments(paths, normalizer, template, max_rows)
+    _check_arguments(paths, normalizer, template, max_rows, base_dir)
     checkpoint = Checkpoint.open(model_path, codec_path)
     if check_template and (difference := template_difference(Path(model_path), TEMPLATES[template])) is not None:
         raise DataError(f"{difference}: choose another --template")
@@ -160,7 +160,9 @@ def prepare(
     )
 
 
-def _check_arguments(paths: Sequence[Path], normalizer: str, template: str, max_rows: int) -> None:
+def _check_arguments(
+    paths: Sequence[Path], normalizer: str, template: str, max_rows: int, base_dir: str | Path | None
+) -> None:
     if not paths:
         raise DataError("no JSONL file was named")
     if len({path.resolve() for path in paths}) < len(paths):
@@ -170,6 +172,8 @@ def _check_arguments(paths: Sequence[Path], normalizer: str, template: str, max_
             raise DataError(f"{name} is {value!r}, expected one of {', '.join(known)}")
     if max_rows < 1:
         raise DataError(f"max_rows is {max_rows}, expected a positive number")
+    if base_dir is not None and not Path(base_dir).is_dir():
+        raise DataError(f"base_dir is {base_dir}, which is no directory: name the one where the paths of clips begin")
 
 
 def _summary(directory: Path, plan: Plan, **figures: Any) -> Summary:

@@ -114,7 +114,10 @@ class DatasetInfo:
             if (directory / WORK_NAME).is_dir():
                 raise DataError(f"{directory} is not finished: run the same `moss-ttsd data prepare` again to go on")
             raise DataError(f"{directory} is no dataset, it has no {INFO_NAME}: make one with `moss-ttsd data prepare`")
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            content: Any = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise DataError(f"{path} is damaged: prepare the dataset again, with --overwrite") from None
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise DataError(f"{path} is of something else than a dataset for fine-tuning")
         version = content.pop("version", None)

@@ -160,6 +160,9 @@ def test_what_is_no_finished_dataset_is_refused(tmp_path):
         (path / INFO_NAME).write_text(json.dumps(info | changes))
         with pytest.raises(DataError, match=sentence):
             SpeechDataset(path)
+    (path / INFO_NAME).write_text('{"format":')
+    with pytest.raises(DataError, match=r"dataset.json is damaged: prepare the dataset again"):
+        SpeechDataset(path)
     (path / INFO_NAME).write_text(json.dumps(info))
     (path / examples_name(0)).unlink()
     with pytest.raises(DataError, match=r"examples-00000.arrow is missing"):

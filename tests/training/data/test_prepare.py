@@ -25,6 +25,7 @@ from golden_data import GOLDEN
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import prepare_reference
+from sglang_moss.fuse.errors import FuseError
 from sglang_moss.training.data.dataset import SpeechDataset
 from sglang_moss.training.data.errors import DataError
 from sglang_moss.training.data.jobs import Jobs
@@ -371,9 +372,11 @@ def test_an_input_without_a_fit_record_makes_no_dataset(tmp_path):
         ({"normalizer": "any"}, "normalizer is 'any', expected one of none, generate, ordinary"),
         ({"template": "xy"}, "template is 'xy', expected one of ttsd, tts"),
         ({"check_template": True}, "nothing to check --template against"),
+        ({"base_dir": "nowhere"}, "base_dir is nowhere, which is no directory"),
+        ({"codec_path": MODEL["model_path"]}, "pass the codec, which --codec-path takes"),
         ({"max_rows": 18}, "holds not one frame of 16 codebooks"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(tmp_path, changes, sentence):
-    with pytest.raises(DataError, match=sentence):
+    with pytest.raises((DataError, FuseError), match=sentence):
         prepare(**{"jsonl": given(tmp_path), "output_dir": tmp_path / "out", **options(**changes)})
