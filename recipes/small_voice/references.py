@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .voices import FRAME, Voices
+from .voices import FRAME, RATE, Voices
 
 TEXTS = {
     "heart": "Good afternoon, and welcome. I am glad that you could find the time to listen to me today.",
@@ -23,11 +23,11 @@ def reference_clip(voice: str, voices: Voices) -> np.ndarray:
 
 
 def write_references(directory: Path) -> None:
-    """`NAME.wav` and `NAME.txt` of every voice."""
-    from .evaluate_codec import write_wav
+    """`NAME.flac`, 24 kHz, and `NAME.txt` of every voice."""
+    import soundfile
 
     directory.mkdir(parents=True, exist_ok=True)
     voices = Voices()
     for name, text in TEXTS.items():
-        write_wav(directory / f"{name}.wav", reference_clip(name, voices))
+        soundfile.write(directory / f"{name}.flac", reference_clip(name, voices), RATE)
         (directory / f"{name}.txt").write_text(text + "\n", encoding="utf-8")

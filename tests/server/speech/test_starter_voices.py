@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import soundfile
 from fake_endpoints import serving, three_events
 from sound_files import tone_file
 
@@ -86,10 +88,19 @@ def test_what_cannot_be_a_voice_is_left_out(starters: Path, caplog: pytest.LogCa
 def test_those_of_the_package_are_whole_and_have_transcripts(caplog: pytest.LogCaptureFixture):
     folder = starters_folder(None)
     assert folder is not None
-    assert (folder / "README.md").exists()
     assert folder.is_relative_to(Path(module.__file__).parent)
     with caplog.at_level(logging.WARNING):
         voices = read_starters(folder, ReferenceLimits(max_seconds=30))
     assert not caplog.records
-    assert all(voice.about.text for voice in voices.values())
+    assert sorted(voices) == ["awb", "heart", "rms", "slt"]
+    licences = (folder / "LICENCES.md").read_text("utf-8")
+    for name, voice in voices.items():
+        assert f"`{name}`" in licences
+        assert len((voice.about.text or "").split()) > 10
+        samples, rate = soundfile.read(voice.clip, dtype="int16")
+        assert (rate, samples.ndim) == (24_000, 1)
+        assert 3 <= voice.about.seconds == len(samples) / rate <= 30
+        loudest = np.abs(samples.astype(np.int32)).reshape(-1, 1920).max(axis=1)  # of each 80 ms
+        assert 4_000 < loudest.max() < 32_000
+        assert np.mean(loudest > 400) > 0.7
     assert read_starters(starters_folder("none"), ReferenceLimits()) == {}
