@@ -27,18 +27,17 @@ help: ## show this list
 setup: $(INSTALLED) ## make .venv with the project in it; PYTHON=python3.12 chooses the Python
 
 # The small voice, or tiny random weights while a checkout has none.
-SMALL_VOICE := $(wildcard recipes/small_voice/checkpoint/*/* recipes/small_voice/voices/*)
+SMALL_VOICE := $(wildcard recipes/small_voice/checkpoint/*/*)
 OWN_MODEL := $(filter outputs/demo.fused,$(MODEL))
-OWN_VOICES := $(if $(and $(SMALL_VOICE),$(OWN_MODEL)),--voices-dir outputs/voices)
 
 outputs/demo.fused: $(SMALL_VOICE) | $(INSTALLED)
-	@$(BIN)/python -m sglang_moss.clients.small_voice $@ outputs/voices
+	@$(BIN)/python -m sglang_moss.clients.small_voice $@
 
 demo: $(INSTALLED) ## fuse the small voice, serve it, speak, write outputs/demo.wav
 	@$(BIN)/python -m sglang_moss.clients.demo
 
 serve: $(INSTALLED) $(OWN_MODEL) ## serve a fused checkpoint: MODEL=path (the demo's) PORT=30000
-	@exec $(BIN)/sglang serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)" $(OWN_VOICES)
+	@exec $(BIN)/sglang serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)"
 
 docs: $(INSTALLED) ## build the documentation into outputs/site, links checked
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

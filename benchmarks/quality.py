@@ -32,7 +32,7 @@ import typer
 
 from ..clients.errors import ClientError
 from ..clients.local_server import LocalServer, ServerFailed
-from ..clients.small_voice import RECIPE, NoSmallVoice, clips_in, default_pair
+from ..clients.small_voice import VOICES, NoSmallVoice, clips_in, default_pair
 from ..evaluation.dataset import read_dataset
 from ..evaluation.errors import CannotJudge
 from ..evaluation.judge import BackEnds
@@ -111,7 +111,7 @@ def main(
     fused: Annotated[
         Path | None, typer.Argument(help="Fused checkpoint; by default this checkout's small voice.")
     ] = None,
-    voices: Annotated[Path, typer.Option(help="Clips NAME.wav, NAME.txt.")] = RECIPE / "voices",
+    voices: Annotated[Path, typer.Option(help="Clips NAME.wav or NAME.flac, NAME.txt.")] = VOICES,
     sentences: Annotated[Path | None, typer.Option(help="One a line, that no training speech has.")] = None,
     parts: Annotated[list[Part], typer.Option("--part", help="Repeat it.")] = list(Part),  # noqa: B006 (typer's form)
     variants: Annotated[list[str], typer.Option("--variant", help=f"{', '.join(VARIANTS)}; repeat it.")] = ["cpu"],  # noqa: B006 (typer's form)

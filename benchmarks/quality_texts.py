@@ -69,7 +69,7 @@ def _synthesised(sentences: Sequence[str]) -> tuple[str, list[tuple[str, np.ndar
 
 def _committed(folder: Path) -> tuple[str, list[tuple[str, np.ndarray]]]:
     spoken = []
-    for clip in clips_in(folder, ".flac"):
+    for clip in clips_in(folder):
         samples, rate = soundfile.read(clip.path, dtype="float32")
         spoken.append((clip.text, resample_poly(samples, RATE, rate).astype(np.float32)))
     return "committed clips", spoken

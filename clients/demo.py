@@ -42,7 +42,7 @@ _NEXT = """\
 next:
   listen to {output}{babbles}
   make serve    keeps a server of {these}, with its page at http://127.0.0.1:30000/; it runs
-    .venv/bin/sglang serve --model-path {checkpoint} --delay-pattern{voices} --port 30000
+    .venv/bin/sglang serve --model-path {checkpoint} --delay-pattern --port 30000
   ask it from another terminal:
     .venv/bin/moss-ttsd say "[S1] Hello. [S2] Good evening." -o outputs/demo.hello.wav
   speak with the published weights: "Serve the real model" in README.md\
@@ -84,14 +84,13 @@ def run(output: Path, seconds: float | None) -> None:
     """
     pair = default_pair()
     output.parent.mkdir(parents=True, exist_ok=True)
-    log, checkpoint, voices = output.with_suffix(".server.log"), output.with_suffix(".fused"), output.parent / "voices"
+    log, checkpoint = output.with_suffix(".server.log"), output.with_suffix(".fused")
     if not pair.has_learnt:
         seconds = seconds or _RANDOM_SECONDS
         print("1/4 fusing two tiny checkpoints; their weights are random, so expect babble and no words", flush=True)
     else:
         print("1/4 fusing the small voice", flush=True)
     print(f"    {pair.fuse(checkpoint)}")
-    pair.store_voices(voices)
     print(f"2/4 starting `sglang serve` with them, which takes one to two minutes (log: {log})", flush=True)
     started = time.monotonic()
     with LocalServer(checkpoint, log=log, env=_SERVER_ENV, on_progress=_show_progress) as server:
@@ -106,7 +105,6 @@ def run(output: Path, seconds: float | None) -> None:
         babbles="" if pair.has_learnt else "; the weights are random, so it babbles",
         these="this voice" if pair.has_learnt else "these weights",
         checkpoint=checkpoint,
-        voices=f" --voices-dir {voices}" if pair.clips else "",
     )
     print(f"{result}{told}\n\n{after}")
 

@@ -1,11 +1,11 @@
 """What `make demo` and `make serve` speak with: the small voice of a checkout, or else the tests' tiny random weights.
 
     recipes/small_voice/checkpoint/ttsd, codec       as they are published
-    recipes/small_voice/voices/NAME.wav, NAME.txt    a clip of each voice, and the words in it
+    server/speech/starters/NAME.flac, NAME.txt       a clip of each voice, and the words in it
     tests/golden/ttsd, codec                         random weights, where there is no such checkpoint yet
 
-All of them are files of a checkout; an installed package has none. `python -m sglang_moss.clients.small_voice FUSED
-VOICES_DIR` fuses what is there, and stores its voices for `sglang serve --voices-dir`.
+The checkpoints are files of a checkout; an installed package has the clips alone, which every server offers as starter
+voices. `python -m sglang_moss.clients.small_voice FUSED` fuses what is there.
 """
 
 import argparse
@@ -18,7 +18,9 @@ from ..fuse import FuseError, fuse
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RECIPE = CHECKOUT / "recipes" / "small_voice"
+VOICES = CHECKOUT / "server" / "speech" / "starters"
 GOLDEN = CHECKOUT / "tests" / "golden"
+_CLIPS = (".wav", ".flac")
 
 
 class NoSmallVoice(RuntimeError):  # noqa: N818 (named for what happened)
@@ -63,32 +65,15 @@ class Pair:
         report = fuse(self.language_model, self.codec, save_path, profile="ttsd", overwrite=True, show_progress=False)
         return str(report)
 
-    def store_voices(self, folder: Path) -> None:
-        """Have a server's folder of voices hold these; others in it stay. Makes none where there are no voices.
 
-        Raises:
-            OSError: it cannot be written.
-        """
-        if not self.clips:
-            return
-        from soundfile import info
-
-        from ..server.speech.voice_store import VoiceStore
-
-        store = VoiceStore(folder, max_voices=1000)
-        for clip in self.clips:
-            store.put(clip.name, clip.path.read_bytes(), clip.text, info(clip.path).duration)
-
-
-def default_pair(recipe: Path = RECIPE, golden: Path = GOLDEN) -> Pair:
+def default_pair(checkpoint: Path = RECIPE / "checkpoint", voices: Path = VOICES, golden: Path = GOLDEN) -> Pair:
     """What there is to speak with.
 
     Raises:
         NoSmallVoice: a checkpoint or a clip's words are missing, or this is no checkout.
     """
-    checkpoint = recipe / "checkpoint"
     if checkpoint.is_dir():
-        pair = Pair(checkpoint / "ttsd", checkpoint / "codec", True, clips_in(recipe / "voices"))
+        pair = Pair(checkpoint / "ttsd", checkpoint / "codec", True, clips_in(voices))
     else:
         pair = Pair(golden / "ttsd", golden / "codec", False, ())
     for folder in (pair.language_model, pair.codec):
@@ -97,15 +82,15 @@ def default_pair(recipe: Path = RECIPE, golden: Path = GOLDEN) -> Pair:
     return pair
 
 
-def clips_in(folder: Path, suffix: str = ".wav") -> tuple[Clip, ...]:
-    """The clips of a folder, by name.
+def clips_in(folder: Path) -> tuple[Clip, ...]:
+    """The clips of a folder, WAV and FLAC, by name.
 
     Raises:
         NoSmallVoice: there is none, or one without its words.
     """
-    paths = sorted(folder.glob(f"*{suffix}"))
+    paths = sorted(path for path in folder.glob("*") if path.suffix in _CLIPS)
     if not paths:
-        raise NoSmallVoice(f"{folder} holds no clip NAME{suffix}: take the voices of this checkpoint's recipe")
+        raise NoSmallVoice(f"{folder} holds no clip NAME.wav or NAME.flac: name a folder of voices")
     for path in paths:
         if not path.with_suffix(".txt").is_file():
             raise NoSmallVoice(f"{path.with_suffix('.txt')} is missing: what is said in {path.name}")
@@ -113,17 +98,15 @@ def clips_in(folder: Path, suffix: str = ".wav") -> tuple[Clip, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fuse and store; returns the exit status."""
+    """Fuse; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sglang_moss.clients.small_voice", description=__doc__)
     parser.add_argument("fused", type=Path)
-    parser.add_argument("voices_dir", type=Path)
     args = parser.parse_args(argv)
     try:
         pair = default_pair()
         if not pair.has_learnt:
             print("there is no small voice in this checkout yet: taking tiny random weights, which babble")
         print(pair.fuse(args.fused))
-        pair.store_voices(args.voices_dir)
     except (FuseError, NoSmallVoice, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

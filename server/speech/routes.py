@@ -103,6 +103,7 @@ def profile_router(engine: Engine, offers: Sequence[str] = ()) -> APIRouter:
             fields=list(profile.fields),
             required=list(profile.required),
             max_references=profile.max_references,
+            max_reference_seconds=engine.limits.max_seconds,
             frames_per_second=engine.frames_per_second,
             audio=SamplingAnswer(**asdict(profile.audio)),
             text=None if profile.text is None else SamplingAnswer(**asdict(profile.text)),

@@ -82,6 +82,7 @@ class ProfileAnswer(BaseModel):
     fields: list[str]
     required: list[str]
     max_references: int
+    max_reference_seconds: float
     frames_per_second: float
     audio: SamplingAnswer
     text: SamplingAnswer | None

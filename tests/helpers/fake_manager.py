@@ -50,6 +50,7 @@ class FakeManager:
     profile: str | None = None
     sampling: dict[str, float] | None = None  # defaults that the checkpoint brings
     max_request_bytes: int | None = None
+    reference_max_seconds: float = ReferenceLimits.max_seconds
     starter_voices: str = "none"
     helpers: dict[str, Any] = field(default_factory=dict)  # server arguments of what the page can do beside speaking
     requests: list[Any] = field(default_factory=list)
@@ -70,7 +71,7 @@ class FakeManager:
         self.ranks = Ranks(1)
         self.timed_turns: dict[str, Any] = {}
         self.server_args = SimpleNamespace(
-            reference_limits=ReferenceLimits(),
+            reference_limits=ReferenceLimits(max_seconds=self.reference_max_seconds),
             voices_dir=str(self.voices_dir),
             max_voices=self.max_voices,
             codec_addresses=["ipc:///nowhere"],

@@ -51,7 +51,7 @@ const project = new Project(readProject(saved.project ?? saved, first));
 let untouched = project.state.turns === first.turns ? project.state : null; // of a page that was never used; not kept
 const panels = new Panels();
 const settings = new Settings(project, model, (panel) => panels.show(panel));
-const library = new Library(() => namedSpeakers());
+const library = new Library(() => namedSpeakers(), model);
 const casting = new Casting(project, library, model);
 const player = new Player();
 const deck = new Deck(player);
@@ -186,7 +186,7 @@ player.addEventListener("change", () => {
   design.hush();
 });
 const castable = () => ({ speakers: namedSpeakers(), free: casting.free });
-const upload = new UploadForm(castable, storeVoice);
+const upload = new UploadForm(castable, storeVoice, model);
 const design = new DesignForm(castable, storeVoice, () => {
   player.pause();
   library.hush();

@@ -142,7 +142,7 @@ export class Studio extends EventTarget {
    *   null: half a turn is of no use
    */
   async #speakInto(base, k, rest, turns, fields, isQuiet = false) {
-    const { casting } = this.#parts;
+    const { casting, model } = this.#parts;
     const [from, to] = [k, rest].map((i) => sampleBefore(base, i));
     const isLast = rest === base.turns.length;
     const start = from / base.recording.sampleRate;
@@ -151,7 +151,7 @@ export class Studio extends EventTarget {
     this.#seconds = start + seconds;
     this.#expect(turns, seconds, before, start);
     const ask = async function* (signal) {
-      const body = await continuing(base, k, turns, fields, casting.voices, seconds);
+      const body = await continuing(base, k, turns, fields, casting.voices, seconds, model.longestClip);
       const fresh = { input: scriptOf(turns), ...fields, voices: casting.wanted, timestamps: true };
       yield* body ? generate(body, signal) : speak(fresh, signal);
     };

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 from fake_manager import FakeManager, event, frames_of
-from page_browser import choose, speak, store_voice, write
-from playwright.sync_api import Page, expect
+from page_browser import choose, noise, served_page, speak, store_voice, write
+from playwright.sync_api import BrowserContext, Page, expect
 from sound_files import RATE, tone_file
 from waiting import wait_for
+
+from .conftest import opened_page
 
 pytestmark = pytest.mark.wide
 
@@ -251,7 +254,7 @@ def test_clips_are_listened_to_before_they_are_stored(page: Page):
     clips = {
         "Only 2.0 s": speech_like(2),
         "0:40 is long": speech_like(40),
-        "1:10 is too long": speech_like(70),
+        "1:10 is too long: the server takes 60 s at most": speech_like(70),
         "Nothing can be heard": np.zeros(8 * RATE),
         "very quiet": speech_like(8, level=0.02),
         "too loud and distorted": np.clip(speech_like(8, level=3.0), -1, 1),
@@ -268,6 +271,24 @@ def test_clips_are_listened_to_before_they_are_stored(page: Page):
     page.wait_for_function("document.querySelector('#voice-heard').duration === 8")
     expect(page.locator("#clip-findings")).to_have_attribute("aria-busy", "false")
     expect(findings).to_have_count(0)
+
+
+def test_how_long_a_clip_may_be_is_the_servers_to_say(context: BrowserContext, tmp_path: Path):
+    with (
+        served_page(noise, tmp_path, keeps_files=True, reference_max_seconds=6.5) as (address, _),
+        opened_page(context, address) as page,
+    ):
+        assert httpx.get(f"{address}v1/audio/profile").json()["max_reference_seconds"] == 6.5
+        open_form(page)
+        page.get_by_label("Clip of one speaker").set_input_files(clip(data=wav_file(speech_like(7))))
+        expect(page.locator("#clip-findings li")).to_have_text(["0:07 is too long: the server takes 6.5 s at most."])
+        page.get_by_role("textbox", name="Name", exact=True).fill("long")
+        page.get_by_role("button", name="Store the voice").click()
+        expect(page.locator("#voice-error")).to_be_visible()
+        page.get_by_label("Clip of one speaker").set_input_files(clip(data=wav_file(speech_like(6))))
+        expect(page.locator("#clip-findings li")).to_have_count(0)
+        page.get_by_role("button", name="Store the voice").click()
+        expect(page.get_by_role("button", name="Play long")).to_be_visible()
 
 
 def test_a_voice_is_recorded_with_its_level_in_sight(page: Page, address: str):

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import soundfile
 from fake_endpoints import serving, three_events
 from sound_files import tone_file
 
 import sglang_moss.server.speech.starter_voices as module
 from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.clients.small_voice import RECIPE, VOICES, clips_in
 from sglang_moss.server.speech.starter_voices import read_starters, starters_folder
 
 pytestmark = pytest.mark.wide
@@ -86,10 +89,27 @@ def test_what_cannot_be_a_voice_is_left_out(starters: Path, caplog: pytest.LogCa
 def test_those_of_the_package_are_whole_and_have_transcripts(caplog: pytest.LogCaptureFixture):
     folder = starters_folder(None)
     assert folder is not None
-    assert (folder / "README.md").exists()
     assert folder.is_relative_to(Path(module.__file__).parent)
     with caplog.at_level(logging.WARNING):
         voices = read_starters(folder, ReferenceLimits(max_seconds=30))
     assert not caplog.records
-    assert all(voice.about.text for voice in voices.values())
+    assert sorted(voices) == ["awb", "heart", "rms", "slt"]
+    licences = (folder / "LICENCES.md").read_text("utf-8")
+    for name, voice in voices.items():
+        assert f"`{name}`" in licences
+        assert len((voice.about.text or "").split()) > 10
+        samples, rate = soundfile.read(voice.clip, dtype="int16")
+        assert (rate, samples.ndim) == (24_000, 1)
+        assert 3 <= voice.about.seconds == len(samples) / rate <= 30
+        loudest = np.abs(samples.astype(np.int32)).reshape(-1, 1920).max(axis=1)  # of each 80 ms
+        assert 4_000 < loudest.max() < 32_000
+        assert np.mean(loudest > 400) > 0.7
     assert read_starters(starters_folder("none"), ReferenceLimits()) == {}
+
+
+def test_they_are_the_small_voices_own():
+    made = RECIPE / "voices"
+    for clip in clips_in(VOICES):
+        assert clip.text == (made / f"{clip.name}.txt").read_text("utf-8").strip()
+        samples, same = (soundfile.read(path, dtype="int16")[0] for path in (clip.path, made / f"{clip.name}.wav"))
+        assert np.array_equal(samples, same)

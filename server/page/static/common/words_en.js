@@ -183,7 +183,7 @@ export const EN = {
   "clip.silent": "Nothing can be heard in it.",
   "clip.short": "Only {length} s: from 5 s on the voice is caught better.",
   "clip.long": "{length} is long: 5 to 30 seconds are enough.",
-  "clip.tooLong": "{length} is too long: the server takes a minute at most.",
+  "clip.tooLong": "{length} is too long: the server takes {longest} s at most.",
   "clip.quiet": "It is very quiet: record it closer to the microphone.",
   "clip.clipped": "It is too loud and distorted: record it with less gain.",
   "clip.noisy": "There is noise or music behind the voice, which will be imitated too.",

@@ -183,7 +183,7 @@ export const ZH = {
   "clip.silent": "录音里听不到声音。",
   "clip.short": "只有 {length} 秒：5 秒以上效果更好。",
   "clip.long": "{length} 偏长：5 到 30 秒就够了。",
-  "clip.tooLong": "{length} 太长：服务器最多接受一分钟。",
+  "clip.tooLong": "{length} 太长：服务器最多接受 {longest} 秒。",
   "clip.quiet": "音量很小：请靠近麦克风录制。",
   "clip.clipped": "音量过大，已经失真：请调低增益重录。",
   "clip.noisy": "背景有噪声或音乐，也会被模仿。",

@@ -10,6 +10,7 @@ const DIALOGUES = {
   fields: ["instruction", "ambient_sound", "text"],
   required: ["text"],
   max_references: 5,
+  max_reference_seconds: 60,
   audio: { temperature: 1.1, top_p: 0.9, top_k: 50 },
   repetition_penalty: 1.1,
   offers: [],
@@ -74,6 +75,11 @@ export class Model extends EventTarget {
     return this.#profile.fields.includes(name);
   }
 
+  /** How many seconds a clip may have. */
+  get longestClip() {
+    return this.#profile.max_reference_seconds;
+  }
+
   needs(name) {
     return this.#profile.required.includes(name);
   }
@@ -93,9 +99,10 @@ export class Model extends EventTarget {
 function profileIn(value) {
   const isWords = (list) => Array.isArray(list) && list.every((each) => typeof each === "string");
   const { name, model, fields, required, max_references, audio, repetition_penalty, offers = [] } = value ?? {};
+  const { max_reference_seconds = DIALOGUES.max_reference_seconds } = value ?? {};
   if (typeof name !== "string" || typeof model !== "string" || ![fields, required, offers].every(isWords)) return null;
   const { temperature, top_p, top_k } = audio ?? {};
-  if (![max_references, temperature, top_p, top_k, repetition_penalty].every(Number.isFinite)) return null;
+  if (![max_references, max_reference_seconds, temperature, top_p, top_k, repetition_penalty].every(Number.isFinite)) return null;
   const sampling = { audio: { temperature, top_p, top_k }, repetition_penalty };
-  return { name, model, fields, required, max_references, ...sampling, offers };
+  return { name, model, fields, required, max_references, max_reference_seconds, ...sampling, offers };
 }

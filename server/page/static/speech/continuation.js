@@ -15,7 +15,7 @@ import { cutBefore } from "./turn_times.js";
 import { base64Of, wavFile } from "./wav.js";
 
 const EARLIER_SECONDS = 30;
-const LONGEST_CLIP_SECONDS = 55; // the server takes a minute
+const CLIP_SHARE = 0.9; // of the longest clip that the server takes
 const MAX_CLIPS = 5;
 const FRAMES_PER_SECOND = 12.5;
 const LONGEST = { factor: 3, more: 10 }; // times the expected length and seconds more, at which the server itself cuts
@@ -30,18 +30,20 @@ const CLONING_ONLY = ["generation", "voice_clone"];
  * @param {object} fields of the speech API: `seed`, settings
  * @param {{speaker: number, name: string, text: string?}[]} cast stored voices of the speakers, by number
  * @param {number} expectedSeconds
+ * @param {number} longestClip seconds that the server takes
  * @returns {Promise<object?>} null: the voices cannot be continued, so that the speech API has all there is to say
  */
-export async function continuing(take, k, turns, fields, cast, expectedSeconds) {
+export async function continuing(take, k, turns, fields, cast, expectedSeconds, longestClip) {
   if (CLONING_ONLY.includes(fields.mode) || cast.some(({ text }) => !text)) return null;
   const clips = [];
   for (const { speaker, name, text } of cast) {
     clips.push({ audio: await base64Of(await fetchClip(name)), words: `[S${speaker}] ${text}` });
   }
-  const heard = earlierPart(take, k);
+  const longest = CLIP_SHARE * longestClip;
+  const heard = earlierPart(take, k, longest);
   const known = new Set([...cast.map(({ speaker }) => speaker), ...speakersIn(take, heard)]);
   const others = [...new Set(turns.map(({ speaker }) => speaker))].filter((speaker) => !known.has(speaker));
-  const parts = others.map((speaker) => turnOf(take, speaker)).filter((part) => part !== null);
+  const parts = others.map((speaker) => turnOf(take, speaker, longest)).filter((part) => part !== null);
   if (heard.first < heard.last) parts.push(heard);
   for (const part of parts.slice(0, MAX_CLIPS - clips.length)) clips.push(await clipOf(take, part));
   if (!clips.length) return null;
@@ -53,12 +55,12 @@ export async function continuing(take, k, turns, fields, cast, expectedSeconds) 
 }
 
 /** Turns `first` to `last` - 1 of the take in front of turn `k`: the last ones, as many as are continued. */
-function earlierPart({ turns, times, recording }, k) {
+function earlierPart({ turns, times, recording }, k, longest) {
   const end = cutBefore(times, k, recording);
   let first = k;
   while (first > 0) {
     const seconds = end - cutBefore(times, first - 1, recording);
-    if (seconds > (first === k ? LONGEST_CLIP_SECONDS : EARLIER_SECONDS)) break;
+    if (seconds > (first === k ? longest : Math.min(EARLIER_SECONDS, longest))) break;
     first -= 1;
   }
   return { first, last: Math.min(k, turns.length) };
@@ -67,11 +69,11 @@ function earlierPart({ turns, times, recording }, k) {
 const speakersIn = ({ turns }, { first, last }) => turns.slice(first, last).map(({ speaker }) => speaker);
 
 /** The longest turn of a speaker that can be a clip. */
-function turnOf({ turns, times }, speaker) {
+function turnOf({ turns, times }, speaker, longest) {
   let found = null;
   turns.forEach((turn, i) => {
     const seconds = times[i].end - times[i].start;
-    if (turn.speaker !== speaker || seconds > LONGEST_CLIP_SECONDS || seconds < 1 / FRAMES_PER_SECOND) return;
+    if (turn.speaker !== speaker || seconds > longest || seconds < 1 / FRAMES_PER_SECOND) return;
     if (found === null || seconds > times[found].end - times[found].start) found = i;
   });
   return found === null ? null : { first: found, last: found + 1 };

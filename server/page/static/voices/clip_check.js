@@ -9,7 +9,6 @@ export const AUDIO_FILES = ".wav,.flac,.ogg,.oga,.opus,.mp3,.m4a,.mp4,.aac,.webm
 const SAMPLE_RATE = 24000;
 const SHORT_SECONDS = 4;
 const LONG_SECONDS = 30;
-const LONGEST_SECONDS = 60; // the server takes no more
 const SILENCE = 0.001; // -60 dBFS, of full scale
 const QUIET = 0.05; // peak
 const FULL = 0.997;
@@ -22,10 +21,11 @@ const PAUSE_SHARE = 0.6; // of frames that are silent
  * Listen to a clip.
  *
  * @param {Blob} clip
+ * @param {number} longest seconds of a clip, which the server takes
  * @returns {Promise<{seconds: number?, findings: string[]}>} `seconds` is null where the browser cannot read it, which
  *   the server may
  */
-export async function checkClip(clip) {
+export async function checkClip(clip, longest) {
   let pcm;
   try {
     pcm = await samplesOfFile(clip, SAMPLE_RATE);
@@ -33,7 +33,7 @@ export async function checkClip(clip) {
     return { seconds: null, findings: [t("clip.unreadable")] };
   }
   const seconds = pcm.length / SAMPLE_RATE;
-  return { seconds, findings: findingsOf(measured(pcm), seconds).map(([key, values]) => t(key, values)) };
+  return { seconds, findings: findingsOf(measured(pcm), seconds, longest).map(([key, values]) => t(key, values)) };
 }
 
 /** @returns {{peak: number, clipped: number, range: number, silent: number}} `range` in dB, shares of all frames */
@@ -61,10 +61,10 @@ function measured(pcm) {
   };
 }
 
-function findingsOf({ peak, clipped, range, silent }, seconds) {
+function findingsOf({ peak, clipped, range, silent }, seconds, longest) {
   if (peak < SILENCE) return [["clip.silent", {}]];
   const findings = [];
-  if (seconds > LONGEST_SECONDS) findings.push(["clip.tooLong", { length: clock(seconds) }]);
+  if (seconds > longest) findings.push(["clip.tooLong", { length: clock(seconds), longest }]);
   else if (seconds > LONG_SECONDS) findings.push(["clip.long", { length: clock(seconds) }]);
   if (seconds < SHORT_SECONDS) findings.push(["clip.short", { length: seconds.toFixed(1) }]);
   if (peak < QUIET) findings.push(["clip.quiet", {}]);

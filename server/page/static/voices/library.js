@@ -19,11 +19,15 @@ export class Library extends EventTarget {
   #voices = [];
   #clips = new ClipPlayer(fetchClip);
   #speakers;
+  #model;
 
-  /** @param {() => {speaker: number, name: string}[]} speakers of the script, with what they are called */
-  constructor(speakers) {
+  /**
+   * @param {() => {speaker: number, name: string}[]} speakers of the script, with what they are called
+   * @param {import("../model/model.js").Model} model that speaks
+   */
+  constructor(speakers, model) {
     super();
-    this.#speakers = speakers;
+    [this.#speakers, this.#model] = [speakers, model];
     find("voice-search").addEventListener("input", () => this.show());
     this.#clips.addEventListener("change", () => this.#showPlaying());
     this.#clips.addEventListener("start", () => this.dispatchEvent(new Event("heard")));
@@ -137,7 +141,7 @@ export class Library extends EventTarget {
   async #replace({ name, text }) {
     const clip = await pick(AUDIO_FILES);
     if (!clip) return;
-    const { findings } = await checkClip(clip);
+    const { findings } = await checkClip(clip, this.#model.longestClip);
     const words = await askForText(
       [t("voice.replaceWords", { name }), ...findings].join(" "),
       text ?? "",

@@ -8,7 +8,7 @@ import { checkClip } from "./clip_check.js";
 import { Draft } from "./draft.js";
 import { canRecord, record } from "./microphone.js";
 
-const RECORDED_SECONDS = 50; // at most; the server takes a minute unless told otherwise
+const RECORDED = { seconds: 50, share: 0.9 }; // at most, the latter of what the server takes
 const NO_RECORDING = { NotAllowedError: "upload.notAllowed", NotFoundError: "upload.noMicrophone" };
 
 export class UploadForm {
@@ -21,6 +21,7 @@ export class UploadForm {
   #recording = null;
   #isAsking = false; // for leave to use the microphone
   #speakers;
+  #model;
   #draft = new Draft(
     (text) => {
       this.#form.elements.text.value = text;
@@ -34,9 +35,10 @@ export class UploadForm {
    *   has none yet
    * @param {(voice: {name: string, clip: Blob, text: string, speaker: number?}) => Promise<void>} send stores it or
    *   throws an `ApiError`
+   * @param {import("../model/model.js").Model} model that speaks
    */
-  constructor(speakers, send) {
-    this.#speakers = speakers;
+  constructor(speakers, send, model) {
+    [this.#speakers, this.#model] = [speakers, model];
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit(send);
@@ -96,7 +98,7 @@ export class UploadForm {
       return;
     }
     this.#heard.src = URL.createObjectURL(clip);
-    const { findings } = await checkClip(clip);
+    const { findings } = await checkClip(clip, this.#model.longestClip);
     if (this.#clip !== clip) return;
     list.replaceChildren(...findings.map((words) => made("li", {}, words)));
     list.ariaBusy = "false";
@@ -111,13 +113,14 @@ export class UploadForm {
       const recording = await record((level) => (meter.value = level)).finally(() => (this.#isAsking = false));
       this.#recording = recording;
       const started = Date.now();
+      const longest = Math.min(RECORDED.seconds, RECORDED.share * this.#model.longestClip);
       this.#button.lastChild.textContent = t("upload.stop");
       this.#button.setAttribute("aria-pressed", "true");
       meter.hidden = false;
       timer = setInterval(() => {
         const seconds = Math.floor((Date.now() - started) / 1000);
         this.#hint.textContent = t("upload.seconds", { seconds });
-        if (seconds >= RECORDED_SECONDS) recording.stop();
+        if (seconds >= longest) recording.stop();
       }, 250);
       this.#file.value = "";
       this.#take(await recording.clip);
