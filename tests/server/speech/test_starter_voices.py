@@ -14,7 +14,7 @@ from sound_files import tone_file
 
 import sglang_moss.server.speech.starter_voices as module
 from sglang_moss.audio.loading import ReferenceLimits
-from sglang_moss.clients.small_voice import RECIPE, VOICES, clips_in
+from sglang_moss.clients.small_voice import RECIPE, clips_in
 from sglang_moss.server.speech.starter_voices import read_starters, starters_folder
 
 pytestmark = pytest.mark.wide
@@ -109,7 +109,7 @@ def test_those_of_the_package_are_whole_and_have_transcripts(caplog: pytest.LogC
 
 def test_they_are_the_small_voices_own():
     made = RECIPE / "voices"
-    for clip in clips_in(VOICES):
+    for clip in clips_in(module._SHIPPED):
         assert clip.text == (made / f"{clip.name}.txt").read_text("utf-8").strip()
         samples, same = (soundfile.read(path, dtype="int16")[0] for path in (clip.path, made / f"{clip.name}.wav"))
         assert np.array_equal(samples, same)
