@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from sglang_moss.audio.formats import FILE_FORMATS, FileEncoder
 
 from ..errors import BadField, SpeechRoute
+from .waiting import WaitingRoom
 
 FileName = Literal["wav", "flac", "mp3", "opus", "aac", "m4a"]
 MEDIA_TYPES: dict[FileName, str] = {
@@ -26,6 +27,7 @@ MEDIA_TYPES: dict[FileName, str] = {
 }
 _LEAST_RATE, _LARGEST_RATE = 8_000, 48_000  # Hz
 _ENCODINGS = 2  # at a time; an hour takes a core for some ten seconds
+_MOST_WAITING, _RETRY_SECONDS = 8, 5.0
 _PIECE_SAMPLES = 1 << 16
 _BYTES_PER_SAMPLE = 2
 
@@ -33,7 +35,7 @@ _BYTES_PER_SAMPLE = 2
 def encode_router() -> APIRouter:
     """`POST /page/encode`."""
     router = APIRouter(route_class=SpeechRoute)
-    places = asyncio.Semaphore(_ENCODINGS)
+    places, room = asyncio.Semaphore(_ENCODINGS), WaitingRoom(_MOST_WAITING, _RETRY_SECONDS)
 
     @router.post("/page/encode", response_class=Response, include_in_schema=False)
     async def encode(request: Request) -> Response:
@@ -46,8 +48,9 @@ def encode_router() -> APIRouter:
         samples = await request.body()
         if not samples or len(samples) % _BYTES_PER_SAMPLE:
             raise BadField(f"the body: expected 16-bit samples, got {len(samples)} bytes", None)
-        async with places:
-            data = await asyncio.to_thread(_file_of, samples, name, rate)
+        with room.place():
+            async with places:
+                data = await asyncio.to_thread(_file_of, samples, name, rate)
         return Response(data, media_type=MEDIA_TYPES[name])
 
     return router

@@ -17,13 +17,14 @@ from sglang_moss.request.turns import turns_of
 from sglang_moss.turn_times.timing import told_turns
 
 from ..errors import BadField, SpeechRoute
-from .waiting import while_connected
+from .waiting import WaitingRoom, while_connected
 
 _LEAST_RATE, _LARGEST_RATE = 8_000, 48_000  # Hz
 _MOST_TURNS = 2_000
 _BYTES_PER_SAMPLE = 2
 _MOST_TURN_SECONDS = 100_000  # turns times seconds, as which the work grows: 166 turns in ten minutes
 _THREADS = 1  # none of those that time what answers tell
+_MOST_WAITING, _RETRY_SECONDS = 8, 5.0  # an hour of samples has 170 MB
 
 
 class TurnTimes(BaseModel):
@@ -45,6 +46,7 @@ def turns_router() -> APIRouter:
     """`POST /page/turns`."""
     router = APIRouter(route_class=SpeechRoute)
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="moss-page-turns")
+    room = WaitingRoom(_MOST_WAITING, _RETRY_SECONDS)
 
     @router.post("/page/turns", include_in_schema=False)
     async def tell(
@@ -64,19 +66,20 @@ def turns_router() -> APIRouter:
             raise BadField(f"script: at most {_MOST_TURNS} turns with words, got {len(turns)}", "script")
         if not _LEAST_RATE <= rate <= _LARGEST_RATE:
             raise BadField(f"rate: of the samples in Hz, from {_LEAST_RATE} to {_LARGEST_RATE}", "rate")
-        samples = await audio.read()
-        if not samples or len(samples) % _BYTES_PER_SAMPLE:
-            raise BadField(f"audio: expected 16-bit samples, got {len(samples)} bytes", "audio")
-        pcm = np.frombuffer(samples, "<i2")
-        if len(turns) * len(pcm) > _MOST_TURN_SECONDS * rate:
-            raise BadField(
-                f"script: {len(turns)} turns in {len(pcm) / rate:.0f} s are too much to be told at a time; ask for "
-                "fewer turns",
-                "script",
-                "script_too_long",
-            )
-        work = told_turns(lambda: pcm, rate, turns, is_cut=is_cut, pool=pool)
-        told = await while_connected(request, work)
+        with room.place():
+            samples = await audio.read()
+            if not samples or len(samples) % _BYTES_PER_SAMPLE:
+                raise BadField(f"audio: expected 16-bit samples, got {len(samples)} bytes", "audio")
+            pcm = np.frombuffer(samples, "<i2")
+            if len(turns) * len(pcm) > _MOST_TURN_SECONDS * rate:
+                raise BadField(
+                    f"script: {len(turns)} turns in {len(pcm) / rate:.0f} s are too much to be told at a time; ask for "
+                    "fewer turns",
+                    "script",
+                    "script_too_long",
+                )
+            work = told_turns(lambda: pcm, rate, turns, is_cut=is_cut, pool=pool)
+            told = await while_connected(request, work)
         return TurnsAnswer(turns=[TurnTimes(**turn) for turn in told])
 
     return router

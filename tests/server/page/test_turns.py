@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 
 import httpx
@@ -102,3 +102,19 @@ def test_no_answer_waits_for_it_and_who_leaves_ends_it(client: httpx.Client, mon
         assert first.result().status_code == 200
     assert ask(client, PCM[: 2 * RATE].tobytes()).status_code == 200
     assert held.lengths == [len(PCM), RATE // 2, 2 * RATE]
+
+
+def test_so_many_may_wait_and_the_next_is_told_when_to_ask_again(client: httpx.Client, monkeypatch: pytest.MonkeyPatch):
+    held = Held()
+    monkeypatch.setattr(timing, "turn_times", held)
+    with ThreadPoolExecutor(9) as pool:
+        asked = [pool.submit(ask, client) for _ in range(9)]
+        try:
+            [refused], _ = wait(asked, timeout=15, return_when=FIRST_COMPLETED)
+        finally:
+            held.go.set()
+    answer = refused.result()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
+    assert answer.headers["retry-after"] == "5"
+    assert [one.result().status_code for one in asked if one is not refused] == [200] * 8
+    assert ask(client).status_code == 200, "there is place again"
