@@ -57,15 +57,19 @@ def stream_lines(variant: str, streams: Sequence[Stream], steps: Sequence[float]
 def short_form(line: Line) -> Line:
     """What holds of few sentences on a machine that does other things too.
 
-    A rate fails only where its whole confidence interval is beyond the bar; times have no bar.
+    A rate fails where its whole confidence interval is beyond the bar, or itself is twice as far; times have no bar.
     """
     if line["check"] in _TIMES:
         return {key: value for key, value in line.items() if key not in ("bar", "passes")}
     if "passes" not in line or line.get("low") is None:
         return line
-    at_most = AT_MOST.get(line["check"])
-    passes = line["low"] <= at_most if at_most is not None else line["high"] >= AT_LEAST[line["check"]]
-    return line | {"passes": bool(passes)}
+    value, at_most = line["value"], AT_MOST.get(line["check"])
+    if at_most is not None:
+        passes = line["low"] <= at_most and value <= 2 * at_most
+    else:
+        at_least = AT_LEAST[line["check"]]
+        passes = line["high"] >= at_least and 1 - value <= 2 * (1 - at_least)
+    return line | {"passes": bool(passes), "bar": f"about {line['bar']}"}
 
 
 def cost_lines(first: tuple[str, Result], other: tuple[str, Result]) -> Iterator[Line]:

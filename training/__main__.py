@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m sglang_moss.t
     args, overrides = parser.parse_known_args(argv)
     if args.gpus is not None and args.gpus < 1:
         parser.error(f"--gpus: expected a positive number, got {args.gpus}")
+    if args.gpus is not None and not args.dry_run:
+        parser.error("--gpus is for --dry-run: processes are torchrun's to say")
     try:
         config, prepared = read_workflow_config(args.config, overrides, args.from_jsonl)
         if prepared is None and (args.base_dir is not None or args.normalizer is not None):

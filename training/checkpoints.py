@@ -5,10 +5,11 @@ once all of it is on the disk: what is found is whole.
 """
 
 import json
+import logging
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from .optimizer import STATES
 _NAME = re.compile(r"step-(\d{8})")
 _STATE = "run.json"
 _WRITING = ".writing-"
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -80,16 +83,16 @@ class Checkpoints:
         self.finish()
         path = self.at(step)
         writing = self._directory / f"{_WRITING}{path.name}"
-        written = state_dict_saver.async_save(
-            _content(tensors, optimizer),
-            checkpoint_id=writing,
-            process_group=self._group,
-            no_dist=self._world.size == 1,
-        )
-        assert isinstance(written, Future), "the copy in main memory is whole"
-        self._pending = self._writer.submit(self._complete, written, writing, path, {**state, "step": step})
+        content, alone, state = _content(tensors, optimizer), self._world.size == 1, {**state, "step": step}
         if not self._background:
-            self.finish()
+            self._complete(
+                lambda: state_dict_saver.save(content, checkpoint_id=writing, no_dist=alone), writing, path, state
+            )
+            self._world.barrier()
+            return path
+        written = state_dict_saver.async_save(content, checkpoint_id=writing, process_group=self._group, no_dist=alone)
+        assert isinstance(written, Future), "the copy in main memory is whole"
+        self._pending = self._writer.submit(self._complete, written.result, writing, path, state)
         return path
 
     def finish(self) -> None:
@@ -104,8 +107,10 @@ class Checkpoints:
             self._world.barrier()
 
     def close(self) -> None:
-        """Let what is being written end, whatever becomes of the run."""
+        """Let what is being written end, whatever becomes of the run; that it failed is logged."""
         self._writer.shutdown()
+        if self._pending is not None and (error := self._pending.exception()) is not None:
+            logger.error("%s", error)
 
     def load(self, path: Path, tensors: Mapping[str, Tensor], optimizer: AdamW | None = None) -> None:
         """Fill weights and the optimizer's state in place.
@@ -119,21 +124,21 @@ class Checkpoints:
         except (CheckpointException, RuntimeError, ValueError) as error:
             raise TrainingError(f"{path} is of another model, or damaged: take another output") from error
 
-    def _complete(self, written: Future[Any], writing: Path, path: Path, state: Mapping[str, Any]) -> None:
+    def _complete(self, write: Callable[[], Any], writing: Path, path: Path, state: Mapping[str, Any]) -> None:
         """Once all ranks have written their parts, give them the name by which they are found."""
         try:
-            written.result()
-        except CheckpointException as error:
-            reason = next(iter(error.failures.values()))[0]
+            write()
+            if self._world.leads:
+                (writing / _STATE).write_text(json.dumps(state, indent=2) + "\n")
+                flush_directory(writing)
+                if path.exists():
+                    shutil.rmtree(path)
+                writing.rename(path)
+                flush_directory(self._directory)
+                self._prune(state.get("best_step"))
+        except (CheckpointException, OSError) as error:
+            reason = next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
             raise TrainingError(f"{path} cannot be written ({reason}): mend that, and run the same again") from error
-        if self._world.leads:
-            (writing / _STATE).write_text(json.dumps(state, indent=2) + "\n")
-            flush_directory(writing)
-            if path.exists():
-                shutil.rmtree(path)
-            writing.rename(path)
-            flush_directory(self._directory)
-            self._prune(state.get("best_step"))
 
     def _all(self) -> list[Path]:
         return [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]

@@ -83,7 +83,7 @@ class PackDataset(Dataset):
         """Rows [S, 1 + n_vq] and labels [S - 1, 1 + n_vq] of one example, int32.
 
         Raises:
-            TrainingError: they are not as many as the dataset says.
+            TrainingError: they are not as many as the dataset says, or what is shown is of another shape.
         """
         example, tokens = self.examples[i], self.tokens
         prompt = prompt_rows(example, self.tokenizer, tokens, self.template)
@@ -95,6 +95,10 @@ class PackDataset(Dataset):
             )
         labels = labels_of(rows, len(prompt), tokens.pad_code)
         if example.shown is not None:
+            if example.shown.shape != example.codes.shape:
+                raise TrainingError(
+                    f"example {example.id} shows {example.shown.shape} codes in place of {example.codes.shape}"
+                )
             rows[len(prompt) :] = target_rows(example.shown, self.tokenizer, tokens, self.layout)
         return rows, labels
 

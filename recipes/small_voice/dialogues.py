@@ -25,13 +25,12 @@ import numpy as np
 
 from sglang_moss.config import SpecialTokens
 from sglang_moss.request.prompt import Tokenizer
-from sglang_moss.request.template import TTSD
 from sglang_moss.training.example import Example
-from sglang_moss.training.rows import prompt_rows
 
 from .alignment import LETTERS
 from .encode import CODES
 from .letter_book import UNKNOWN, codes_of_pairs
+from .prompt_overheads import Overheads
 
 SINGLES_FIRST = 300_000  # examples that are single utterances, or three tenths where there are fewer
 SINGLE_SHARE = 0.35  # of those after
@@ -98,7 +97,8 @@ class Dialogues:
         self._codes = np.memmap(directory / CODES, np.uint16, "r").reshape(total, -1)
         self._letters = None
         if tokens.n_vq > self._codes.shape[1]:
-            assert tokens.n_vq == self._codes.shape[1] + 1, "one codebook is of letters"
+            if tokens.n_vq > self._codes.shape[1] + 1:
+                raise ValueError(f"{directory} has {self._codes.shape[1]} codebooks, the checkpoint {tokens.n_vq}")
             pairs = np.memmap(directory / LETTERS, np.uint8, "r").reshape(total, 2)
             self._letters = codes_of_pairs(tokens.pad_code)[pairs[:, 0], pairs[:, 1]]
         self._starts = np.concatenate([[0], np.cumsum(self._frames, dtype=np.int64)])
@@ -110,7 +110,7 @@ class Dialogues:
         self._of_voice = [by_length[(own & (voices == v))[by_length]].tolist() for v in names]
         self._long_of_voice = [np.flatnonzero(own & (voices == v) & is_long).tolist() for v in names]
         self._frames_list = self._frames.tolist()
-        self._overheads = _Overheads(tokenizer, tokens)
+        self._overheads = Overheads(tokenizer, tokens)
         self.ids = _Numbers(n_examples)
         self.n_frames = self.n_prompt_rows = np.zeros(0, np.int32)
 
@@ -126,6 +126,11 @@ class Dialogues:
         """With the lengths of all examples, from `measure`."""
         self.n_frames, self.n_prompt_rows = measured[:, 0].copy(), measured[:, 1].copy()
         return self
+
+    @property
+    def has_letters(self) -> bool:
+        """Whether the first codebook is of letters."""
+        return self._letters is not None
 
     def __len__(self) -> int:
         return self._n
@@ -218,25 +223,6 @@ class Dialogues:
         n += sum(self._frames_list[i] + flush for i in script.references or ())
         tagged = tuple(sorted({k for k, _ in script.spoken()})) if script.is_tagged else ()
         return n + self._overheads.of(tagged, None if script.references is None else len(script.references))
-
-
-class _Overheads:
-    """Rows of a prompt besides its text and references."""
-
-    def __init__(self, tokenizer: Tokenizer, tokens: SpecialTokens) -> None:
-        self._tokenizer, self._tokens = tokenizer, tokens
-        self._known: dict[tuple[tuple[int, ...], int | None], int] = {}
-
-    def of(self, tagged: tuple[int, ...], n_references: int | None) -> int:
-        key = (tagged, n_references)
-        if key not in self._known:
-            text = "".join(f"[S{k + 1}]a." for k in tagged) or "a."
-            clip = np.zeros((1, self._tokens.n_vq), np.int32)
-            references = None if n_references is None else (clip,) * n_references
-            rows = prompt_rows(Example("", {"text": text}, clip, references), self._tokenizer, self._tokens, TTSD)
-            n_text = len(self._tokenizer.encode(text, add_special_tokens=False))
-            self._known[key] = len(rows) - n_text - (n_references or 0) * self._tokens.n_vq
-        return self._known[key]
 
 
 class _Numbers(Sequence[str]):

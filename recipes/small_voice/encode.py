@@ -18,6 +18,7 @@ from sglang_moss.codec.kernels import plain_torch
 from sglang_moss.request.text import normalize_text
 
 from .codec_config import load_codec
+from .letter_book import refuse
 from .speech_store import Store
 from .voices import FRAME
 
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--max-hours", type=float, default=float("inf"))
     args = parser.parse_args()
+    refuse(args.codec)
     started = time.time()
     store = Store.open(args.speech, args.max_hours)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""A codebook of letters before the codec's own: `python -m small_voice.letter_book CODEC OUTPUT`.
+"""A codebook of letters before the codec's own, and the codec without it:
+
+    python -m small_voice.letter_book add CODEC OUTPUT
+    python -m small_voice.letter_book remove CODEC OUTPUT
 
 The language model says in it which letter is spoken and which comes next, and reads that again for the next frame: to
 keep its place in the text it has to compare letters with letters, not sounds. Nothing of it is heard: the codec's first
@@ -12,6 +15,7 @@ from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +52,7 @@ def codes_of_pairs(codebook_size: int) -> np.ndarray:
 
 def add(codec: Path, output: Path) -> None:
     """Write a codec with the book."""
-    config = json.loads((codec / "config.json").read_text(encoding="utf-8"))
-    tensors = load_file(codec / WEIGHTS)
-    quantizer = config["quantizer_kwargs"]
+    config, tensors = _read(codec)
     moved = {}
     for name, tensor in tensors.items():
         if name.startswith(_BOOKS):
@@ -60,10 +62,49 @@ def add(codec: Path, output: Path) -> None:
                 moved[f"{_BOOKS}0.{rest}"] = _silent(rest, tensor)
         else:
             moved[name] = tensor
-    quantizer["num_quantizers"] += 1
+    config["quantizer_kwargs"]["num_quantizers"] += 1
+    _write(output, config, moved)
+
+
+def remove(codec: Path, output: Path) -> None:
+    """Write a codec without the book, to train it further.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if not is_there(codec):
+        raise ValueError(f"{codec} has no book of letters")
+    config, tensors = _read(codec)
+    moved = {}
+    for name, tensor in tensors.items():
+        number, _, rest = name.removeprefix(_BOOKS).partition(".") if name.startswith(_BOOKS) else ("", "", "")
+        if number != "0":
+            moved[f"{_BOOKS}{int(number) - 1}.{rest}" if number else name] = tensor
+    config["quantizer_kwargs"]["num_quantizers"] -= 1
+    _write(output, config, moved)
+
+
+def is_there(codec: Path) -> bool:
+    """Whether a codec's first book is of letters: the vector of UNKNOWN is nothing, as none that is learnt is."""
+    tensors = load_file(codec / WEIGHTS)
+    return not tensors[f"{_BOOKS}0.codebook.weight"][UNKNOWN].any()
+
+
+def refuse(codec: Path) -> None:
+    """End where a codec has the book: what is trained, and what codes are made with, are the others alone."""
+    if is_there(codec):
+        raise SystemExit(f"{codec} has a book of letters: take it away, python -m small_voice.letter_book remove")
+
+
+def _read(codec: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    return json.loads((codec / "config.json").read_text(encoding="utf-8")), load_file(codec / WEIGHTS)
+
+
+def _write(output: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in sorted(moved.items())}, output / WEIGHTS, {"format": "pt"})
+    kept = {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
+    save_file(kept, output / WEIGHTS, {"format": "pt"})
 
 
 def _silent(name: str, like: torch.Tensor) -> torch.Tensor:
@@ -78,10 +119,11 @@ def _silent(name: str, like: torch.Tensor) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("action", choices=("add", "remove"))
     parser.add_argument("codec", type=Path)
     parser.add_argument("output", type=Path)
     args = parser.parse_args()
-    add(args.codec, args.output)
+    (add if args.action == "add" else remove)(args.codec, args.output)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     started = time.time()
     n_vq = json.loads((args.model / "config.json").read_text())["n_vq"]
+    open_dialogues(args.encoded, args.model, 1, "validation")  # what is missing is told here, by no worker
     for part, n in (("validation", N_VALIDATION), ("training", args.examples)):
         step = 20_000
         with multiprocessing.get_context("spawn").Pool(

@@ -8,11 +8,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 exec >"$WORK/one-codec.log" 2>&1
 unpack a.tar.xz
 unpack_recipes
-HOURS=${HOURS:-165} FIRST=${FIRST:-400} JOINT=${JOINT:-850} EXAMPLES=${EXAMPLES:-2400000} SHAPE=${SHAPE:-d}
+HOURS=${HOURS:-165} FIRST=${FIRST:-400} JOINT=${JOINT:-850} SHAPE=${SHAPE:-d}
 FIRST_HOURS=${FIRST_HOURS:-14} SPEAKERS=$((CORES > 4 ? CORES - 3 : 1)) RESULTS=$WORK/results MORE=() DEVICE=cuda SENTENCES=50
 VARIANT=${VARIANT:-r}
 if [[ $SMOKE == 1 ]]; then
-  HOURS=0.05 FIRST_HOURS=0.01 EXAMPLES=200 DEVICE=cpu SENTENCES=2 VARIANT=tiny SHAPE=tiny
+  HOURS=0.05 FIRST_HOURS=0.01 DEVICE=cpu SENTENCES=2 VARIANT=tiny SHAPE=tiny
   MORE=(--batch 2 --frames 16 --tell-s 5 --save-s 15 --waits-s 5 --mode eager --device cpu)
 fi
 mkdir -p "$RESULTS"
@@ -49,7 +49,6 @@ read -r BOOKS SIZE < <("$PYTHON" -c "
 import json; q = json.load(open('$FROZEN/config.json'))['quantizer_kwargs']; print(q['num_quantizers'], q['codebook_size'])")
 "$PYTHON" -m small_voice.language_model "$WORK/untrained" --shape "$SHAPE" --codebook-size "$SIZE" --n-vq $((BOOKS + 1))
 "$PYTHON" -m small_voice.encode "$WORK/speech" "$FROZEN" "$WORK/encoded" --tokenizer "$WORK/untrained"
-"$PYTHON" -m small_voice.measure_examples "$WORK/encoded" "$WORK/untrained" --examples "$EXAMPLES"
 "$PYTHON" -m small_voice.pack_codes pack "$WORK/encoded" "$WORK/codes-whole.npz"
 split -b 16000000 -d "$WORK/codes-whole.npz" "$RESULTS/codes-whole."
 say "packed: $(du -sh "$WORK/codes-whole.npz" | cut -f1)"

@@ -12,13 +12,18 @@ unpack a.tar.xz
 unpack_recipes
 RESULTS=$WORK/results SHAPE=${SHAPE:-d} BOOKS=${BOOKS:-12} EXAMPLES=${EXAMPLES:-2400000} SEED=${SEED:-3}
 ENDS_AT=${ENDS_AT:-$((T0 + 1400))} SPEAKERS=${SPEAKERS:-0} MORE_AT=${MORE_AT:-$((T0 + 700))} GROWN=()
-LM=(--steps 100000 --per-step 1 --validate-every 1000 --save-every 2000 --workers $((CORES - 1 - SPEAKERS)))
+WORKERS=$((CORES - 1 - SPEAKERS)) # 4 were enough
+LM=(--steps 100000 --per-step 1 --validate-every 1000 --save-every 2000 --workers $((WORKERS < 1 ? 1 : WORKERS > 6 ? 6 : WORKERS)))
 EVERY=20 WAIT=90 # s from the speech's end to the codes' use
 if [[ $SMOKE == 1 ]]; then
   SHAPE=tiny EXAMPLES=200 EVERY=5 WAIT=25
   LM=(--rows 1024 --per-step 1 --steps 8 --workers 1 --log-every 4 --validate-every 8 --save-every 4 --device cpu)
 fi
 mkdir -p "$RESULTS"
+if ((SPEAKERS)) && [[ -z $FROM ]]; then
+  say "SPEAKERS needs FROM: the codec of the codes, without its book of letters"
+  exit 1
+fi
 until_at() { local s=$(($1 - $(date +%s))); echo $((s > 20 ? s : 20)); }
 if ((SPEAKERS)); then
   "$PYTHON" -m small_voice.synthesize "$WORK/more" --hours 400 --seconds "$(until_at $((MORE_AT - WAIT)))" --seed "$SEED" \
@@ -36,10 +41,11 @@ packed() {
     echo "$WORK/$(basename "${first%.00}").npz"
   done
 }
+N_VQ=$("$PYTHON" -c "import json; print(json.load(open('$WORK/untrained/config.json'))['n_vq'])")
 # prepare ENCODED: what training needs of a folder of codes.
 prepare() {
   "$PYTHON" -m small_voice.alignment "$1"
-  [[ -s $1/lengths-training-$((BOOKS + 1)).npy ]] ||
+  [[ -s $1/lengths-training-$N_VQ.npy ]] ||
     "$PYTHON" -m small_voice.measure_examples "$1" "$WORK/untrained" --examples "$EXAMPLES"
 }
 # more: the new speech, in codes, with the codes of before, in WORK/both.
@@ -86,7 +92,6 @@ if ((SPEAKERS)); then
   BEGIN=$WORK/lm-first/model GROWN=(--grown)
 fi
 ENCODED=$WORK/encoded
-[[ ! -s $WORK/both/lengths-training-$((BOOKS + 1)).npy ]] || ENCODED=$WORK/both
-[[ $SMOKE == 1 ]] || LM+=(--workers $((CORES - 4)))
+[[ ! -s $WORK/both/lengths-training-$N_VQ.npy ]] || ENCODED=$WORK/both
 train "$ENCODED" "${BEGIN:-$WORK/untrained}" "$WORK/lm" "$(until_at "$ENDS_AT")" --decay-share 0.5 ${GROWN[@]+"${GROWN[@]}"}
 say "done"

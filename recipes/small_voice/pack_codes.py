@@ -46,9 +46,14 @@ def pack(encoded: Path, path: Path) -> None:
 
 
 def unpack(paths: Sequence[Path], encoded: Path) -> None:
-    """Write the folder again, as `encode` and `measure_examples` had left it; of several files, one after the other."""
+    """Write the folder again, as `encode` and `measure_examples` had left it; of several files, one after the other.
+
+    Raises:
+        ValueError: they have different numbers of codebooks.
+    """
     encoded.mkdir(parents=True, exist_ok=True)
     texts: list[str] = []
+    widths = set()
     index: dict[str, list[np.ndarray]] = {name: [] for name in _INDEX}
     with (encoded / CODES).open("wb") as codes:
         for path in paths:
@@ -56,12 +61,15 @@ def unpack(paths: Sequence[Path], encoded: Path) -> None:
                 low = packed["low"]
                 high = np.unpackbits(packed["high"], count=len(low)).astype(np.uint16)
                 codes.write((low | high << 8).tobytes())
+                widths.add(len(low) // int(packed["n_frames"].sum()))
                 texts += lzma.decompress(packed["texts"].tobytes()).decode().split("\n")
                 for name, found in index.items():
                     found.append(packed[name])
                 if len(paths) == 1:  # lengths are those of examples of all utterances
                     for name in filter(lambda name: name.startswith("lengths-"), packed.files):
                         np.save(encoded / f"{name}.npy", packed[name].astype(np.int32))
+    if len(widths) > 1:
+        raise ValueError(f"files of {', '.join(map(str, sorted(widths)))} codebooks: they are of different codecs")
     pairs = [(text, normalize_text(text)) for text in texts]
     (encoded / "texts.json").write_text(json.dumps(pairs), encoding="utf-8")
     np.savez(encoded / "index.npz", **{name: np.concatenate(found) for name, found in index.items()})

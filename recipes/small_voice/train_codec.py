@@ -26,6 +26,7 @@ from .codec_data import ClipSource
 from .codec_forward import decode_frames, encode_frames, quantize
 from .codec_losses import SpectralLoss
 from .codec_steps import NAMES, PLAN_ROWS, CodecSteps, Sizes, Weights
+from .letter_book import refuse
 from .speech_store import Store
 
 JUDGED = 10  # frames of a clip that the discriminators hear
@@ -123,9 +124,8 @@ class Run:
         for plan in plans:
             plan[:5] = self.source.plan(self.rng, n, self.args.frames * self.frame)
             some = self.rng.integers(1, self.n_codebooks, size=n)
-            dropped = (
-                0.0 if self.steps.keeps_codes else _DROPPED
-            )  # a decoder of its own language model gets all of them
+            # A decoder whose codes stay is that of a language model, which gives it all of them.
+            dropped = 0.0 if self.steps.keeps_codes else _DROPPED
             plan[5] = np.where(self.rng.random(n) < dropped, some, self.n_codebooks)
             plan[6] = self.rng.integers(0, self.args.frames - JUDGED + 1, size=n) * self.frame
         return torch.from_numpy(plans).to(self.device)
@@ -252,6 +252,8 @@ def main() -> None:
     parser.add_argument("--tell-s", type=float, default=20.0)
     parser.add_argument("--save-s", type=float, default=60.0)
     args = parser.parse_args()
+    if args.weights:
+        refuse(args.weights)
     args.output.mkdir(parents=True, exist_ok=True)
     args.resume = (args.output / "state.pt").is_file()
     torch.set_num_threads(2 if args.device != "cpu" else 1)

@@ -22,7 +22,8 @@ from sglang_moss.training.subsets import Subset
 from .dialogues import n_first
 from .measure_examples import N_VALIDATION, measured_path, open_dialogues
 
-WEIGHTS = (1.0, 4.0, 4.0, 2.0, 1.5, *[1.0] * 12)  # text, letters, then each codebook of sound
+WEIGHTS = (4.0, 2.0, 1.5, *[1.0] * 13)  # of each codebook of sound; text counts 1
+LETTERS_WEIGHT = 4.0
 VARIANTS: dict[str, dict[str, Any]] = {
     "a": {"optimizer": {"rate": 1.5e-3}, "inputs": {"hidden_rows": 0.12, "hidden_codes": 0.08}},
     "b": {"optimizer": {"rate": 2.5e-3}, "inputs": {"hidden_rows": 0.25, "hidden_codes": 0.10}},
@@ -46,7 +47,7 @@ def working_attention() -> str:
     return "varlen"
 
 
-def settings(args: argparse.Namespace, n_vq: int) -> TrainConfig:
+def settings(args: argparse.Namespace, n_vq: int, *, has_letters: bool) -> TrainConfig:
     """The run's settings, every one that is not the trainer's default."""
     variant = VARIANTS[args.variant]
     on_gpu = args.device != "cpu"
@@ -62,7 +63,7 @@ def settings(args: argparse.Namespace, n_vq: int) -> TrainConfig:
         "log_every": args.log_every,
         "tensorboard": False,
         "packing": {"rows": args.rows, "per_step": args.per_step, "max_rows": 2048, "ordered": True},
-        "loss": {"weights": list(WEIGHTS[: 1 + n_vq]), "chunk_rows": 8192},
+        "loss": {"weights": [1.0, *([LETTERS_WEIGHT] * has_letters), *WEIGHTS][: 1 + n_vq], "chunk_rows": 8192},
         "inputs": variant["inputs"],
         "optimizer": {
             "betas": [0.9, 0.95],
@@ -115,10 +116,11 @@ def main() -> None:
     lengths = {part: np.load(measured_path(args.encoded, n_vq, part)) for part in ("training", "validation")}
     examples = open_dialogues(args.encoded, args.untrained, len(lengths["training"]), "training")
     validation = open_dialogues(args.encoded, args.untrained, N_VALIDATION, "validation")
+    has_letters = examples.has_letters
     examples, validation = examples.take(lengths["training"]), validation.take(lengths["validation"])
     if args.grown:
         examples = Subset(examples, np.arange(n_first(len(examples)), len(examples)))
-    outcome = finetune(settings(args, n_vq), examples, validation)
+    outcome = finetune(settings(args, n_vq, has_letters=has_letters), examples, validation)
     if outcome is not None:
         print(outcome, flush=True)
 

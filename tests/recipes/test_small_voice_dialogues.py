@@ -12,7 +12,7 @@ from small_voice.codec_config import codec_config, load_codec, new_codec, save_c
 from small_voice.dialogues import Dialogues
 from small_voice.encode import CODES
 from small_voice.language_model import model_config, write_untrained
-from small_voice.letter_book import N_SIGNS, UNKNOWN, add, codes_of_pairs
+from small_voice.letter_book import N_SIGNS, UNKNOWN, add, codes_of_pairs, is_there, refuse, remove
 from small_voice.letters import ALPHABET, letters_of
 from small_voice.pack_codes import pack, unpack
 from small_voice.sentences import Sentences
@@ -153,6 +153,12 @@ def test_a_codec_with_a_book_of_letters_sounds_and_hears_as_before(tmp_path):
         spoken = codes.clone()
         spoken[:, 0] = torch.arange(len(codes)) % 64
         assert torch.equal(lettered.decode(spoken), plain.decode(before))
+    assert [is_there(tmp_path / name) for name in ("plain", "lettered")] == [False, True]
+    with pytest.raises(SystemExit, match="letter_book remove"):
+        refuse(tmp_path / "lettered")
+    remove(tmp_path / "lettered", tmp_path / "again")
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
 
 
 def test_short_utterances_come_first(dialogues):
@@ -197,6 +203,10 @@ def test_several_files_of_codes_follow_each_other(dialogues, tmp_path):
     encoded = dialogues._settings[0]
     pack(encoded, tmp_path / "codes.npz")
     unpack([tmp_path / "codes.npz"] * 2, tmp_path / "twice")
+    with np.load(tmp_path / "codes.npz") as packed:
+        np.savez(tmp_path / "others.npz", **{**packed, "low": packed["low"][: len(packed["low"]) // 2]})
+    with pytest.raises(ValueError, match="files of 4, 8 codebooks"):
+        unpack([tmp_path / "codes.npz", tmp_path / "others.npz"], tmp_path / "mixed")
     assert (tmp_path / "twice" / CODES).read_bytes() == (encoded / CODES).read_bytes() * 2
     assert json.loads((tmp_path / "twice" / "texts.json").read_text()) == 2 * json.loads(
         (encoded / "texts.json").read_text()

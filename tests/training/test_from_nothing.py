@@ -10,6 +10,7 @@ from train_invented import small_config
 
 from sglang_moss.training.clock import Clock
 from sglang_moss.training.distributed import World
+from sglang_moss.training.errors import TrainingError
 from sglang_moss.training.loading import PackOrder
 from sglang_moss.training.planning import Planner
 from sglang_moss.training.rows import IGNORED, hide_codes
@@ -77,6 +78,17 @@ def test_what_is_shown_in_place_of_a_target_is_read_and_not_learnt(tmp_path):
             is_code = rows[target:, 1] != plan.shape.tokens.pad_code
             assert (rows_shown[target:, 1][is_code] == 0).all()
             assert np.array_equal(np.delete(rows, 1, 1), np.delete(rows_shown, 1, 1))
+
+
+def test_what_is_shown_has_the_shape_of_what_is_learnt(tmp_path):
+    class Longer(InventedSpeech):
+        def __getitem__(self, i):
+            example = super().__getitem__(i)
+            return replace(example, shown=np.concatenate([example.codes, example.codes]))
+
+    plan = plan_run(small_config(tmp_path), Longer(2))
+    with pytest.raises(TrainingError, match=r"example .* shows \(\d+, \d+\) codes in place of \(\d+, \d+\)"):
+        plan.packs_of(plan.training).rows_of(0)
 
 
 def test_ordered_packs_follow_the_dataset_window_by_window():

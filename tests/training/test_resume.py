@@ -14,7 +14,7 @@ import torch
 from fuse_checkpoints import digests
 from golden_data import GOLDEN
 from speech_examples import InventedSpeech, write_dataset
-from torch.distributed.checkpoint import FileSystemWriter
+from torch.distributed.checkpoint import FileSystemWriter, state_dict_saver
 from train_invented import N_EXAMPLES, small_config
 from train_invented import __file__ as program
 from waiting import wait_for
@@ -143,10 +143,14 @@ def some_state() -> tuple[dict[str, torch.Tensor], torch.optim.AdamW]:
     return tensors, optimizer
 
 
-def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
+@pytest.mark.parametrize("background", [True, False])
+def test_a_checkpoint_gives_back_what_was_saved(background, tmp_path, monkeypatch):
     tensors, optimizer = some_state()
-    checkpoints = Checkpoints(tmp_path, keep=2, world=ALONE)
+    checkpoints = Checkpoints(tmp_path, keep=2, world=ALONE, background=background)
+    if not background:  # then there is no copy, and nothing to wait for
+        monkeypatch.delattr(state_dict_saver, "async_save")
     path = checkpoints.save(7, tensors, optimizer, {"note": 1})
+    assert background or path.is_dir()
     checkpoints.finish()
     others, other_optimizer = some_state()
     for tensor in others.values():
@@ -240,11 +244,14 @@ def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_run_in_a_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "at", [(FileSystemWriter, "write_data"), (checkpoints_module, "flush_directory")], ids=["weights", "end"]
+)
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_in_a_sentence(at, tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(FileSystemWriter, "write_data", full)
+    monkeypatch.setattr(*at, full)
     with pytest.raises(TrainingError, match=r"step-00000002 cannot be written \(.*No space left on device\)"):
         finetune(small_config(tmp_path, steps=3, checkpoints={"every": 2}), InventedSpeech(N_EXAMPLES))
 

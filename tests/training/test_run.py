@@ -179,6 +179,9 @@ def test_options_that_would_do_nothing_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([*words, "--dry-run", "--gpus", "0"])
     assert "--gpus: expected a positive number, got 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--gpus", "8"])
+    assert "--gpus is for --dry-run" in capsys.readouterr().err
     assert main([*words, "--normalizer", "none"]) == 1
     assert "of the records of --from-jsonl, which is missing" in capsys.readouterr().err
 
