@@ -134,7 +134,8 @@ def _speak(url: str, output: Path, seconds: float | None, pair: Pair) -> str:
     with MossClient(url) as client:
         if pair.has_learnt:
             most = seconds or _MOST_SECONDS
-            speech = client.generate(SCRIPT, _references(pair), max_seconds=most, seed=SEED)
+            fixed = seconds is not None
+            speech = client.generate(SCRIPT, _references(pair), max_seconds=most, exact_length=fixed, seed=SEED)
         else:
             audio = GOLDEN / "cases" / "audio"
             references = [Reference(audio / name, transcript) for name, transcript in TRANSCRIPTS.items()]
