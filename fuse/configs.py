@@ -10,7 +10,7 @@ from typing import Any
 
 from sglang_moss.checkpoint import ARCHITECTURE, MODEL_TYPE, OWN_FIELD
 from sglang_moss.errors import BadSetting
-from sglang_moss.request.profile import Profile
+from sglang_moss.request.profile import OWN_DEFAULTS, Profile
 
 from .errors import FuseError
 from .json_file import JsonFile, read_json, to_bytes
@@ -69,20 +69,19 @@ def _fused_config(lm: JsonFile, codec: JsonFile, profile: Profile) -> dict[str, 
     for name in ("auto_map", OWN_FIELD):
         fused.pop(name, None)
     own = {} if profile.is_ttsd else {"profile": profile.name}
-    own |= _own_sampling(lm, profile)
+    own |= _own_defaults(lm, profile)
     return fused | ({OWN_FIELD: own} if own else {})
 
 
-def _own_sampling(lm: JsonFile, profile: Profile) -> dict[str, Any]:
-    """Defaults of the draw that the checkpoint brings, checked; nothing where it brings none."""
+def _own_defaults(lm: JsonFile, profile: Profile) -> dict[str, Any]:
+    """Defaults that the checkpoint brings, checked; nothing where it brings none."""
     own = lm.content.get(OWN_FIELD)
-    if not isinstance(own, dict) or "sampling" not in own:
-        return {}
+    own = {name: own[name] for name in OWN_DEFAULTS if name in own} if isinstance(own, dict) else {}
     try:
-        profile.with_sampling(own["sampling"])
+        profile.with_defaults(own)
     except BadSetting as error:
         raise FuseError(f"{lm.path}: {OWN_FIELD}: {error}") from None
-    return {"sampling": own["sampling"]}
+    return own
 
 
 def _processor_config(lm: JsonFile, codec: JsonFile, tokenizer: JsonFile) -> dict[str, Any]:

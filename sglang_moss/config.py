@@ -47,10 +47,8 @@ def profile_of(config: Any) -> Profile:
             f"the checkpoint's profile is {name!r:.32}, known are {', '.join(PROFILES)}: fuse it again, or take the "
             "version that fused it"
         )
-    if "sampling" not in own:
-        return PROFILES[name]
     try:
-        return PROFILES[name].with_sampling(own["sampling"])
+        return PROFILES[name].with_defaults(own)
     except BadSetting as error:
         raise ValueError(f"{OWN_FIELD} in config.json: {error}") from None
 

@@ -26,6 +26,7 @@ SHAPES = {
 }
 # How it is drawn from where a request says nothing.
 SAMPLING = {"temperature": 0.3, "top_p": 0.9, "repetition_penalty": 1.0}
+SPLIT_SECONDS = 15  # of a script that is spoken at a time: of longer ones it leaves out sentences
 _MULTIPLE = 16  # of the text vocabulary
 
 
@@ -87,7 +88,7 @@ def model_config(shape: str, n_vq: int, codebook_size: int, dtype: str = "bfloat
         "n_vq": n_vq,
         "pad_token_id": pad,
         "sampling_rate": 24_000,
-        "sglang_moss": {"sampling": SAMPLING},
+        "sglang_moss": {"sampling": SAMPLING, "split_seconds": SPLIT_SECONDS},
         "vocab_size": vocabulary,
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sglang_moss.errors import BadSetting, BadText
 from sglang_moss.request.ordinary_text import ordinary_script, ordinary_turn, ordinary_words, plain_lines, transcript_of
-from sglang_moss.request.profile import Profile
+from sglang_moss.request.profile import LEAST_PART_SECONDS, Profile
 from sglang_moss.request.prompt import MODES, Mode, choose_mode
 from sglang_moss.request.script import check_script, read_script
 from sglang_moss.request.settings import SEED_LIMIT, frames_allowed
@@ -38,7 +38,6 @@ from .voice_store import VoiceStore
 
 _SPEAKER = re.compile(r"\[?\s*S?\s*([1-9]\d{0,8})\s*\]?", re.IGNORECASE)
 _PART_SECONDS = 45.0
-_LEAST_PART_SECONDS = 5.0
 _OPENING_SECONDS = 40.0  # well below the longest clip, since it is only an estimate
 _TEMPLATE_ROWS = 200  # of a prompt besides script and clips, roughly
 _SOUND_SECONDS = 10.0  # of a sound whose length nobody has asked for, for the guard against one without an end
@@ -310,8 +309,8 @@ def _divide(
 ) -> list[str]:
     """The script in one part, or where it is too long for that, or on request, in several."""
     seconds = fields.split_seconds
-    if seconds is not None and (fields.split is False or not _LEAST_PART_SECONDS <= seconds < math.inf):
-        raise BadField(f"split_seconds: at least {_LEAST_PART_SECONDS:g}, and not with split false", "split_seconds")
+    if seconds is not None and (fields.split is False or not LEAST_PART_SECONDS <= seconds < math.inf):
+        raise BadField(f"split_seconds: at least {LEAST_PART_SECONDS:g}, and not with split false", "split_seconds")
     field = "input" if fields.dialogue is None else "dialogue"
     with nullcontext() if field == "input" else _about(field):
         # Alone: behind a transcript there are always words, and all of it, before the first part is spoken.
@@ -327,9 +326,9 @@ def _divide(
     rows = engine.context_rows - _TEMPLATE_ROWS - len(voices) * clip_rows
     is_wanted = fields.split or seconds is not None
     everything = sum(speech_seconds(t.words) for t in turns), sum(text_tokens(t.words) for t in turns)
-    if not is_wanted and PartLimit(math.inf, rows, fps).holds(*everything):
+    if not is_wanted and PartLimit(profile.split_seconds or math.inf, rows, fps).holds(*everything):
         return [script]
-    limit = PartLimit(seconds or _PART_SECONDS, rows - 2 * clip_rows, fps)
+    limit = PartLimit(seconds or profile.split_seconds or _PART_SECONDS, rows - 2 * clip_rows, fps)
     opening = PartLimit(min(limit.seconds, _OPENING_SECONDS), limit.rows, fps)
     parts = plan_parts(turns, opening, limit)
     return ["".join(map(str, part)) for part in parts if any(has_words(turn.words) for turn in part)]

@@ -16,6 +16,7 @@ Source: model cards of the family (fields, audio sampling); MOSS-TTS processor (
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -57,6 +58,10 @@ class ChannelSampling:
         )
 
 
+OWN_DEFAULTS = ("sampling", "split_seconds")  # what a checkpoint may bring of its own
+LEAST_PART_SECONDS = 5.0  # of a script
+
+
 @dataclass(frozen=True)
 class Profile:
     """One model of the family.
@@ -78,6 +83,7 @@ class Profile:
         repetition_penalty: its default.
         text: defaults of the text channel's draw; None: as the codes are drawn.
         example: fields of a request that any such server can answer.
+        split_seconds: a longer script is spoken in parts of about so much; None: as much as the context holds.
     """
 
     name: str
@@ -95,6 +101,7 @@ class Profile:
     repetition_penalty: float
     text: ChannelSampling | None
     example: Mapping[str, FieldValue]
+    split_seconds: float | None = None
 
     @property
     def fields(self) -> Fields:
@@ -110,6 +117,20 @@ class Profile:
     def is_dialogue(self) -> bool:
         """Whether a script without a tag is the first speaker's, as in a dialogue."""
         return self.template.lists_silent_speakers
+
+    def with_defaults(self, own: Mapping[str, Any]) -> "Profile":
+        """The same model with those of `OWN_DEFAULTS` that a checkpoint brings in its `config.json`.
+
+        Raises:
+            BadSetting: one that no request might have.
+        """
+        profile = self.with_sampling(own["sampling"]) if "sampling" in own else self
+        if "split_seconds" not in own:
+            return profile
+        seconds = own["split_seconds"]
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not LEAST_PART_SECONDS <= seconds < inf:
+            raise BadSetting(f"split_seconds must be a number of at least {LEAST_PART_SECONDS:g}, got {seconds!r:.64}")
+        return replace(profile, split_seconds=float(seconds))
 
     def with_sampling(self, sampling: Any) -> "Profile":
         """The same model with the defaults of a checkpoint's own, `sampling` in its `config.json`.

@@ -151,11 +151,11 @@ def test_the_profile_is_written_and_read_back(tmp_path: Path):
 def test_defaults_of_the_draw_are_carried_and_read_back(tmp_path: Path):
     lm = Path(shutil.copytree(GOLDEN / "ttsd", tmp_path / "ttsd"))
     sampling = {"temperature": 0.7, "repetition_penalty": 1.0}
-    edit_config(lm, lambda config: config.update({OWN_FIELD: {"sampling": sampling}}))
+    edit_config(lm, lambda config: config.update({OWN_FIELD: {"sampling": sampling, "split_seconds": 15}}))
     fuse(lm, GOLDEN / "codec", tmp_path / "fused")
     config = json.loads((tmp_path / "fused" / "config.json").read_text())
-    assert config[OWN_FIELD] == {"sampling": sampling}
-    assert profile_of(SimpleNamespace(**config)) == PROFILES["ttsd"].with_sampling(sampling)
+    assert config[OWN_FIELD] == {"sampling": sampling, "split_seconds": 15}
+    assert profile_of(SimpleNamespace(**config)) == PROFILES["ttsd"].with_defaults(config[OWN_FIELD])
 
     edit_config(lm, lambda config: config.update({OWN_FIELD: {"sampling": {"heat": 1}}}))
     with pytest.raises(FuseError, match="sglang_moss: sampling has no 'heat'"):

@@ -49,6 +49,7 @@ class FakeManager:
     whole_answers: bool = False
     profile: str | None = None
     sampling: dict[str, float] | None = None  # defaults that the checkpoint brings
+    split_seconds: float | None = None  # the same
     max_request_bytes: int | None = None
     reference_max_seconds: float = ReferenceLimits.max_seconds
     starter_voices: str = "none"
@@ -63,7 +64,7 @@ class FakeManager:
 
     def __post_init__(self) -> None:
         codec_config = json.loads((GOLDEN / "codec" / "config.json").read_text())
-        own = {"profile": self.profile, "sampling": self.sampling}
+        own = {"profile": self.profile, "sampling": self.sampling, "split_seconds": self.split_seconds}
         own = {name: value for name, value in own.items() if value is not None}
         self.model_config = SimpleNamespace(hf_config=SimpleNamespace(codec_config=codec_config, sglang_moss=own))
         self.tokenizer = _Tokenizer()

@@ -266,6 +266,19 @@ def test_defaults_that_no_request_could_have_are_refused(sampling: Any, problem:
         TTSD.with_sampling(sampling)
 
 
+def test_a_checkpoint_says_how_much_of_a_script_it_holds_out():
+    assert TTSD.split_seconds is None
+    assert TTSD.with_defaults({"profile": "ttsd"}) == TTSD
+    profile = TTSD.with_defaults({"split_seconds": 15, "sampling": {"temperature": 0.3}})
+    assert (profile.split_seconds, profile.audio.temperature) == (15.0, 0.3)
+
+
+@pytest.mark.parametrize("seconds", [0, 4.9, True, "15", None, float("inf"), float("nan")])
+def test_a_length_of_parts_that_no_request_could_have_is_refused(seconds: Any):
+    with pytest.raises(BadSetting, match="split_seconds must be a number of at least 5"):
+        TTSD.with_defaults({"split_seconds": seconds})
+
+
 def test_a_text_of_no_words_is_missed_only_where_one_is_needed():
     for name in ("ttsd", "tts"):
         with pytest.raises(BadText, match="expected words"):

@@ -298,6 +298,16 @@ def test_a_script_is_split_only_where_it_must_be_or_shall_be(store: VoiceStore, 
     assert len(order_of({"input": LONG}, store, engine).parts) > 2
 
 
+def test_a_checkpoint_says_how_long_a_part_it_holds_out(store: VoiceStore, tmp_path: Path):
+    own = Engine(FakeManager(lambda _request: [], tmp_path, split_seconds=15), SimpleNamespace)
+    parts = order_of({"input": LONG}, store, own).parts
+    assert parts == order_of({"input": LONG, "split_seconds": 15}, store, own).parts
+    assert len(parts) > 3
+    assert len(order_of({"input": "[S1] Short. [S2] As short."}, store, own).parts) == 1
+    assert len(order_of({"input": LONG, "split": False}, store, own).parts) == 1
+    assert len(order_of({"input": LONG, "split_seconds": 40}, store, own).parts) < len(parts)
+
+
 def clip_samples(audio: Any) -> np.ndarray:
     return soundfile.read(io.BytesIO(audio), dtype="int16")[0]
 
