@@ -39,7 +39,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[str, Fak
 
 @pytest.fixture(scope="package")
 def server(served: "tuple[str, FakeManager]") -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served[0]) as client:
+    # A connection that is kept may be closed by the server just when the next test asks.
+    with httpx.Client(base_url=served[0], limits=httpx.Limits(max_keepalive_connections=0)) as client:
         yield client
 
 
