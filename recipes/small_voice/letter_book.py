@@ -28,6 +28,7 @@ from .sentences import read_text
 UNKNOWN = 0
 N_SIGNS = 1 + len(ALPHABET)  # silence, and the letters
 _BOOKS = "quantizer.quantizers."
+_FIRST = f"{_BOOKS}0."
 
 
 @lru_cache(maxsize=4)
@@ -53,17 +54,8 @@ def codes_of_pairs(codebook_size: int) -> np.ndarray:
 def add(codec: Path, output: Path) -> None:
     """Write a codec with the book."""
     config, tensors = _read(codec)
-    moved = {}
-    for name, tensor in tensors.items():
-        if name.startswith(_BOOKS):
-            number, rest = name.removeprefix(_BOOKS).split(".", 1)
-            moved[f"{_BOOKS}{int(number) + 1}.{rest}"] = tensor
-            if number == "0":
-                moved[f"{_BOOKS}0.{rest}"] = _silent(rest, tensor)
-        else:
-            moved[name] = tensor
-    config["quantizer_kwargs"]["num_quantizers"] += 1
-    _write(output, config, moved)
+    own = {name: _silent(name, tensor) for name, tensor in tensors.items() if name.startswith(_FIRST)}
+    _write(output, config, {_renumbered(name, 1): tensor for name, tensor in tensors.items()} | own, 1)
 
 
 def remove(codec: Path, output: Path) -> None:
@@ -75,19 +67,14 @@ def remove(codec: Path, output: Path) -> None:
     if not is_there(codec):
         raise ValueError(f"{codec} has no book of letters")
     config, tensors = _read(codec)
-    moved = {}
-    for name, tensor in tensors.items():
-        number, _, rest = name.removeprefix(_BOOKS).partition(".") if name.startswith(_BOOKS) else ("", "", "")
-        if number != "0":
-            moved[f"{_BOOKS}{int(number) - 1}.{rest}" if number else name] = tensor
-    config["quantizer_kwargs"]["num_quantizers"] -= 1
-    _write(output, config, moved)
+    others = {name: tensor for name, tensor in tensors.items() if not name.startswith(_FIRST)}
+    _write(output, config, {_renumbered(name, -1): tensor for name, tensor in others.items()}, -1)
 
 
 def is_there(codec: Path) -> bool:
     """Whether a codec's first book is of letters: the vector of UNKNOWN is nothing, as none that is learnt is."""
     tensors = load_file(codec / WEIGHTS)
-    return not tensors[f"{_BOOKS}0.codebook.weight"][UNKNOWN].any()
+    return not tensors[f"{_FIRST}codebook.weight"][UNKNOWN].any()
 
 
 def refuse(codec: Path) -> None:
@@ -100,7 +87,16 @@ def _read(codec: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return json.loads((codec / "config.json").read_text(encoding="utf-8")), load_file(codec / WEIGHTS)
 
 
-def _write(output: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+def _renumbered(name: str, by: int) -> str:
+    """The name of a tensor whose book stands so many places further on; others keep theirs."""
+    if not name.startswith(_BOOKS):
+        return name
+    number, rest = name.removeprefix(_BOOKS).split(".", 1)
+    return f"{_BOOKS}{int(number) + by}.{rest}"
+
+
+def _write(output: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], n_more: int) -> None:
+    config["quantizer_kwargs"]["num_quantizers"] += n_more
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     kept = {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
@@ -109,7 +105,7 @@ def _write(output: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor
 
 def _silent(name: str, like: torch.Tensor) -> torch.Tensor:
     """A tensor of the book of letters: everything is nearest to UNKNOWN, and nothing comes of any vector."""
-    if name != "codebook.weight":
+    if name != f"{_FIRST}codebook.weight":
         # A weight in two halves has its length, which is nothing, and a direction, which has to have one.
         return torch.ones_like(like) if name.endswith("original1") else torch.zeros_like(like)
     vectors = torch.ones_like(like)

@@ -27,7 +27,6 @@ MEDIA_TYPES: dict[FileName, str] = {
 }
 _LEAST_RATE, _LARGEST_RATE = 8_000, 48_000  # Hz
 _ENCODINGS = 2  # at a time; an hour takes a core for some ten seconds
-_MOST_WAITING, _RETRY_SECONDS = 8, 5.0
 _PIECE_SAMPLES = 1 << 16
 _BYTES_PER_SAMPLE = 2
 
@@ -35,7 +34,7 @@ _BYTES_PER_SAMPLE = 2
 def encode_router() -> APIRouter:
     """`POST /page/encode`."""
     router = APIRouter(route_class=SpeechRoute)
-    places, room = asyncio.Semaphore(_ENCODINGS), WaitingRoom(_MOST_WAITING, _RETRY_SECONDS)
+    places, room = asyncio.Semaphore(_ENCODINGS), WaitingRoom()
 
     @router.post("/page/encode", response_class=Response, include_in_schema=False)
     async def encode(request: Request) -> Response:

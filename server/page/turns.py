@@ -24,7 +24,6 @@ _MOST_TURNS = 2_000
 _BYTES_PER_SAMPLE = 2
 _MOST_TURN_SECONDS = 100_000  # turns times seconds, as which the work grows: 166 turns in ten minutes
 _THREADS = 1  # none of those that time what answers tell
-_MOST_WAITING, _RETRY_SECONDS = 8, 5.0  # an hour of samples has 170 MB
 
 
 class TurnTimes(BaseModel):
@@ -46,7 +45,7 @@ def turns_router() -> APIRouter:
     """`POST /page/turns`."""
     router = APIRouter(route_class=SpeechRoute)
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="moss-page-turns")
-    room = WaitingRoom(_MOST_WAITING, _RETRY_SECONDS)
+    room = WaitingRoom()
 
     @router.post("/page/turns", include_in_schema=False)
     async def tell(

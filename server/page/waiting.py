@@ -11,20 +11,15 @@ from ..errors import QueueFull
 
 _LOOK_SECONDS = 0.5  # between two looks whether the client is still there
 _CLIENT_CLOSED = 499
+_MOST_WAITING, _RETRY_SECONDS = 8, 5.0  # an hour of samples has 170 MB
 
 Result = TypeVar("Result")
 
 
 class WaitingRoom:
-    """How many may wait for one kind of work; each of them holds its samples in memory."""
+    """Only so many wait for one kind of work, those included that are worked for: each holds its samples in memory."""
 
-    def __init__(self, most: int, retry_after: float) -> None:
-        """
-        Args:
-            most: at a time, those included that are worked for.
-            retry_after: seconds that the next one is told to wait.
-        """
-        self._most, self._retry_after = most, retry_after
+    def __init__(self) -> None:
         self._n_inside = 0
 
     @contextmanager
@@ -34,8 +29,8 @@ class WaitingRoom:
         Raises:
             QueueFull: there is none.
         """
-        if self._n_inside >= self._most:
-            raise QueueFull(f"{self._most} requests of this kind wait already: ask again later", self._retry_after)
+        if self._n_inside >= _MOST_WAITING:
+            raise QueueFull(f"{_MOST_WAITING} requests of this kind wait already: ask again later", _RETRY_SECONDS)
         self._n_inside += 1
         try:
             yield

@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sglang_moss.clients.small_voice import RECIPE
-
 
 @pytest.mark.slow
 @pytest.mark.server
-@pytest.mark.skipif(
-    not (RECIPE / "checkpoint").exists(), reason="recipes/small_voice/checkpoint is not there yet: nothing to judge"
-)
 def test_the_small_voice_is_understood(tmp_path: Path):
     command = [sys.executable, "-m", "sglang_moss.benchmarks.quality", "--short", "--out", str(tmp_path / "q.jsonl")]
     done = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True, check=False)
