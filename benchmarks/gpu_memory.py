@@ -1,5 +1,9 @@
-"""Memory and power of the GPU while something runs, as nvidia-smi tells it; nothing where there is no such tool."""
+"""Memory and power of the GPU while something runs, as nvidia-smi tells it; nothing where there is no such tool.
 
+Of several GPUs, those of `CUDA_VISIBLE_DEVICES`.
+"""
+
+import os
 import shutil
 import subprocess
 import threading
@@ -61,6 +65,8 @@ def gpu_memory_mib() -> int | None:
 def _query(*fields: str) -> list[list[float]]:
     """Of each field its numbers, one a GPU; none where nvidia-smi cannot tell."""
     command = [_TOOL, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        command.append(f"--id={visible}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

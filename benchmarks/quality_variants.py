@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 _GPU = ("--dtype", "bfloat16")
+_FP8 = (*_GPU, "--codec-dtype", "float16", "--quantization", "fp8")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ VARIANTS = {
         Variant("bf16", (*_GPU, "--codec-dtype", "float32")),
         Variant("fp16", ("--dtype", "float16", "--codec-dtype", "float32")),
         Variant("fp16-codec", (*_GPU, "--codec-dtype", "float16")),
-        Variant("fp8", (*_GPU, "--codec-dtype", "float16", "--quantization", "fp8")),
+        Variant("fp8", _FP8),
+        Variant("fp8-kv8", (*_FP8, "--kv-cache-dtype", "fp8_e4m3")),
     )
 }
 

@@ -71,7 +71,7 @@ def commit() -> str | None:
 
 
 def device_name() -> str:
-    """The first GPU's name, or the processor's kind."""
+    """The first GPU's name (all of a host are of a kind), or the processor's kind."""
     return _output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]) or platform.machine()
 
 

@@ -25,6 +25,7 @@ _COMPARED = (
 )
 _TIMED = (
     ("benchmark", "benchmark"),
+    ("label", "setting"),
     ("workload", "workload"),
     ("spread", "spread"),
     ("stream", "stream"),

@@ -82,6 +82,7 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     exchanges = load.run(run)
                 line = {
                     "benchmark": _BENCHMARK,
+                    **({"label": args.label} if args.label else {}),
                     "workload": maker.workload.name,
                     "audio_seconds": maker.workload.seconds,
                     "spread": maker.workload.spread,
@@ -231,6 +232,7 @@ def parser(prog: str | None) -> argparse.ArgumentParser:
     found.add_argument("--ceiling", type=Path, help="lines of `engine_ceiling`, for the ratio")
     found.add_argument("--one-card", type=Path, help="lines of this program on one card, for the ratio")
     found.add_argument("--n-servers", type=int, default=1, help="servers behind the address (%(default)s)")
+    found.add_argument("--label", help="put into every line: how the server was started")
 
     what = found.add_argument_group("requests")
     what.add_argument("--workload", choices=[*WORKLOADS, *FAMILY_WORKLOADS], default="dialogue")
