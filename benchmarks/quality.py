@@ -31,7 +31,7 @@ from typing import Annotated
 import typer
 
 from ..clients.errors import ClientError
-from ..clients.local_server import LocalServer, ServerFailed
+from ..clients.local_server import SGLANG_SERVE, LocalServer, ServerFailed
 from ..clients.small_voice import VOICES, NoSmallVoice, clips_in, default_pair
 from ..evaluation.dataset import read_dataset
 from ..evaluation.errors import CannotJudge
@@ -98,7 +98,7 @@ class Run:
         cores = self.cores if variant.on_cpu else None
         env = dict(variant.env) | ({"OMP_NUM_THREADS": str(cores)} if cores else {})
         log = self.folder / f"{variant.name}.server.log"
-        server = LocalServer(self.fused, extra_args=variant.server_args, env=env, log=log)
+        server = LocalServer(self.fused, extra_args=variant.server_args, env=env, log=log, command=SGLANG_SERVE)
         with on_cores(cores):
             server.__enter__()
         try:
