@@ -46,6 +46,8 @@ _ID3_HEADER = 10
 _RIFF_HEADER = 12
 _CHUNK_HEADER = 8
 _MAX_CHUNKS = 1_000
+# Tags in whatever encoding are no error; from PyAV 19 on they never are, and the argument is gone.
+_AS_TAGS_ARE: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 class UnusableContainer(ValueError):  # noqa: N818 (named for what it is)
@@ -114,7 +116,7 @@ def sound_pieces(
     found: tuple[int, int] | None = None  # rate, channels
     n_samples = 0
     try:
-        with av.open(file, format=demuxer, options=options, metadata_errors="replace") as container:
+        with av.open(file, format=demuxer, options=options, **_AS_TAGS_ARE) as container:
             for frame in _frames(container, max_seconds, max_cpu_seconds):
                 sound = frame.sample_rate, frame.layout.nb_channels
                 found = found or sound
