@@ -15,13 +15,14 @@ from .request import Reference, Settings
 from .retrying import async_retrying
 from .speech import Speech, SpeechChunk
 from .speech_request import SpeechSettings, Voices
+from .transport import many_at_once
 from .voices import Voice
 
 
 class AsyncMossClient(Connected[httpx.AsyncClient]):
     """`MossClient` for asyncio: the same arguments, answers and errors."""
 
-    _pool = httpx.AsyncClient
+    _pool = staticmethod(many_at_once)
 
     async def generate(self, text: str, references: Sequence[Reference] = (), **settings: Unpack[Settings]) -> Speech:
         """See `MossClient.generate`."""

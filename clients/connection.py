@@ -1,7 +1,7 @@
 """What both clients share of HTTP: how they connect, and what they make of an answer that is not one."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +21,7 @@ Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 class Connected(Generic[Http]):
     """A pool of connections to one server; `MossClient` says what its arguments mean."""
 
-    _pool: type[Http]  # each client has its own
+    _pool: Callable[..., Http]  # makes it; each client has its own
 
     def __init__(
         self,
