@@ -38,7 +38,9 @@ SETTINGS = {
     "default": "",
     "slots-100": "--codec-slots 100",  # as many as there were on 80 GB before every stream of 128 requests had one
     "yield-96": "--yield-above 96",
-    "interval-2": "--prefill-decode-interval 2",
+    "eager-prefill": "--disable-prefill-cuda-graph",
+    "interval-1": "--prefill-decode-interval 1",
+    "interval-4": "--prefill-decode-interval 4",
     "many": _MANY,
     "yield-96-of-256": f"--yield-above 96 {_MANY}",
     "fp8": "--quantization fp8",

@@ -14,6 +14,7 @@ from typing import Any
 from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass, record_fields
 from sglang.srt.arg_groups.overrides import declare_resolution, resolving_view
 from sglang.srt.server_args import ServerArgs
+from sglang.srt.utils import is_cuda
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.sources import SourcePolicy
@@ -25,6 +26,7 @@ from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 WARMUP = "sglang_moss"
 _DEFAULT_MAX_RUNNING_REQUESTS = 128
 _QUEUED_PER_RUNNING = 4
+_CAPTURED_PREFILL_ROWS = 2048  # five prompts whose voices are known; larger batches keep a GPU busy by themselves
 _SECRETS = ("api_key", "admin_api_key", "ssl_keyfile_password")
 
 _LEAST = {
@@ -300,6 +302,12 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             self.skip_server_warmup = False
         else:
             self.warmups = f"{self.warmups},{WARMUP}" if self.warmups else WARMUP
+        if is_cuda() and not (self.disable_cuda_graph or self.disable_prefill_cuda_graph):
+            # SGLang leaves prefill out where a model is multimodal, unless told: embeddings may be made anyhow. Ours
+            # are made before the backbone, which alone is captured.
+            self.cuda_graph_backend_prefill = self.cuda_graph_backend_prefill or "breakable"
+            if self.cuda_graph_bs_prefill is None and self.cuda_graph_max_bs_prefill is None:
+                self.cuda_graph_max_bs_prefill = _CAPTURED_PREFILL_ROWS
         self.radix_cache_backend = RADIX_CACHE_BACKEND
         self.incremental_streaming_output = True  # an event carries what is new
         self.sleep_on_idle = True  # a spinning scheduler would take the interpreter away from the codec's thread

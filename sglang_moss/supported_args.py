@@ -53,6 +53,7 @@ FREE = frozenset(
         "max_prefill_tokens",
         "prefill_max_requests",
         "prefill_decode_interval",
+        "prefill_decode_interval_min_bs",
         "schedule_policy",
         "schedule_conservativeness",
         "enable_priority_scheduling",
@@ -65,7 +66,7 @@ FREE = frozenset(
         "disable_radix_cache",
         "radix_eviction_policy",
         "_radix_eviction_policy_explicitly_set",
-        # Kernels and graphs of decoding
+        # Kernels and graphs
         "disable_cuda_graph",
         "disable_decode_cuda_graph",
         "disable_prefill_cuda_graph",
@@ -73,6 +74,8 @@ FREE = frozenset(
         "enable_profile_cuda_graph",
         "cuda_graph_bs_decode",
         "cuda_graph_max_bs_decode",
+        "cuda_graph_bs_prefill",
+        "cuda_graph_max_bs_prefill",
         "fp8_gemm_runner_backend",
         "disable_flashinfer_autotune",
         "triton_attention_num_kv_splits",
@@ -119,8 +122,8 @@ SUPPORTED: dict[str, Callable[[Any], bool]] = {
     "sampling_backend": _one_of(None, "flashinfer", "pytorch"),  # ours stands under both names
     "page_size": _one_of(None, 1, 16, 32, 64),
     "radix_cache_backend": _one_of(None, RADIX_CACHE_BACKEND),
-    # Prefill reads the host, so it is not captured.
-    "cuda_graph_backend_prefill": _one_of(None, "disabled"),
+    # Rows are read on the host and embedded before the backbone, which is all that this one captures.
+    "cuda_graph_backend_prefill": _one_of(None, "disabled", "breakable"),
     "cuda_graph_backend_decode": _one_of(None, "disabled", "full"),
     "device": _one_of(None, "cuda", "cpu"),
     **dict.fromkeys(FREE, lambda _value: True),
@@ -144,7 +147,7 @@ _REASONS = {
     "enable_mixed_chunk": "a step either prefills or decodes",
     "enable_lora": "adapters of the audio heads are not supported; merge the adapter into the checkpoint",
     "lora_paths": "adapters of the audio heads are not supported; merge the adapter into the checkpoint",
-    "cuda_graph_backend_prefill": "prefill reads rows on the host and is not captured",
+    "cuda_graph_backend_prefill": "prefill reads rows on the host; 'breakable' captures what comes after that",
     "enable_hierarchical_cache": "the prefix cache is kept on the GPU",
     "cuda_graph_config": "name the graphs' arguments one by one, such as --cuda-graph-max-bs-decode",
     "log_requests": "it would log what is spoken and the voices; every request has a line by --access-log json",
