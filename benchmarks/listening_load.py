@@ -4,8 +4,9 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..clients import ClientError
@@ -28,7 +29,7 @@ class ListeningLoad:
         read: checks the events of a stream that has ended, in a worker process; None: nothing is checked.
     """
 
-    ask: Callable[[bytes], AsyncIterator[bytes]]
+    ask: Callable[[bytes], AsyncGenerator[bytes, None]]
     body: Callable[[int], tuple[bytes, bool]]
     read: Callable[[int, list[bytes]], SpeechReading] | None
     listener: Listener
@@ -113,7 +114,8 @@ class _Run:
         return is_past and all(stream.is_whole or stream.error is not None for stream in self._counted)
 
     async def _listen(self, stream: Stream, body: bytes) -> None:
-        await self._load.listener.listen(stream, self._load.ask(body))
+        async with aclosing(self._load.ask(body)) as events:  # also of a listener who is taken away
+            await self._load.listener.listen(stream, events)
         parts, stream.parts = stream.parts, []
         if self._load.read is None or stream.error is not None:
             return

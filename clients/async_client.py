@@ -1,6 +1,6 @@
 """The client for asyncio: what `MossClient` is, awaited."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self, Unpack
@@ -76,7 +76,7 @@ class AsyncMossClient(Connected[httpx.AsyncClient]):
         """
         return await self._send(calls.unread(body))
 
-    def events(self, body: bytes) -> AsyncIterator[bytes]:
+    def events(self, body: bytes) -> AsyncGenerator[bytes, None]:
         """Send an encoded `/generate` request that streams, once; the data of its events, not yet read.
 
         Raises:

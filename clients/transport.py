@@ -11,7 +11,7 @@ from urllib.request import getproxies
 
 import httpx
 
-_KEPT_S = 5.0  # idle connections, as in httpx
+from .connection import KEPT_S
 
 
 def many_at_once(*, base_url: httpx.URL, trust_env: bool, **more: Any) -> httpx.AsyncClient:
@@ -49,7 +49,7 @@ class OneEach(httpx.AsyncBaseTransport):
             await self._idle.pop().aclose()
 
     def _connection(self) -> httpx.AsyncHTTPTransport:
-        limits = httpx.Limits(max_connections=1, keepalive_expiry=_KEPT_S)
+        limits = httpx.Limits(max_connections=1, keepalive_expiry=KEPT_S)
         return httpx.AsyncHTTPTransport(verify=self._verify, limits=limits)
 
 

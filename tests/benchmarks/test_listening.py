@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -182,7 +182,7 @@ def test_arrivals_are_one_pattern_at_every_rate():
 def test_a_load_is_judged_by_what_its_listeners_heard_and_taken_away_when_that_is_known(step_s: float, kept: bool):
     under_way: set[bytes] = set()
 
-    async def ask(body: bytes) -> AsyncIterator[bytes]:
+    async def ask(body: bytes) -> AsyncGenerator[bytes, None]:
         under_way.add(body)
         try:
             for n in range(1, 6):

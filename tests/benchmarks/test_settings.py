@@ -1,0 +1,109 @@
+"""Settings beside each other: what is there is not measured again, and what is missing is, within its time."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from sglang_moss.benchmarks import settings
+from sglang_moss.benchmarks.part_process import Program
+from sglang_moss.benchmarks.settings import LINES, SETTINGS, main
+
+pytestmark = pytest.mark.wide
+
+
+class Server:
+    """In the place of a server; remembers with which arguments one was asked for."""
+
+    started: list[list[str]]
+    url = "http://127.0.0.1:1"
+
+    def __init__(self, _model_path: Path, *, extra_args: list[str], **_: Any) -> None:
+        self.started.append(extra_args)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class Programs:
+    """In the place of programs: writes the lines that they would."""
+
+    def __init__(self, lines: Path) -> None:
+        self.lines = lines
+        self.names: list[str] = []
+        self.commands: list[list[str]] = []
+
+    def run(self, programs: Iterable[Program]) -> bool:
+        for program in programs:
+            self.names.append(program.name)
+            command = list(program.command)
+            self.commands.append(command)
+            benchmark = command[2].rpartition(".")[2]
+            found: list[dict[str, Any]] = [{"benchmark": benchmark.removeprefix("engine_")}]
+            if benchmark in ("serving", "engine_ceiling"):
+                after = command[command.index("--concurrency") + 1 :]
+                loads = [int(word) for word in after if word.isdecimal()]
+                found = [{"benchmark": benchmark, "concurrency": n} for n in loads]
+            label = {"label": command[command.index("--label") + 1]} if "--label" in command else {}
+            with self.lines.open("a") as out:
+                out.writelines(json.dumps({**line, **label}) + "\n" for line in found)
+        return True
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    made = Programs(tmp_path / LINES)
+    Server.started = []
+    monkeypatch.setattr(settings, "LocalServer", Server)
+    monkeypatch.setattr(settings, "run_together", made.run)
+    return made
+
+
+def measure(folder: Path, *arguments: str) -> int:
+    return main(["--folder", str(folder), "--model-path", "made", *arguments])
+
+
+def test_every_setting_has_a_server_of_its_own_and_every_program_its_label(tmp_path: Path, programs: Programs):
+    assert measure(tmp_path, "--settings", "plain", "default", "fp8-kv8") == 0
+    expected = ["plain streams", "plain listeners", "default streams", "default listeners"]
+    assert programs.names == [*expected, "fp8-kv8 streams", "fp8-kv8 listeners"]
+    default, fp8 = Server.started
+    assert "--kv-cache-dtype" not in default
+    assert fp8[fp8.index("--kv-cache-dtype") + 1] == "fp8_e4m3"
+    modules = [command[2].rpartition(".")[2] for command in programs.commands[:2]]
+    assert modules == ["engine_ceiling", "engine_listeners"]
+    labels = [command[command.index("--label") + 1] for command in programs.commands if "--label" in command]
+    assert labels == ["plain", "default", "default", "fp8-kv8", "fp8-kv8"]
+
+
+def test_what_is_there_is_not_measured_again(tmp_path: Path, programs: Programs):
+    assert measure(tmp_path, "--settings", "default", "--measures", "streams", "--concurrency", "1", "16") == 0
+    assert measure(tmp_path, "--settings", "plain", "default", "--concurrency", "1", "16") == 0
+    assert programs.names == ["default streams", "plain streams", "plain listeners", "default listeners"]
+    assert measure(tmp_path, "--settings", "plain", "default", "--concurrency", "1", "64") == 0
+    assert programs.names[4:] == ["plain streams", "default streams"]
+
+
+def test_without_time_nothing_is_begun_and_the_status_says_so(tmp_path: Path, programs: Programs):
+    assert measure(tmp_path, "--settings", "default", "--total-seconds", "5") == 2
+    assert programs.names == []
+    assert Server.started == []
+
+
+def test_every_setting_is_one_that_the_server_takes(fused_path: Path):
+    from argparse import ArgumentParser
+
+    from sglang_moss.server_args import MossServerArgs
+
+    parser = ArgumentParser()
+    MossServerArgs.add_cli_args(parser)
+    for arguments in SETTINGS.values():
+        parsed = parser.parse_args(["--model-path", str(fused_path), "--delay-pattern", *arguments.split()])
+        assert MossServerArgs.from_cli_args(parsed).delay_pattern
