@@ -110,6 +110,7 @@ class RequestMaker:
         uncached_references: a new clip for every speaker of every request.
         same_script: one script for all requests.
         free_length: the model decides where the speech ends, at most at 4 times the workload's length.
+        first_frames: of a stream's first event; None: the server's default.
     """
 
     workload: Workload
@@ -121,6 +122,7 @@ class RequestMaker:
     same_script: bool = False
     uncached_references: bool = False
     free_length: bool = False
+    first_frames: int | None = None
 
     def body(self, index: int) -> bytes:
         """The encoded body of measured request `index`."""
@@ -145,6 +147,7 @@ class RequestMaker:
             exact_length=not self.free_length,
             seed=seed,
             mode=self.mode,
+            first_frames=self.first_frames,
         )
         text = script(self.workload, self.seed if self.same_script else seed)
         match self.workload.profile:

@@ -18,8 +18,6 @@ from sglang_moss.audio.wav import WavBase64, wav_bytes
 from sglang_moss.request.speech import SpeechRequest
 
 _PIECE_CHARS = 1_000_000  # of a whole answer: pickling one takes less than a millisecond
-# So much is still to be played when the next chunk comes, though prompts of others may take the steps between them.
-_FIRST_CHUNK_FRAMES = 4
 _HEAD = "wav_head"
 
 
@@ -79,7 +77,7 @@ class WholeDelivery:
 
 
 class ChunkDelivery:
-    """A stream, in chunks of 4, 4, 8, 16, ... frames up to the request's `chunk_frames`: each as long as all before."""
+    """A stream: a chunk of the request's `first_frames`, then each as long as all before, up to its `chunk_frames`."""
 
     def __init__(self, request: SpeechRequest, sample_rate: int, frame_samples: int) -> None:
         self._facts = _facts(request, sample_rate)
@@ -87,7 +85,7 @@ class ChunkDelivery:
         self._frame_samples = frame_samples
         self._limit = request.options.chunk_frames
         self._with_codes = request.options.return_codes
-        self._chunk_frames = min(_FIRST_CHUNK_FRAMES, self._limit)  # of the chunk being filled
+        self._chunk_frames = request.options.first_frames  # of the chunk being filled
         self._pcm: list[bytes] = []
         self._codes: list[np.ndarray] = []
         self._n_kept = 0  # frames of the chunk being filled

@@ -90,7 +90,9 @@ def bodies(n: int) -> list[dict[str, Any]]:
             "text": f"[S1] Take {'one two three '[: 1 + i % 13]}.",
             "audio_data": voices[i % 4],
             "sampling_params": fixed(
-                1 + 13 * i % 90, sampling_seed=i, custom_params={"chunk_frames": [1, 4, 32, 100][i // 4 % 4]}
+                1 + 13 * i % 90,
+                sampling_seed=i,
+                custom_params={"chunk_frames": [1, 4, 32, 100][i // 4 % 4], "first_frames": [None, 1, 9][i % 3]},
             ),
         }
         for i in range(n)
@@ -103,9 +105,17 @@ def test_a_stream_equals_the_whole_answer(client: httpx.Client, i: int):
     assert_same(stream(client, body), ask(client, body))
 
 
-@pytest.mark.parametrize(("chunk_frames", "sizes"), [(1, [1] * 9), (3, [3, 3, 3]), (None, [4, 4, 1])])
-def test_events_hold_as_many_frames_as_were_asked_for(client: httpx.Client, chunk_frames: int, sizes: list[int]):
-    custom = {} if chunk_frames is None else {"chunk_frames": chunk_frames}
+@pytest.mark.parametrize(
+    ("custom", "sizes"),
+    [
+        ({"chunk_frames": 1}, [1] * 9),
+        ({"chunk_frames": 3}, [3, 3, 3]),
+        ({}, [4, 4, 1]),
+        ({"first_frames": 2}, [2, 2, 4, 1]),
+        ({"first_frames": 5, "chunk_frames": 2}, [5, 2, 2]),
+    ],
+)
+def test_events_hold_as_many_frames_as_were_asked_for(client: httpx.Client, custom: dict[str, int], sizes: list[int]):
     events = stream(client, {"text": "[S1] Hello.", "sampling_params": fixed(9, custom_params=custom)})
     assert [len(pcm_of_wav(event["text"])) // 1920 for event in events if event["text"]] == sizes
 
