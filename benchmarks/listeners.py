@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     try:
         flush_cache(args)
         with httpx.Client(**connection(args.url, args.admin_api_key or args.api_key, DEFAULT_TIMEOUT_S)) as client:
-            told = ranks_of(client)
+            told = {"first_frames": args.first_frames, **ranks_of(client)}
         maker = RequestMaker(workload_of(args), seed=args.seed, stream=True, first_frames=args.first_frames)
         context = multiprocessing.get_context("spawn")  # this process has threads by then
         with ProcessPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1), mp_context=context) as pool:
@@ -118,7 +118,6 @@ def search(
             "audio_seconds": args.audio_seconds,
             "spread": args.spread,
             "new_voices": args.new_voices,
-            "first_frames": args.first_frames,
             "buffer_s": args.buffer,
             "rate": rate,
             "offered_listeners": target,
@@ -223,6 +222,7 @@ def parser(prog: str | None) -> argparse.ArgumentParser:
     )
     add_connection_arguments(found)
     found.add_argument("--allow-silence", action="store_true", help="let silent answers pass; for dummy weights")
+    found.add_argument("--first-frames", type=int, help="of a stream's first event; by default the server's (4)")
     add_load_arguments(found)
     return found
 
@@ -237,7 +237,6 @@ def add_load_arguments(found: argparse.ArgumentParser) -> None:
     found.add_argument("--audio-seconds", type=float, help="length of the speech, other than the workload's")
     found.add_argument("--reference-seconds", type=float, help="length of a reference, other than the workload's")
     found.add_argument("--seed", type=int, default=0)
-    found.add_argument("--first-frames", type=int, help="of a stream's first event; by default the server's (4)")
     found.add_argument("--new-voices", type=share, default=0.1, help="share of new voices (%(default)s)")
     found.add_argument("--buffer", type=float, default=5.0, help="seconds that a listener reads ahead (%(default)s)")
     found.add_argument("--first", type=float, default=128.0, help="listeners of the first load (%(default)s)")

@@ -111,6 +111,7 @@ class RequestMaker:
         same_script: one script for all requests.
         free_length: the model decides where the speech ends, at most at 4 times the workload's length.
         first_frames: of a stream's first event; None: the server's default.
+        timings: whether a stream tells the way of its first event.
     """
 
     workload: Workload
@@ -123,6 +124,7 @@ class RequestMaker:
     uncached_references: bool = False
     free_length: bool = False
     first_frames: int | None = None
+    timings: bool = False
 
     def body(self, index: int) -> bytes:
         """The encoded body of measured request `index`."""
@@ -148,6 +150,7 @@ class RequestMaker:
             seed=seed,
             mode=self.mode,
             first_frames=self.first_frames,
+            timings=self.timings,
         )
         text = script(self.workload, self.seed if self.same_script else seed)
         match self.workload.profile:

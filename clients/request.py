@@ -56,6 +56,7 @@ class Settings(TypedDict, total=False):
     text_top_k: int | None
     return_codes: bool  # fill `Speech.codes`
     timestamps: bool  # fill `Speech.turns`, or those of the last chunk; not in a mode that continues references
+    timings: bool  # of a stream: the first chunk's `meta` has "timings", when it passed each place on its way
     chunk_frames: int | None  # of a stream: no chunk after the first is longer; those next to it are short in any case
     first_frames: int | None  # of a stream's first chunk: fewer are heard sooner, more last longer
     # Fields of the prompt, as far as the model that is served takes them (`MossClient.profile` says); `text` besides.
@@ -125,6 +126,7 @@ def _sampling_params(settings: Settings, mode: Mode | None) -> dict[str, Any]:
         "text_top_p": settings.get("text_top_p"),
         "text_top_k": settings.get("text_top_k"),
         "return_codes": settings.get("return_codes") or None,
+        "timings": settings.get("timings") or None,
         "chunk_frames": settings.get("chunk_frames"),
         "first_frames": settings.get("first_frames"),
         "instruction": settings.get("instruction"),

@@ -56,6 +56,7 @@ def custom_params(profile: Profile) -> dict[str, Any]:
         **_text_channel(profile.text),
         "return_codes": _flag("Also `meta_info.audio_codes`, [frames][codebooks]; in a stream those of the event."),
         "timestamps": _flag("The same as `timestamps` of the body."),
+        "timings": _flag("Also `meta_info.timings` of a stream's first event: when it passed each place on its way."),
         "strict": _flag("At most `max_new_tokens` frames in every mode, and no reference shorter than a frame."),
         "chunk_frames": _integer(
             "Frames of a stream's events once they have grown.", RequestOptions.chunk_frames, 1, MAX_CHUNK_FRAMES

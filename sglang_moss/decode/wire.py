@@ -5,6 +5,8 @@ So a whole answer is the base64 of its PCM in pieces that may be joined, and its
 nothing is encoded twice, and no thread handles an hour of audio at once. A stream is lines, one a chunk:
 
     base64 of a WAV of the chunk | space | JSON of what `meta_info` shall say of it | newline
+
+A line without a WAV, in front of the first chunk, has the marks of its way (`request/first_sound.py`).
 """
 
 import json
@@ -143,8 +145,13 @@ def whole_answer(text: str, meta: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return meta.pop(_HEAD) + text, meta
 
 
+def marks_line(marks: dict[str, float]) -> str:
+    """What travels in front of a stream's first chunk."""
+    return f" {json.dumps(marks)}\n"
+
+
 def chunks_of(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The base64 WAV and the `meta_info` of every chunk in the joined text of a stream."""
+    """The base64 WAV and the `meta_info` of every chunk in the joined text of a stream; no WAV: marks."""
     for line in text.splitlines():
         wav, _, meta = line.partition(" ")
         yield wav, json.loads(meta)

@@ -50,6 +50,7 @@ _CUSTOM = (
     "mode",
     "return_codes",
     "timestamps",
+    "timings",
     "strict",
     "chunk_frames",
     "first_frames",
@@ -75,6 +76,7 @@ class RequestOptions:
     mode: str | None  # one of `prompt.MODES`; None: by whether references came
     return_codes: bool
     timestamps: bool = False  # `meta_info.turns`
+    timings: bool = False  # `meta_info.timings` of a stream's first event
     # At most `max_frames` frames, and no clip without a whole one; else as the reference counts and takes them.
     strict: bool = False
     chunk_frames: int = 32  # of a stream's events, once they have grown to it
@@ -119,6 +121,7 @@ class RequestOptions:
             mode=mode,
             return_codes=flag(custom, "return_codes"),
             timestamps=flag(custom, "timestamps"),
+            timings=flag(custom, "timings"),
             strict=flag(custom, "strict"),
             chunk_frames=chunk_frames,
             first_frames=min(cls.first_frames, chunk_frames) if first_frames is None else first_frames,

@@ -93,8 +93,11 @@ class SpeechProgress:
     on_slot_freed: Callable[[Any], None] | None = None  # given the `Req`; set once the codec knows of this request
     began: float = 0.0  # when the first row was accepted, in seconds of `time.monotonic`
     heard_until: float | None = None  # when the listener of a stream runs dry, likewise; None: has heard nothing
+    marks: dict[str, float] | None = None  # of its first sound, see `first_sound`; None: nobody asked
+    accepted: list[float] = field(default_factory=list)  # when rows were, up to the first sound, where somebody asked
 
     def __post_init__(self) -> None:
+        self.marks = {} if self.request.options.timings else None
         self.rows = GrowingArray(self.request.prompt.rows.shape[1])
 
     def all_rows(self, first: int = 0, end: int | None = None) -> np.ndarray:

@@ -386,6 +386,20 @@ def test_the_first_chunk_is_as_long_as_asked_for_and_the_samples_are_the_same(
     assert [len(samples) // tiny_codec().config.frame_samples for samples, _ in served.chunks("a")] == sizes
 
 
+@pytest.mark.parametrize(("n_frames", "rows_a_step"), [(20, 1), (20, 1000), (2, 1)])
+def test_a_first_chunk_is_marked_by_the_row_that_filled_it(n_frames, rows_a_step):
+    served = Served(tiny_codec(), 1)
+    served.open("a", n_frames, live=True, first_frames=3)
+    progress = served.to_come["a"][0]
+    progress.marks = {}
+    progress.accepted = [float(i) for i in range(len(served.to_come["a"][1]))]
+    served.run(rows_a_step)
+    opening, n_vq = 1, TOKENS.n_vq
+    n_rows = opening + 3 + n_vq - 1 if n_frames > 3 else len(progress.accepted)
+    assert progress.marks["frames"] == progress.accepted[n_rows - 1]
+    assert progress.marks["frames"] <= progress.marks["codec"] <= progress.marks["decoded"]
+
+
 def test_a_chunk_leaves_with_the_row_that_fills_it():
     served = Served(tiny_codec(), 1)
     served.open("a", 20, live=True, chunk_frames=4)
