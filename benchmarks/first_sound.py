@@ -189,7 +189,7 @@ def _failure(exchange: Exchange[Numbered]) -> str | None:
 
 def _row(line: dict[str, Any]) -> str:
     first = line["first_audio_ms_p50"]
-    size = "" if line["first_frames"] is None else f", first event of {line['first_frames']} frames"
+    size = "" if line["first_frames"] is None else f", first_frames {line['first_frames']}"
     return (
         f"{line['voices']} voices, {line['concurrency']} at once{size}: first audio p50 "
         f"{'-' if first is None else f'{first:.0f} ms'}, {line['n_failed']} of {line['n_requests']} failed"

@@ -78,7 +78,8 @@ PARAMS = (
     "json_schema", "ebnf", "structural_tag", "logit_bias", "skip_special_tokens", "stream_interval", "custom_params",
 )  # fmt: skip
 CUSTOM = (
-    "mode", "return_codes", "chunk_frames", "first_frames", "text_temperature", "text_top_p", "text_top_k", "__req__",
+    "mode", "return_codes", "timings", "chunk_frames", "first_frames", "text_temperature", "text_top_p", "text_top_k",
+    "__req__",
 )  # fmt: skip
 custom_params = st.dictionaries(st.sampled_from(CUSTOM) | st.text(max_size=9), anything, max_size=3)
 sampling_params = st.dictionaries(
