@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     try:
         flush_cache(args)
         with httpx.Client(**connection(args.url, args.admin_api_key or args.api_key, DEFAULT_TIMEOUT_S)) as client:
-            told = ranks_of(client)
-        maker = RequestMaker(workload_of(args), seed=args.seed, stream=True)
+            told = {"first_frames": args.first_frames, **ranks_of(client)}
+        maker = RequestMaker(workload_of(args), seed=args.seed, stream=True, first_frames=args.first_frames)
         context = multiprocessing.get_context("spawn")  # this process has threads by then
         with ProcessPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1), mp_context=context) as pool:
             warm_up(args, maker)
@@ -222,6 +222,7 @@ def parser(prog: str | None) -> argparse.ArgumentParser:
     )
     add_connection_arguments(found)
     found.add_argument("--allow-silence", action="store_true", help="let silent answers pass; for dummy weights")
+    found.add_argument("--first-frames", type=int, help="of a stream's first event; by default the server's (4)")
     add_load_arguments(found)
     return found
 

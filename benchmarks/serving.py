@@ -90,6 +90,7 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     "rate": rate,
                     "stream": args.stream,
                     "uncached_references": args.uncached_references,
+                    "first_frames": args.first_frames,
                     **summary(exchanges, concurrency, args.stream),
                     "gpu_memory_mib": gpu.peak_mib,
                     "host_memory_mib": resident_mib(server),
@@ -189,6 +190,7 @@ def _request_maker(args: argparse.Namespace) -> RequestMaker:
         same_script=args.same_script,
         uncached_references=args.uncached_references,
         free_length=args.free_length,
+        first_frames=args.first_frames,
     )
 
 
@@ -238,6 +240,7 @@ def parser(prog: str | None) -> argparse.ArgumentParser:
     what.add_argument("--workload", choices=[*WORKLOADS, *FAMILY_WORKLOADS], default="dialogue")
     what.add_argument("--spread", type=share, default=0.0, help="0.5: lengths from half to one and a half of it")
     what.add_argument("--stream", action="store_true", help="streaming answers")
+    what.add_argument("--first-frames", type=int, help="of a stream's first event; by default the server's (4)")
     what.add_argument("--seed", type=int, default=0)
     what.add_argument("--audio-seconds", type=float, help="length of the speech, other than the workload's")
     what.add_argument("--free-length", action="store_true", help="let the model end by itself: for trained weights")

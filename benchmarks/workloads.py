@@ -110,6 +110,8 @@ class RequestMaker:
         uncached_references: a new clip for every speaker of every request.
         same_script: one script for all requests.
         free_length: the model decides where the speech ends, at most at 4 times the workload's length.
+        first_frames: of a stream's first event; None: the server's default.
+        timings: whether a stream tells the way of its first event.
     """
 
     workload: Workload
@@ -121,6 +123,8 @@ class RequestMaker:
     same_script: bool = False
     uncached_references: bool = False
     free_length: bool = False
+    first_frames: int | None = None
+    timings: bool = False
 
     def body(self, index: int) -> bytes:
         """The encoded body of measured request `index`."""
@@ -145,6 +149,8 @@ class RequestMaker:
             exact_length=not self.free_length,
             seed=seed,
             mode=self.mode,
+            first_frames=self.first_frames,
+            timings=self.timings,
         )
         text = script(self.workload, self.seed if self.same_script else seed)
         match self.workload.profile:

@@ -56,7 +56,9 @@ class Settings(TypedDict, total=False):
     text_top_k: int | None
     return_codes: bool  # fill `Speech.codes`
     timestamps: bool  # fill `Speech.turns`, or those of the last chunk; not in a mode that continues references
-    chunk_frames: int | None  # of a stream: no chunk is longer; the first ones are short in any case
+    timings: bool  # of a stream: the first chunk's `meta` has "timings", when it passed each place on its way
+    chunk_frames: int | None  # of a stream: no chunk after the first is longer; those next to it are short in any case
+    first_frames: int | None  # of a stream's first chunk: fewer are heard sooner, more last longer
     # Fields of the prompt, as far as the model that is served takes them (`MossClient.profile` says); `text` besides.
     instruction: str | None
     ambient_sound: str | None
@@ -124,7 +126,9 @@ def _sampling_params(settings: Settings, mode: Mode | None) -> dict[str, Any]:
         "text_top_p": settings.get("text_top_p"),
         "text_top_k": settings.get("text_top_k"),
         "return_codes": settings.get("return_codes") or None,
+        "timings": settings.get("timings") or None,
         "chunk_frames": settings.get("chunk_frames"),
+        "first_frames": settings.get("first_frames"),
         "instruction": settings.get("instruction"),
         "ambient_sound": settings.get("ambient_sound"),
         "language": settings.get("language"),

@@ -26,6 +26,7 @@ class SpeechSettings(TypedDict, total=False):
     top_k: int | None
     repetition_penalty: float | None
     chunk_frames: int | None
+    first_frames: int | None
     timestamps: bool | None  # the last chunk has `turns`
     split: bool | None  # speak in parts; by default only what does not fit one session
     split_seconds: float | None

@@ -11,6 +11,7 @@ from sglang.srt.managers.tokenizer_manager import ReqState
 from sglang.srt.observability.req_time_stats import APIServerReqTimeStats
 from starlette.middleware import Middleware
 
+from sglang_moss.decode.wakeup import switch_soon
 from sglang_moss.early_checks import no_voices, voices_folder
 from sglang_moss.hooking import check_fields
 from sglang_moss.hooks import PRIVATE_FIELDS
@@ -53,6 +54,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     Raises:
         SystemExit: the voices' folder cannot be used; a server that starts keeps voices.
     """
+    switch_soon()  # the event loop, and threads that requests pass through
     _check_fields(app, tokenizer_manager)
     folder = voices_folder(server_args.voices_dir)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sglang_moss.request.profile import PROFILES, ChannelSampling, Profile
 from sglang_moss.request.prompt import MODES
-from sglang_moss.request.settings import MAX_CHUNK_FRAMES, SEED_LIMIT
+from sglang_moss.request.settings import MAX_CHUNK_FRAMES, SEED_LIMIT, RequestOptions
 from sglang_moss.request.template import FIELDS
 
 
@@ -56,8 +56,17 @@ def custom_params(profile: Profile) -> dict[str, Any]:
         **_text_channel(profile.text),
         "return_codes": _flag("Also `meta_info.audio_codes`, [frames][codebooks]; in a stream those of the event."),
         "timestamps": _flag("The same as `timestamps` of the body."),
+        "timings": _flag("Also `meta_info.timings` of a stream's first event: when it passed each place on its way."),
         "strict": _flag("At most `max_new_tokens` frames in every mode, and no reference shorter than a frame."),
-        "chunk_frames": _integer("Frames of a stream's events once they have grown.", 32, 1, MAX_CHUNK_FRAMES),
+        "chunk_frames": _integer(
+            "Frames of a stream's events once they have grown.", RequestOptions.chunk_frames, 1, MAX_CHUNK_FRAMES
+        ),
+        "first_frames": _integer(
+            "Frames of a stream's first event; unless given, at most `chunk_frames`.",
+            RequestOptions.first_frames,
+            1,
+            MAX_CHUNK_FRAMES,
+        ),
         **_prompt_fields(),
     }
 

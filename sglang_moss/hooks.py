@@ -272,9 +272,11 @@ PRIVATE_FIELDS = (
             "origin_input_ids",
             "full_untruncated_fill_ids",
             "extend_end",
+            "time_stats.wait_queue_entry_time",
+            "time_stats.forward_entry_time",
         ),
         why="a request that has ended is held until its audio has left; a prefill knows its last chunk; the prefix "
-        "cache knows where the prompt ends",
+        "cache knows where the prompt ends; a client may ask how long its request has waited",
     ),
     PrivateFields(
         "ScheduleBatch",

@@ -27,6 +27,8 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 
 from sglang_moss.capture_stream import check_capture_stream
 from sglang_moss.decode.service import CodecService
+from sglang_moss.decode.stream import SpeechPart
+from sglang_moss.decode.wire import marks_line
 from sglang_moss.hooking import check_fields
 from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.multimodal_item import progress_of
@@ -86,7 +88,7 @@ class SpeechStreamer(SchedulerOutputStreamer):
             req = self._opened.get(rid)
             if req is None or progress_of(req) is not part.progress:
                 continue  # aborted meanwhile; its id may belong to another request by now
-            self._sender.attach(rid, part.text, part.meta)
+            self._sender.attach(rid, _marked(part), part.meta)
             if not part.is_last:
                 going_on[rid] = req
                 continue
@@ -132,6 +134,14 @@ class SpeechStreamer(SchedulerOutputStreamer):
     def _open(self, req: Req, progress: SpeechProgress) -> None:
         self._opened[req.rid] = req
         progress.began = time.monotonic()
+        if progress.marks is not None:
+            times = req.time_stats
+            progress.marks |= {
+                # A request that is retracted enters the queue again, but is not read for the first time again.
+                "scheduler": min(times.wait_queue_entry_time, times.forward_entry_time),
+                "prefill": times.forward_entry_time,
+                "first_row": progress.began,
+            }
         self._codec.open(req.rid, progress, is_live=bool(req.stream))
         progress.on_slot_freed = self.slot_freed
 
@@ -204,8 +214,19 @@ def _accept(req: Req, row: np.ndarray) -> SpeechProgress | None:
         logger.error("request %s: the output of the language model is not finite; look at weights and dtype", req.rid)
         req.to_finish = FINISH_ABORT(_NOT_FINITE, HTTPStatus.INTERNAL_SERVER_ERROR)
         return None
+    if progress.marks is not None and progress.heard_until is None:
+        progress.accepted.append(time.monotonic())
     progress.rows.append(row)
     return progress
+
+
+def _marked(part: SpeechPart) -> str:
+    """The text of a part; in front of the first one the marks of its way, where somebody asked for them."""
+    marks = part.progress.marks
+    if not part.text or marks is None or "left" in marks:
+        return part.text
+    marks["left"] = time.monotonic()
+    return marks_line(marks) + part.text
 
 
 def streamer_class(scheduler: Any) -> Callable[..., SpeechStreamer | FollowingStreamer]:

@@ -4,6 +4,7 @@ Runs in the HTTP process for every request (`hooks` sees to that), before any mo
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -18,8 +19,10 @@ from sglang_moss.errors import BadRequest, BadSetting, PromptTooLong
 from sglang_moss.models.moss_ttsd import EntryClass
 from sglang_moss.multimodal_item import envelope
 from sglang_moss.request.codec_pool import CodecPool
+from sglang_moss.request.first_sound import FirstSoundMarks
 from sglang_moss.request.prompt import Mode, build_prompt, choose_mode, special_strings
 from sglang_moss.request.ranks import Ranks
+from sglang_moss.request.record import current_record
 from sglang_moss.request.references import ReferenceCodes, ReferenceEncoder
 from sglang_moss.request.script import Script, check_script, read_script
 from sglang_moss.request.settings import RequestOptions
@@ -63,6 +66,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         self._references: ReferenceEncoder | None = None
         self.ranks = Ranks(server_args.dp_size)
         self.timed_turns: dict[str, list[Turn]] = {}  # by request id: of those whose answer tells their times
+        self.first_sounds = FirstSoundMarks()
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="moss-prompt")
 
     async def process_mm_data_async(  # pyright: ignore[reportIncompatibleMethodOverride] (as SGLang's own call it)
@@ -85,7 +89,10 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             return None  # SGLang's own health check; everything else without text was refused on arrival
         if image_data or request_obj.video_data:
             raise BadRequest("this model takes text and audio_data only; leave image_data and video_data out")
+        marks = {"received": current_record().started, "read": time.monotonic()}
         options = RequestOptions.parse(request_obj.sampling_params or {}, self._profile)
+        if options.timings and not request_obj.stream:
+            raise BadSetting("timings: of a stream's first event; send stream true, or leave it out")
         is_short = len(request_obj.text) <= _SHORT_CHARS
         script = await self._run(is_short, self._script, request_obj.text, options)
         mode = choose_mode(options.mode, len(audio_data or ()), self._profile)
@@ -93,7 +100,9 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             raise BadSetting(f"tokens: mode {mode.name} has no length of its own; leave it out, or take voice_clone")
         if options.timestamps:
             self._check_timed(script, mode)
+        marks["checked"] = time.monotonic()
         codes = await self._encoder().encode(audio_data or (), mode, options.strict)
+        marks["references"] = time.monotonic()
         references = None if audio_data is None or not (mode.clones or audio_data == []) else codes.clips
 
         def pack() -> tuple[int | None, MultimodalProcessorOutput]:
@@ -115,6 +124,8 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         request_obj.sampling_params = _scheduler_params(n_new)
         if options.timestamps:
             self.timed_turns[request_obj.rid] = turns_of(script.text or "")
+        if options.timings:
+            self.first_sounds.keep(request_obj.rid, marks | {"prompt": time.monotonic()})
         request_obj.mm_hashes = None
         request_obj.routed_dp_rank = self.ranks.choose(request_obj.rid, _voice(codes))
         return packed

@@ -14,6 +14,7 @@ from sglang_moss.decode.wire import chunks_of, whole_answer
 from sglang_moss.errors import BadRequest, MossError
 from sglang_moss.generate_body import shown_ids
 from sglang_moss.output_sender import META
+from sglang_moss.request.first_sound import FirstSoundMarks
 from sglang_moss.request.record import BAD_REQUEST, current_record
 from sglang_moss.request.turns import Turn
 from sglang_moss.turn_times.timing import told_turns
@@ -36,6 +37,7 @@ async def speech_answers(
     ended: set[str] = set()
     ranks = manager.mm_processor.ranks
     timed = _Timed(manager.mm_processor.timed_turns)
+    first_sounds = manager.mm_processor.first_sounds
     record = current_record()
     record.is_streamed |= streams is not None
     try:
@@ -75,6 +77,7 @@ async def speech_answers(
         for rid in _ids(request):
             ranks.release(rid)
             timed.forget(rid)
+            first_sounds.forget(rid)
 
 
 class _Timed:
@@ -117,6 +120,7 @@ class _Streams:
 
     def __init__(self, manager: Any) -> None:
         self._manager = manager
+        self._first_sounds: FirstSoundMarks = manager.mm_processor.first_sounds
         self._last: dict[str, dict[str, Any]] = {}  # by request id, our part of its last `meta_info`
 
     def events(self, answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -126,11 +130,17 @@ class _Streams:
         self._forget_text(rid)
         last = self._last.get(rid, {})
         chunks: list[tuple[str, dict[str, Any]]] = []
+        marks: dict[str, float] | None = None
         for wav, of_chunk in chunks_of(answer["text"]):
+            if not wav:
+                marks = of_chunk
+                continue
             # SGLang repeats text where a request is aborted while it waits in the queue.
             if of_chunk["audio_frames"] > last.get("audio_frames", 0):
-                chunks.append((wav, of_chunk))
                 last = self._last[rid] = of_chunk
+                told = {} if marks is None else {"timings": self._first_sounds.told(rid, marks)}
+                chunks.append((wav, of_chunk | told))
+                marks = None
         for i, (wav, of_chunk) in enumerate(chunks):
             if i < len(chunks) - 1:
                 more = {"text": wav, "output_ids": [], "meta_info": {**meta, "finish_reason": None, **of_chunk}}

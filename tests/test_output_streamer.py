@@ -1,5 +1,6 @@
 """From accepted rows to messages: what the scheduler process sends of a request, and when."""
 
+import time
 from array import array
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 from speech_requests import special_tokens_of, speech_request
 
 from sglang_moss.decode.stream import SpeechPart
+from sglang_moss.decode.wire import chunks_of
 from sglang_moss.output_sender import META, AbortWatcher, SpeechSender
 from sglang_moss.output_streamer import FollowingStreamer, SpeechStreamer
 from sglang_moss.request.speech import SpeechProgress
@@ -81,12 +83,12 @@ class Scheduler:
         )
         self.to_tokenizer = AbortWatcher(self.socket, self.streamer.forget)  # type: ignore[arg-type]
 
-    def request(self, rid: str = "r" * 16, stream: bool = False, speaks: bool = True) -> Any:
+    def request(self, rid: str = "r" * 16, stream: bool = False, speaks: bool = True, timings: bool = False) -> Any:
         params = SamplingParams(max_new_tokens=100)
         params.normalize(None)
         req: Any = Req(rid, "", array("q", [1, 2, 3]), params, stream=stream)
         if speaks:
-            req.speech = speech_request(TOKENS)
+            req.speech = speech_request(TOKENS, custom_params={"timings": timings})
         return req
 
     def accept(self, *reqs: Any) -> None:
@@ -130,6 +132,34 @@ def test_a_row_whose_token_was_not_committed_is_nobodys():
     batch = SimpleNamespace(reqs=["retracted", "goes on", "in a middle chunk"])
     drawn.copy_to_host(torch.clone).consume(batch, [None, CommittedTokens(3, (7,)), None])
     assert accepted == [("goes on", [4, 5, 6, 7])]
+
+
+def test_the_first_part_of_a_stream_brings_the_marks_of_its_way(scheduler):
+    req = scheduler.request(stream=True, timings=True)
+    req.time_stats.set_wait_queue_entry_time()
+    req.time_stats.set_forward_entry_time()
+    for _ in range(3):
+        scheduler.accept(req)
+    assert len(req.speech.accepted) == 3
+    req.speech.marks |= {"decoded": time.monotonic()}  # as the codec's thread does
+    req.speech.heard_until = 1.0
+    scheduler.accept(req)
+    assert len(req.speech.accepted) == 3
+    scheduler.hand_over(req, "one ")
+    scheduler.hand_over(req, "two ")
+    [[marked], [text]] = [texts for _, texts, _ in scheduler.messages()]
+    [(_, marks), (wav, _)] = chunks_of(marked.replace("one ", "one {}"))
+    assert (wav, text) == ("one", "two ")
+    assert list(marks.values()) == sorted(marks.values())
+    assert list(marks) == ["scheduler", "prefill", "first_row", "decoded", "left"]
+
+
+def test_nothing_is_noted_where_nobody_asked(scheduler):
+    req = scheduler.request(stream=True)
+    scheduler.accept(req)
+    scheduler.hand_over(req, "one ")
+    assert not req.speech.accepted
+    assert scheduler.messages()[0][1] == ["one "]
 
 
 def test_accepted_rows_are_kept_with_their_request_and_open_its_stream_once(scheduler):

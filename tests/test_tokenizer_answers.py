@@ -12,9 +12,10 @@ from fastapi import HTTPException
 from speech_requests import random_frames, special_tokens_of, speech_request
 
 from sglang_moss.audio.wav import wav_bytes
-from sglang_moss.decode.wire import ChunkDelivery, WholeDelivery
+from sglang_moss.decode.wire import ChunkDelivery, WholeDelivery, marks_line
 from sglang_moss.errors import BadText, MossError
 from sglang_moss.output_sender import META
+from sglang_moss.request.first_sound import MARKS, FirstSoundMarks
 from sglang_moss.request.ranks import Ranks
 from sglang_moss.request.turns import Turn
 from sglang_moss.tokenizer_answers import speech_answers
@@ -36,7 +37,7 @@ class Manager:
         if unsent is not None:
             self.rid_to_state[unsent] = self._state(0.0)
         self.aborted: list[str] = []
-        self.mm_processor = SimpleNamespace(ranks=Ranks(1), timed_turns={})
+        self.mm_processor = SimpleNamespace(ranks=Ranks(1), timed_turns={}, first_sounds=FirstSoundMarks())
 
     @staticmethod
     def _state(dispatched_at: float) -> Any:
@@ -134,6 +135,34 @@ def test_one_event_a_chunk_however_sglang_joins_them(joined):
     assert [code for e in events for code in e["meta_info"]["audio_codes"]] == CODES.tolist()
     assert {e["meta_info"]["prompt_tokens"] for e in events} == {7}
     assert events[-1]["meta_info"]["audio_frames"] == 40
+
+
+@pytest.mark.parametrize("joined", [1, 3, 100])
+def test_the_marks_of_a_first_sound_are_told_with_it_alone(joined):
+    rid, lines = "r" * 16, stream_lines()
+    of_http = {name: float(i) for i, name in enumerate(MARKS[:5])}
+    of_scheduler = {name: float(i) for i, name in enumerate(MARKS) if 5 <= i < len(MARKS) - 1}
+    lines[0] = marks_line(of_scheduler) + lines[0]
+    texts = ["".join(lines[i : i + joined]) for i in range(0, len(lines), joined)]
+    manager = Manager()
+    manager.mm_processor.first_sounds.keep(rid, of_http)
+    manager.mm_processor.first_sounds.keep("other", of_http)
+    events = all_of(manager, request_of(rid, stream=True), *(answer(rid, t) for t in texts), answer(rid, end=STOP))
+    np.testing.assert_array_equal(heard(events), PCM)
+    told = [event["meta_info"].get("timings") for event in events]
+    assert told[1:] == [None] * len(lines)
+    assert list(told[0]) == list(MARKS)
+    assert told[0].pop("answered") > 0
+    assert told[0] == of_http | of_scheduler
+    manager.mm_processor.first_sounds.forget("other")
+    assert not manager.mm_processor.first_sounds
+
+
+def test_marks_are_forgotten_where_nothing_was_heard():
+    rid, manager = "r" * 16, Manager()
+    manager.mm_processor.first_sounds.keep(rid, {"received": 0.0})
+    all_of(manager, request_of(rid, stream=True), answer(rid, end={"type": "abort", "message": "no"}))
+    assert not manager.mm_processor.first_sounds
 
 
 def test_an_end_without_audio_has_the_totals():

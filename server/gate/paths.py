@@ -89,6 +89,9 @@ ROUTES = (
     Route("/start_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
     Route("/stop_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
 )
+# By path, and those with a part that a client chose, cut up: every request is looked for several times.
+_PATTERNS = [(route, route.path.split("/")) for route in ROUTES if "{" in route.path]
+_FIXED = {path: [route for route in ROUTES if route.path == path] for path in {route.path for route in ROUTES}}
 _OURS = (Work.SPEECH, Work.VOICE, Work.ENCODING, Work.FILE, Work.LIMITED)
 
 
@@ -99,7 +102,9 @@ def path_of(scope: Scope) -> str:
 
 def routes_at(path: str) -> list[Route]:
     """The routes that are served at a path; none: nothing is."""
-    return [route for route in ROUTES if _matches(route.path, path)]
+    found = _FIXED.get(path, [])
+    given = path.split("/")
+    return found or [route for route, segments in _PATTERNS if _matches(segments, given)]
 
 
 def served_route(scope: Scope) -> Route | None:
@@ -114,8 +119,7 @@ def route_of(scope: Scope) -> str | None:
     return routes[0].path if is_ours else None
 
 
-def _matches(pattern: str, path: str) -> bool:
-    segments, given = pattern.split("/"), path.split("/")
+def _matches(segments: list[str], given: list[str]) -> bool:
     if segments[-1] == _ANY_REST:
         return given[: len(segments) - 1] == segments[:-1] and any(given[len(segments) - 1 :])
     return len(segments) == len(given) and all(

@@ -165,7 +165,12 @@ class SpeechFields(_Fields):
     max_seconds: Number | None = Field(
         None, description="Of all audio; cut there. By default several times what the script suggests."
     )
-    chunk_frames: Integer | None = Field(None, description="Frames of 80 ms that are sent at a time, at most.")
+    chunk_frames: Integer | None = Field(
+        None, description="Frames of 80 ms that are sent at a time, at most, after the first."
+    )
+    first_frames: Integer | None = Field(
+        None, description="Frames that are sent first: fewer are heard sooner, more last longer."
+    )
     timestamps: Switch | None = Field(
         None,
         description="With `stream_format: sse`: the last event has `turns`, with the speaker, the start and end in "

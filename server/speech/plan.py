@@ -108,8 +108,9 @@ async def read_plan(fields: SpeechFields, store: VoiceStore, engine: Engine) -> 
     check_taken(fields, profile)
     turn = turn_fields(fields, profile, engine.frames_per_second)
     script = "" if is_description(profile) else await asyncio.to_thread(_script_of, fields, profile)
-    check_no_voice(await _voice_name(fields.voice, store), profile)
-    voices = await _voices_of(fields, store, engine)
+    meant = await _meant_voices(fields, store)
+    check_no_voice(meant.get(fields.voice), profile)
+    voices = await _voices_of(fields, meant, store, engine)
     mode = _mode_of(fields, voices, profile)
     parts = await asyncio.to_thread(_divide, script, turn, fields, voices, engine)
     if "tokens" in turn and (mode.continues or len(parts) > 1):
@@ -224,8 +225,14 @@ def _transcript(text: str | None, speaker: int | None, param: str, fields: Speec
     return ordinary_words(words) if fields.normalize and engine.profile.is_dialogue else words
 
 
-async def _voices_of(fields: SpeechFields, store: VoiceStore, engine: Engine) -> list[Clip]:
-    """Clips of [S1], [S2], ...: stored ones by name and those that came along."""
+async def _voices_of(
+    fields: SpeechFields, meant: dict[str | None, str], store: VoiceStore, engine: Engine
+) -> list[Clip]:
+    """Clips of [S1], [S2], ...: stored ones by name and those that came along.
+
+    Args:
+        meant: from `_meant_voices`.
+    """
     sources: dict[int, tuple[str, Any]] = {}
 
     def take(speaker: int, source: Any, param: str) -> None:
@@ -233,10 +240,10 @@ async def _voices_of(fields: SpeechFields, store: VoiceStore, engine: Engine) ->
             raise BadField(f"[S{speaker}] has two voices, from {sources[speaker][0]} and {param}; keep one", param)
         sources[speaker] = param, source
 
-    if (voice := await _voice_name(fields.voice, store)) is not None:
+    if (voice := meant.get(fields.voice)) is not None:
         take(1, voice, "voice")
     for speaker, name in (fields.voices or {}).items():
-        if (voice := await _voice_name(name, store)) is not None:
+        if (voice := meant.get(name)) is not None:
             take(_speaker(speaker, "voices"), voice, "voices")
     if fields.ref_audio is not None:
         take(1, Clip(fields.ref_audio, _transcript(fields.ref_text, 1, "ref_text", fields, engine)), "ref_audio")
@@ -254,7 +261,7 @@ async def _voices_of(fields: SpeechFields, store: VoiceStore, engine: Engine) ->
             sources[max(sources)][0],
             "voices_gap",
         )
-    clips = [await _clip(store, *sources[speaker]) for speaker in sorted(sources)]
+    clips = await _clips(store, [sources[speaker] for speaker in sorted(sources)])
     params = [sources[speaker][0] for speaker in sorted(sources)]
     return [
         Clip(clip.audio, _transcript(clip.text, None, param, fields, engine)) if param in ("voice", "voices") else clip
@@ -262,19 +269,31 @@ async def _voices_of(fields: SpeechFields, store: VoiceStore, engine: Engine) ->
     ]
 
 
-async def _voice_name(name: str | None, store: VoiceStore) -> str | None:
-    """The stored voice that is meant; None: no voice."""
-    if name is None or name == DEFAULT_VOICE:
-        return None
-    meant = await asyncio.to_thread(store.meant_by, name)
-    return None if meant == DEFAULT_VOICE else meant
+async def _meant_voices(fields: SpeechFields, store: VoiceStore) -> dict[str | None, str]:
+    """The stored voice that each name means; those that mean none are left out."""
+    names = {fields.voice, *(fields.voices or {}).values()} - {None, DEFAULT_VOICE}
+    if not names:
+        return {}
+
+    def look() -> dict[str | None, str]:
+        meant = {name: store.meant_by(name) for name in names if name is not None}
+        return {name: voice for name, voice in meant.items() if voice != DEFAULT_VOICE}
+
+    return await asyncio.to_thread(look)
 
 
-async def _clip(store: VoiceStore, param: str, source: Clip | str) -> Clip:
+async def _clips(store: VoiceStore, sources: Sequence[tuple[str, Clip | str]]) -> list[Clip]:
+    """The clips of voices, each with the field that named it; stored ones in one visit to the disk."""
+    if all(isinstance(source, Clip) for _param, source in sources):
+        return [source for _param, source in sources if isinstance(source, Clip)]
+    return await asyncio.to_thread(lambda: [_clip(store, *source) for source in sources])
+
+
+def _clip(store: VoiceStore, param: str, source: Clip | str) -> Clip:
     if isinstance(source, Clip):
         return source
     try:
-        voice, audio = await asyncio.to_thread(store.load, source)
+        voice, audio = store.load(source)
     except NoSuchVoice as error:
         raise BadField(str(error), param, error.code) from None  # 404 would say that this endpoint is not there
     return Clip(audio, voice.text)

@@ -132,7 +132,8 @@ def settings_of(fields: SpeechFields, turn: dict[str, FieldValue], profile: Prof
     """`sampling_params` without length and seed: how it is drawn, and the fields that are not in front of the text."""
     names = ("temperature", "top_p", "top_k", "repetition_penalty")
     settings = {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
-    custom = {} if fields.chunk_frames is None else {"chunk_frames": fields.chunk_frames}
+    sizes = {"chunk_frames": fields.chunk_frames, "first_frames": fields.first_frames}
+    custom = {name: size for name, size in sizes.items() if size is not None}
     return settings | {"custom_params": custom if profile.is_ttsd else custom | turn}
 
 

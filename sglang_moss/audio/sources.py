@@ -23,6 +23,8 @@ from sglang_moss.errors import BadReference
 
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 _BLANKS = " \t\r\n"  # base64 comes in lines at times
+_SHORT_CHARS = 1 << 20  # base64 of 16 s at 24 kHz
+_HEAD_CHARS = 100
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,17 @@ async def _read_string(source: str, policy: SourcePolicy) -> bytes:
             return (await fetch(source, policy.fetching)).data
         except CannotFetch as error:
             raise _SourceError(str(error)) from None
-    return await asyncio.to_thread(_read_local, source, policy)  # megabytes: too long for an event loop
+    if _is_quick(source):
+        return _read_local(source, policy)
+    return await asyncio.to_thread(_read_local, source, policy)  # megabytes, or a file: too long for an event loop
+
+
+def _is_quick(source: str) -> bool:
+    """Whether it is base64 that is decoded before another thread would have begun."""
+    head = source[:_HEAD_CHARS].lower()
+    if len(source) > _SHORT_CHARS or head.startswith(("/", "file:")) or _has_blanks(source):
+        return False
+    return not head.startswith("data:") or "," in head
 
 
 def _read_local(source: str, policy: SourcePolicy) -> bytes:
@@ -106,13 +118,17 @@ def _read_local(source: str, policy: SourcePolicy) -> bytes:
         raise
 
 
+def _has_blanks(text: str) -> bool:
+    return any(blank in text for blank in _BLANKS)
+
+
 def _check_size(n_bytes: int, policy: SourcePolicy) -> None:
     if n_bytes > policy.max_bytes:
         raise _SourceError(f"a clip has at most {policy.max_bytes} bytes, got at least {n_bytes}")
 
 
 def _decode_base64(text: str, policy: SourcePolicy) -> bytes:
-    if any(blank in text for blank in _BLANKS):
+    if _has_blanks(text):
         text = "".join(text.split())
     _check_size(len(text) // 4 * 3 - 2, policy)  # before the bytes exist; padding stands for two of them at most
     try:

@@ -54,6 +54,11 @@ class FrameReader:
         start = self._scanned + 1 if self._audio_start is None else self._audio_start
         return start + self._n_read + n_frames + self._tokens.n_vq - 1
 
+    def rows_of(self, n_frames: int) -> int:
+        """How many rows make the first `n_frames` whole, once the audio has begun."""
+        assert self._audio_start is not None
+        return self._audio_start + n_frames + self._tokens.n_vq - 1
+
     def _scan(self, text_ids: np.ndarray) -> None:
         """Look at the text ids [n] of the rows that have not been looked at."""
         tokens, first = self._tokens, 0

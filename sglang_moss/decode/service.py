@@ -12,7 +12,6 @@ an in-process socket, one at a time.
 import json
 import logging
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Hashable
@@ -32,7 +31,7 @@ from sglang_moss.decode.clip_encoder import ClipEncoder
 from sglang_moss.decode.gauges import CodecGauges, CodecLoad
 from sglang_moss.decode.stream import STEP_FRAMES, SpeechPart
 from sglang_moss.decode.stream_decoder import StreamDecoder
-from sglang_moss.decode.wakeup import Wakeup
+from sglang_moss.decode.wakeup import Wakeup, switch_soon
 from sglang_moss.request.codec_client import CANCEL
 from sglang_moss.request.speech import SpeechProgress
 
@@ -42,8 +41,6 @@ _TO_WORKER = "inproc://sglang-moss-codec"
 _TO_SCHEDULER = "inproc://sglang-moss-parts"
 _MAX_MESSAGES = 32  # read at a time, whoever sends how many
 _MAX_STREAMS = 64  # in one step
-# A step of either thread is a few milliseconds of launches; Python's 5 ms would let one of them wait for whole steps.
-_SWITCH_INTERVAL_S = 0.0005
 
 
 class CodecService:
@@ -65,7 +62,7 @@ class CodecService:
         n_voices: int = 0,
         metrics_labels: dict[str, str] | None = None,
     ) -> None:
-        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        switch_soon()
         n_slots = state.n_slots - n_voices
         # Built here and not in the thread: graphs are captured in the main one.
         runner = DecoderRunner(

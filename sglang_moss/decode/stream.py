@@ -65,6 +65,7 @@ class SpeechStream:
         self._frames.extend(prompt.prompt_codes)
         self._n_delivered = self.n_prompt_frames  # frames whose audio is handed on, or never shall be
         self._first_sent_at: float | None = None
+        self._step = now, now  # when the last one began, and had its samples
         self._is_stale = True  # `stretch` may be larger than it says
         request = progress.request
         self._delivery: Delivery = (
@@ -111,8 +112,13 @@ class SpeechStream:
         self.n_decoded = self.n_prompt_frames
         self._reconsider()
 
-    def take(self, pcm: np.ndarray, now: float) -> str:
-        """Take the [stretch * frame_samples] samples of `next_codes`; returns the text to send now."""
+    def take(self, pcm: np.ndarray, began: float, now: float) -> str:
+        """Take the [stretch * frame_samples] samples of `next_codes`; returns the text to send now.
+
+        Args:
+            began: when the step began that decoded them.
+        """
+        self._step = began, now
         first = self.n_decoded
         self.n_decoded += self.stretch
         deliver_from = min(max(first, self._n_delivered), self.n_decoded)
@@ -125,7 +131,9 @@ class SpeechStream:
         if not self.is_live:
             self.due = now + _WHOLE_PATIENCE_S
         elif text:
-            self._first_sent_at = now if self._first_sent_at is None else self._first_sent_at
+            if self._first_sent_at is None:
+                self._first_sent_at = now
+                self._mark()
             self.due = self._first_sent_at + self._delivery.n_frames * self._frame_seconds  # its listener runs dry
             self.progress.heard_until = self.due
         return text
@@ -134,11 +142,23 @@ class SpeechStream:
         """The last part of a stream that is done."""
         if self._n_delivered == self.n_prompt_frames:
             return self.failure(_no_audio(self.progress, self._tokens), HTTPStatus.BAD_REQUEST)
+        if self._first_sent_at is None:
+            self._mark()
         text, meta = self._delivery.end()
         return SpeechPart(self.progress, text, is_last=True, meta=meta)
 
     def failure(self, error: str, status: HTTPStatus) -> SpeechPart:
         return SpeechPart(self.progress, is_last=True, error=error, status=status)
+
+    def _mark(self) -> None:
+        """The first chunk is whole, or all there is of it: tell its way since the first row, where somebody asked."""
+        progress = self.progress
+        if progress.marks is None:
+            return
+        n_rows = min(self._reader.rows_of(progress.request.options.first_frames), len(progress.accepted))
+        accepted, (began, decoded) = progress.accepted[n_rows - 1], self._step
+        # What was decoded ahead of the end of a speech that is shorter than a chunk waited for that.
+        progress.marks |= {"frames": accepted, "codec": max(began, accepted), "decoded": max(decoded, accepted)}
 
     def _next_stretch(self) -> tuple[int, int]:
         """Frames of the next step, and if none, how many are missing."""

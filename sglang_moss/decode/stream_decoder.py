@@ -158,6 +158,7 @@ class StreamDecoder:
 
     def _decode(self, batch: dict[str, SpeechStream], send: Send) -> None:
         streams = batch.values()
+        began = self._clock()
         try:
             decoded = self._runner.decode(
                 [stream.next_codes() for stream in streams],
@@ -172,7 +173,7 @@ class StreamDecoder:
                 self._try_alone(rid, stream, send)
                 continue
             was_priming = stream.is_priming
-            text = stream.take(pcm, now)
+            text = stream.take(pcm, began, now)
             if was_priming and not stream.is_priming:
                 self._primed(stream)
             if text:

@@ -5,6 +5,8 @@ So a whole answer is the base64 of its PCM in pieces that may be joined, and its
 nothing is encoded twice, and no thread handles an hour of audio at once. A stream is lines, one a chunk:
 
     base64 of a WAV of the chunk | space | JSON of what `meta_info` shall say of it | newline
+
+A line without a WAV, in front of the first chunk, has the marks of its way (`request/first_sound.py`).
 """
 
 import json
@@ -18,8 +20,6 @@ from sglang_moss.audio.wav import WavBase64, wav_bytes
 from sglang_moss.request.speech import SpeechRequest
 
 _PIECE_CHARS = 1_000_000  # of a whole answer: pickling one takes less than a millisecond
-# So much is still to be played when the next chunk comes, though prompts of others may take the steps between them.
-_FIRST_CHUNK_FRAMES = 4
 _HEAD = "wav_head"
 
 
@@ -79,7 +79,7 @@ class WholeDelivery:
 
 
 class ChunkDelivery:
-    """A stream, in chunks of 4, 4, 8, 16, ... frames up to the request's `chunk_frames`: each as long as all before."""
+    """A stream: a chunk of the request's `first_frames`, then each as long as all before, up to its `chunk_frames`."""
 
     def __init__(self, request: SpeechRequest, sample_rate: int, frame_samples: int) -> None:
         self._facts = _facts(request, sample_rate)
@@ -87,7 +87,7 @@ class ChunkDelivery:
         self._frame_samples = frame_samples
         self._limit = request.options.chunk_frames
         self._with_codes = request.options.return_codes
-        self._chunk_frames = min(_FIRST_CHUNK_FRAMES, self._limit)  # of the chunk being filled
+        self._chunk_frames = request.options.first_frames  # of the chunk being filled
         self._pcm: list[bytes] = []
         self._codes: list[np.ndarray] = []
         self._n_kept = 0  # frames of the chunk being filled
@@ -145,8 +145,13 @@ def whole_answer(text: str, meta: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return meta.pop(_HEAD) + text, meta
 
 
+def marks_line(marks: dict[str, float]) -> str:
+    """What travels in front of a stream's first chunk."""
+    return f" {json.dumps(marks)}\n"
+
+
 def chunks_of(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The base64 WAV and the `meta_info` of every chunk in the joined text of a stream."""
+    """The base64 WAV and the `meta_info` of every chunk in the joined text of a stream; no WAV: marks."""
     for line in text.splitlines():
         wav, _, meta = line.partition(" ")
         yield wav, json.loads(meta)

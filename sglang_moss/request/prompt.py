@@ -240,6 +240,6 @@ def _rows(text_ids: Iterable[int], tokens: SpecialTokens) -> np.ndarray:
 def _audio_rows(delayed: np.ndarray, slot: int, tokens: SpecialTokens) -> np.ndarray:
     """[S, 1 + n_vq] int32: `slot` in front of every row of [S, n_vq] delayed codes."""
     assert delayed.shape[1:] == (tokens.n_vq,), f"expected [S, {tokens.n_vq}] codes, got {delayed.shape}"
-    rows = _rows([slot] * len(delayed), tokens)
-    rows[:, 1:] = delayed
+    rows = np.empty((len(delayed), 1 + tokens.n_vq), np.int32)
+    rows[:, 0], rows[:, 1:] = slot, delayed
     return rows

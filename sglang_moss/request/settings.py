@@ -50,8 +50,10 @@ _CUSTOM = (
     "mode",
     "return_codes",
     "timestamps",
+    "timings",
     "strict",
     "chunk_frames",
+    "first_frames",
     "text_temperature",
     "text_top_p",
     "text_top_k",
@@ -74,9 +76,13 @@ class RequestOptions:
     mode: str | None  # one of `prompt.MODES`; None: by whether references came
     return_codes: bool
     timestamps: bool = False  # `meta_info.turns`
+    timings: bool = False  # `meta_info.timings` of a stream's first event
     # At most `max_frames` frames, and no clip without a whole one; else as the reference counts and takes them.
     strict: bool = False
     chunk_frames: int = 32  # of a stream's events, once they have grown to it
+    # Of its first event. So much is still to be played when the next one comes, though prompts of others may take the
+    # steps between them. Unless it is asked for, no more than `chunk_frames`.
+    first_frames: int = 4
     fields: Mapping[str, FieldValue] = field(default_factory=dict)  # of the user turn, besides its text
 
     @classmethod
@@ -103,6 +109,8 @@ class RequestOptions:
             raise BadSetting(f"custom_params.mode must be one of {', '.join(MODES)}, got {shown(mode)}")
         seed = integer(params, "sampling_seed", low=0, high=SEED_LIMIT - 1)
         chunk_frames = integer(custom, "chunk_frames", low=1, high=MAX_CHUNK_FRAMES)
+        chunk_frames = cls.chunk_frames if chunk_frames is None else chunk_frames
+        first_frames = integer(custom, "first_frames", low=1, high=MAX_CHUNK_FRAMES)
         return cls(
             text=text,
             audio=audio,
@@ -113,8 +121,10 @@ class RequestOptions:
             mode=mode,
             return_codes=flag(custom, "return_codes"),
             timestamps=flag(custom, "timestamps"),
+            timings=flag(custom, "timings"),
             strict=flag(custom, "strict"),
-            chunk_frames=cls.chunk_frames if chunk_frames is None else chunk_frames,
+            chunk_frames=chunk_frames,
+            first_frames=min(cls.first_frames, chunk_frames) if first_frames is None else first_frames,
             fields=_prompt_fields(custom),
         )
 

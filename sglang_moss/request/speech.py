@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, overload
 
@@ -93,8 +94,11 @@ class SpeechProgress:
     on_slot_freed: Callable[[Any], None] | None = None  # given the `Req`; set once the codec knows of this request
     began: float = 0.0  # when the first row was accepted, in seconds of `time.monotonic`
     heard_until: float | None = None  # when the listener of a stream runs dry, likewise; None: has heard nothing
+    marks: dict[str, float] | None = None  # of its first sound, see `first_sound`; None: nobody asked
+    accepted: list[float] = field(default_factory=list)  # when rows were, up to the first sound, where somebody asked
 
     def __post_init__(self) -> None:
+        self.marks = {} if self.request.options.timings else None
         self.rows = GrowingArray(self.request.prompt.rows.shape[1])
 
     def all_rows(self, first: int = 0, end: int | None = None) -> np.ndarray:
@@ -109,11 +113,14 @@ class SpeechProgress:
 def row_keys(rows: np.ndarray, pad_code: int) -> array:
     """Keys of prompt rows in the prefix cache: [S, 1 + n_vq] int32, as array('q') of length S."""
     has_codes = (rows[:, 1:] != pad_code).any(axis=1)
-    hashed = rows[has_codes]
-    data, n_bytes = hashed.tobytes(), rows.shape[1] * rows.itemsize
-    digests = b"".join(
-        blake2b(data[start : start + n_bytes], digest_size=8).digest() for start in range(0, len(data), n_bytes)
-    )
     keys = rows[:, 0].astype(np.int64)
-    keys[has_codes] = _ROW_WITH_CODES | (np.frombuffer(digests, np.int64) & _HASH_MASK)
+    hashes = np.frombuffer(_row_digests(rows[has_codes].tobytes(), rows.shape[1] * rows.itemsize), np.int64)
+    keys[has_codes] = _ROW_WITH_CODES | (hashes & _HASH_MASK)
     return array("q", keys.tobytes())
+
+
+@lru_cache(maxsize=32)  # voices, of half a megabyte at most
+def _row_digests(data: bytes, row_bytes: int) -> bytes:
+    """8 bytes for each row in `data`; remembered, since all rows with codes in a prompt are those of its voices."""
+    starts = range(0, len(data), row_bytes)
+    return b"".join(blake2b(data[start : start + row_bytes], digest_size=8).digest() for start in starts)

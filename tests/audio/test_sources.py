@@ -5,11 +5,13 @@ import base64
 import ipaddress
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
-from sglang_moss.audio import fetching
+from sglang_moss.audio import fetching, sources
 from sglang_moss.audio.fetching import is_public
 from sglang_moss.audio.sources import SourcePolicy, read_source
 from sglang_moss.errors import BadReference
@@ -135,6 +137,37 @@ def test_files_in_the_open_folder_are_read(tmp_path):
     assert read(f"{tmp_path}/inner/a clip.wav", policy) == CLIP
     assert read(f"file://{tmp_path}/inner/a%20clip.wav", policy) == CLIP
     assert read(f"file://localhost{tmp_path}/link.wav", policy) == CLIP
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "FILE://{}"])
+def test_files_are_not_read_where_they_would_stop_an_event_loop(tmp_path, monkeypatch, form):
+    (tmp_path / "a.wav").write_bytes(CLIP)
+    readers: list[threading.Thread] = []
+    read_path = sources._read_path
+
+    def noted(*operands: Any) -> bytes:
+        readers.append(threading.current_thread())
+        return read_path(*operands)
+
+    monkeypatch.setattr(sources, "_read_path", noted)
+    assert read(form.format(tmp_path / "a.wav"), SourcePolicy(path_root=tmp_path)) == CLIP
+    assert readers
+    assert threading.main_thread() not in readers
+
+
+@pytest.mark.parametrize(
+    ("source", "is_quick"),
+    [
+        ("UklGRg==", True),
+        ("data:audio/wav;base64,UklGRg==", True),
+        ("data:" + "x" * 1000, False),  # a long search for its comma
+        ("UklG\nRg==", False),
+        ("U" * (1 << 20), True),
+        ("U" * ((1 << 20) + 4), False),
+    ],
+)
+def test_only_what_takes_no_time_is_decoded_on_the_event_loop(source, is_quick):
+    assert sources._is_quick(source) == is_quick
 
 
 def test_nothing_outside_the_open_folder_is_read_or_told_about(tmp_path):

@@ -9,7 +9,7 @@ from fake_speech_server import FakeServer, fake_speech_server, speech_answer, sp
 from typer.testing import CliRunner
 from warm_start import warm_server
 
-from sglang_moss.benchmarks import listeners, serving
+from sglang_moss.benchmarks import first_sound, listeners, serving
 from sglang_moss.benchmarks.record import read_lines
 from sglang_moss.clients.cli import app
 
@@ -66,6 +66,29 @@ def test_bench_says_what_is_wrong_before_it_measures(server: FakeServer, capsys:
     assert "error: while warming up: HTTP 400: text is missing" in capsys.readouterr().err
 
 
+SOUNDS = ["--audio-seconds", "0.4", "--reference-seconds", "0.5", "--warm-up-seconds", "0.4"]
+
+
+def test_first_sounds_of_a_server_that_tells_no_times_are_an_error(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    args = ["--url", server.url, *SOUNDS, "--concurrency", "1", "--least-requests", "2", "--out", str(tmp_path / "o")]
+    assert first_sound.main(args) == 1
+    assert "error: the first event tells no received, read, " in capsys.readouterr().err
+    assert all(body["sampling_params"]["custom_params"]["timings"] for body in server.bodies if "text" in body)
+    assert not (tmp_path / "o").exists()
+
+
+def test_first_sounds_that_failed_are_counted(server: FakeServer, tmp_path: Path):
+    server.events = speech_events([1, 1])
+    out = tmp_path / "lines.jsonl"
+    args = ["--url", server.url, *SOUNDS, "--concurrency", "2", "--least-requests", "2", "--voices", "new"]
+    assert first_sound.main([*args, "--rounds", "2", "--out", str(out)]) == 1
+    (line,) = read_lines(out)
+    assert (line["n_requests"], line["failures"]) == (4, {"wrong length": 4})
+    assert (line["first_audio_ms_p50"], line["remainder_ms_p50"], line["voices"]) == (None, None, "new")
+
+
 LISTENERS = ["--audio-seconds", "0.4", "--reference-seconds", "0.5", "--spread", "0", "--warm-up", "0.2", "--tail", "2"]
 
 
@@ -112,6 +135,16 @@ def test_bench_on_the_real_server(fused_path: Path, tmp_path: Path):
         found = tmp_path / "listeners.jsonl"
         load = ["--window", "2", "--first", "0.8", "--most", "0.8", "--new-voices", "0.5"]
         assert listeners.main(["--url", running.url, *LISTENERS, *load, *promise, "--out", str(found)]) == 0
+        sounds = tmp_path / "first_sound.jsonl"
+        once = ["--concurrency", "2", "--rounds", "1", "--least-requests", "2", "--first-frames", "2"]
+        assert first_sound.main(["--url", running.url, *SOUNDS, *once, "--out", str(sounds)]) == 0
+    known, new = read_lines(sounds)
+    assert [line["references_cached_share"] for line in (known, new)] == [1.0, 0.0]
+    assert known["first_event_frames"] == new["first_event_frames"] == 2
+    for line in (known, new):
+        assert line["n_failed"] == 0
+        assert sum(line["parts_ms_mean"].values()) == pytest.approx(line["first_audio_ms_mean"])
+        assert min(line["parts_ms_mean"].values()) >= 0
     load, result = read_lines(found)
     assert (load["kept"], load["n_failed"], result["listeners"]) == (True, 0, load["listeners"])
     assert 0 < load["n_new_voices"] < load["n_requests"]

@@ -58,6 +58,8 @@ def test_every_setting_means_to_the_server_what_its_name_says():
         text_top_k=-1,
         return_codes=True,
         chunk_frames=4,
+        first_frames=2,
+        timings=True,
         mode="voice_clone",
     )
     options = RequestOptions.parse(request_body("[S1] Hi.", [Reference(b"a")], settings)["sampling_params"])
@@ -65,7 +67,7 @@ def test_every_setting_means_to_the_server_what_its_name_says():
     assert (options.audio.temperature, options.audio.top_p, options.audio.top_k) == (0.5, 0.7, 3)
     assert (options.text.temperature, options.text.top_p, options.text.top_k) == (0.0, 0.6, -1)
     assert (options.repetition_penalty, options.return_codes, options.mode) == (1.2, True, "voice_clone")
-    assert options.chunk_frames == 4
+    assert (options.chunk_frames, options.first_frames, options.timings) == (4, 2, True)
 
 
 def test_settings_left_open_are_left_to_the_server():

@@ -15,8 +15,8 @@ FRAME_S = 0.08
 pressing, waits = (lambda due: Need(due, True)), (lambda due: Need(due, False))
 
 
-def progress(n_rows: int, heard_until: float | None, began: float = 100.0, chunk_frames: int = 32) -> SpeechProgress:
-    made = speech_request(TOKENS, custom_params={"chunk_frames": chunk_frames})
+def progress(n_rows: int, heard_until: float | None, began: float = 100.0, **sizes: int) -> SpeechProgress:
+    made = speech_request(TOKENS, custom_params=sizes)
     made.began, made.heard_until = began, heard_until
     for _ in range(n_rows):
         made.rows.append(np.zeros(1 + TOKENS.n_vq, np.int32))
@@ -39,6 +39,13 @@ def test_a_stream_is_pressing_until_it_is_ahead_by_more_than_its_next_chunk_take
 ):
     need = need_of(progress(5, heard_until, chunk_frames=chunk_frames), True, now=100.0, frame_seconds=FRAME_S)
     assert need == Need(100.0 if heard_until is None else heard_until, is_pressing)
+
+
+@pytest.mark.parametrize("first_frames", [1, 200])
+def test_a_first_chunk_that_has_left_is_nobodys_need(first_frames: int):
+    sizes = {"chunk_frames": 8, "first_frames": first_frames}
+    for heard_until, is_pressing in ((101.23, True), (101.25, False)):
+        assert need_of(progress(5, heard_until, **sizes), True, 100.0, FRAME_S) == Need(heard_until, is_pressing)
 
 
 def test_a_whole_answer_stands_back_and_never_falls_behind_real_time():

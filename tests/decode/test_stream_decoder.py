@@ -76,6 +76,7 @@ class Served:
         voice: int | None = None,
         live: bool = False,
         chunk_frames: int = 32,
+        first_frames: int | None = None,
     ) -> None:
         seed = len(self.to_come) + 1
         voice = 100 + seed if voice is None else voice
@@ -85,7 +86,7 @@ class Served:
         if prompt is not None:
             prompt[prompt == MARK] += 1
         frames[:, 0] = MARK if poisoned else frames[:, 0]
-        custom = {"return_codes": True, "chunk_frames": chunk_frames}
+        custom = {"return_codes": True, "chunk_frames": chunk_frames, "first_frames": first_frames}
         progress = speech_request(self.tokens, prompt, custom_params=custom)
         self.to_come[rid] = progress, spoken_rows(progress, frames, self.tokens), frames
         self.live |= {rid} if live else set()
@@ -199,6 +200,7 @@ def test_streams_are_whole_whatever_runs_beside_them_and_in_whatever_order(data,
                 voice=data.draw(st.integers(0, 2)),
                 live=data.draw(st.booleans()),
                 chunk_frames=data.draw(st.sampled_from([1, 3, 8, 32, 100])),
+                first_frames=data.draw(st.sampled_from([None, 1, 5, 40])),
             )
         elif action == "step":
             served.step()
@@ -359,6 +361,43 @@ def test_chunks_grow_up_to_their_limit_however_the_rows_come(chunk_frames, n_fra
     assert [meta["audio_frames"] for _, meta in chunks] == ends
     assert [meta["audio_seconds"] for _, meta in chunks] == [end / config.frame_rate for end in ends]
     assert [meta["chunk_start_seconds"] for _, meta in chunks] == [0.0, *(end / config.frame_rate for end in ends[:-1])]
+
+
+@pytest.mark.parametrize(
+    ("first_frames", "chunk_frames", "sizes"),
+    [
+        (1, 32, [1, 1, 2, 4, 8, 16, 32, 32, 4]),
+        (2, 3, [2, 2, *[3] * 32]),
+        (7, 16, [7, 7, 14, 16, 16, 16, 16, 8]),
+        (70, 32, [70, 30]),  # longer than a step of the codec
+        (40, 8, [40, 8, 8, 8, 8, 8, 8, 8, 4]),
+    ],
+)
+@pytest.mark.parametrize("rows_a_step", [1, 1000])
+def test_the_first_chunk_is_as_long_as_asked_for_and_the_samples_are_the_same(
+    first_frames, chunk_frames, sizes, rows_a_step
+):
+    served, usual = Served(tiny_codec(), 1), Served(tiny_codec(), 1)
+    served.open("a", 100, n_prompt=4, live=True, chunk_frames=chunk_frames, first_frames=first_frames)
+    usual.open("a", 100, n_prompt=4, live=True)
+    for each in (served, usual):
+        each.run(rows_a_step)
+        each.assert_whole("a")
+    assert [len(samples) // tiny_codec().config.frame_samples for samples, _ in served.chunks("a")] == sizes
+
+
+@pytest.mark.parametrize(("n_frames", "rows_a_step"), [(20, 1), (20, 1000), (2, 1)])
+def test_a_first_chunk_is_marked_by_the_row_that_filled_it(n_frames, rows_a_step):
+    served = Served(tiny_codec(), 1)
+    served.open("a", n_frames, live=True, first_frames=3)
+    progress = served.to_come["a"][0]
+    progress.marks = {}
+    progress.accepted = [float(i) for i in range(len(served.to_come["a"][1]))]
+    served.run(rows_a_step)
+    opening, n_vq = 1, TOKENS.n_vq
+    n_rows = opening + 3 + n_vq - 1 if n_frames > 3 else len(progress.accepted)
+    assert progress.marks["frames"] == progress.accepted[n_rows - 1]
+    assert progress.marks["frames"] <= progress.marks["codec"] <= progress.marks["decoded"]
 
 
 def test_a_chunk_leaves_with_the_row_that_fills_it():

@@ -15,6 +15,7 @@ from golden_data import GOLDEN
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.wav import wav_bytes
 from sglang_moss.errors import MossError
+from sglang_moss.request.first_sound import FirstSoundMarks
 from sglang_moss.request.ranks import Ranks
 
 SAMPLE_RATE = 24_000
@@ -71,6 +72,7 @@ class FakeManager:
         self.mm_processor = self
         self.ranks = Ranks(1)
         self.timed_turns: dict[str, Any] = {}
+        self.first_sounds = FirstSoundMarks()
         self.server_args = SimpleNamespace(
             reference_limits=ReferenceLimits(max_seconds=self.reference_max_seconds),
             voices_dir=str(self.voices_dir),

@@ -197,16 +197,25 @@ def test_any_json_gives_options_or_a_refusal(params, custom):
     assert options.max_frames is None or options.max_frames >= 1
 
 
+@pytest.mark.parametrize("name", ["chunk_frames", "first_frames"])
 @pytest.mark.parametrize("value", [1, 2, 32, 512])
-def test_the_size_of_chunks_is_honoured(value):
-    assert parse({"custom_params": {"chunk_frames": value}}).chunk_frames == value
+def test_the_size_of_chunks_is_honoured(value, name):
+    assert getattr(parse({"custom_params": {name: value}}), name) == value
 
 
+@pytest.mark.parametrize("name", ["chunk_frames", "first_frames"])
 @pytest.mark.parametrize("value", [0, -1, 513, *NOT_INTEGERS])
-def test_no_other_size_of_chunks_is_taken(value):
-    with pytest.raises(BadSetting, match=r"chunk_frames must be an integer in \[1, 512\]"):
-        parse({"custom_params": {"chunk_frames": value}})
+def test_no_other_size_of_chunks_is_taken(value, name):
+    with pytest.raises(BadSetting, match=rf"{name} must be an integer in \[1, 512\]"):
+        parse({"custom_params": {name: value}})
 
 
-def test_chunks_grow_to_32_frames_unless_told():
-    assert parse({}).chunk_frames == parse({"custom_params": {"chunk_frames": None}}).chunk_frames == 32
+def test_chunks_grow_from_4_to_32_frames_unless_told():
+    options = [parse({}), parse({"custom_params": {"chunk_frames": None, "first_frames": None}})]
+    assert [(o.first_frames, o.chunk_frames) for o in options] == [(4, 32)] * 2
+
+
+@pytest.mark.parametrize(("chunk_frames", "first_frames", "honoured"), [(1, None, 1), (3, None, 3), (2, 9, 9)])
+def test_the_first_chunk_is_no_longer_than_the_others_unless_told(chunk_frames, first_frames, honoured):
+    custom = {"chunk_frames": chunk_frames, "first_frames": first_frames}
+    assert parse({"custom_params": custom}).first_frames == honoured

@@ -77,7 +77,10 @@ PARAMS = (
     "sampling_seed", "max_new_tokens", "min_new_tokens", "ignore_eos", "stop", "stop_token_ids", "stop_regex", "regex",
     "json_schema", "ebnf", "structural_tag", "logit_bias", "skip_special_tokens", "stream_interval", "custom_params",
 )  # fmt: skip
-CUSTOM = ("mode", "return_codes", "chunk_frames", "text_temperature", "text_top_p", "text_top_k", "__req__")
+CUSTOM = (
+    "mode", "return_codes", "timings", "chunk_frames", "first_frames", "text_temperature", "text_top_p", "text_top_k",
+    "__req__",
+)  # fmt: skip
 custom_params = st.dictionaries(st.sampled_from(CUSTOM) | st.text(max_size=9), anything, max_size=3)
 sampling_params = st.dictionaries(
     st.sampled_from(PARAMS) | st.text(max_size=9), anything, max_size=4

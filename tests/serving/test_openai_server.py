@@ -110,7 +110,11 @@ def test_the_official_client_hears_what_generate_says(official: openai.OpenAI, s
 def test_the_official_client_streams(official: openai.OpenAI, speech: Any):
     seed, expected = speech
     with official.audio.speech.with_streaming_response.create(
-        model="m", input=SCRIPT, voice="default", response_format="pcm", extra_body=extras(seed, chunk_frames=2)
+        model="m",
+        input=SCRIPT,
+        voice="default",
+        response_format="pcm",
+        extra_body=extras(seed, chunk_frames=2, first_frames=1),
     ) as answer:
         pieces = list(answer.iter_bytes())
     assert_same_samples(np.frombuffer(b"".join(pieces), "<i2"), expected)
@@ -214,6 +218,7 @@ def test_what_was_asked_for_is_refused_before_it_costs_time(client: httpx.Client
         ({"input": "word " * 60_000, "split": False}, "input"),
         ({"input": "a", "temperature": -1}, None),
         ({"input": "a", "chunk_frames": 0}, None),
+        ({"input": "a", "first_frames": 513}, None),
         ({"input": "a", "top_k": 0}, None),
     ):
         answer = client.post(SPEECH, json=fields)
@@ -225,6 +230,7 @@ anything = st.recursive(values, lambda v: st.lists(v, max_size=3) | st.dictionar
 FIELDS = (
     "model", "input", "voice", "response_format", "speed", "stream_format", "instructions", "references", "dialogue",
     "voices", "mode", "normalize", "temperature", "top_p", "seed", "max_seconds", "chunk_frames", "split_seconds",
+    "first_frames",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from warm_start import warm_server
 
 from sglang_moss.benchmarks.golden_cases import GoldenCases
 from sglang_moss.benchmarks.waveforms import pcm_of_wav
+from sglang_moss.request.first_sound import MARKS
 
 pytestmark = pytest.mark.server
 
@@ -90,7 +91,9 @@ def bodies(n: int) -> list[dict[str, Any]]:
             "text": f"[S1] Take {'one two three '[: 1 + i % 13]}.",
             "audio_data": voices[i % 4],
             "sampling_params": fixed(
-                1 + 13 * i % 90, sampling_seed=i, custom_params={"chunk_frames": [1, 4, 32, 100][i // 4 % 4]}
+                1 + 13 * i % 90,
+                sampling_seed=i,
+                custom_params={"chunk_frames": [1, 4, 32, 100][i // 4 % 4], "first_frames": [None, 1, 9][i % 3]},
             ),
         }
         for i in range(n)
@@ -103,11 +106,39 @@ def test_a_stream_equals_the_whole_answer(client: httpx.Client, i: int):
     assert_same(stream(client, body), ask(client, body))
 
 
-@pytest.mark.parametrize(("chunk_frames", "sizes"), [(1, [1] * 9), (3, [3, 3, 3]), (None, [4, 4, 1])])
-def test_events_hold_as_many_frames_as_were_asked_for(client: httpx.Client, chunk_frames: int, sizes: list[int]):
-    custom = {} if chunk_frames is None else {"chunk_frames": chunk_frames}
+@pytest.mark.parametrize(
+    ("custom", "sizes"),
+    [
+        ({"chunk_frames": 1}, [1] * 9),
+        ({"chunk_frames": 3}, [3, 3, 3]),
+        ({}, [4, 4, 1]),
+        ({"first_frames": 2}, [2, 2, 4, 1]),
+        ({"first_frames": 5, "chunk_frames": 2}, [5, 2, 2]),
+    ],
+)
+def test_events_hold_as_many_frames_as_were_asked_for(client: httpx.Client, custom: dict[str, int], sizes: list[int]):
     events = stream(client, {"text": "[S1] Hello.", "sampling_params": fixed(9, custom_params=custom)})
     assert [len(pcm_of_wav(event["text"])) // 1920 for event in events if event["text"]] == sizes
+
+
+@pytest.mark.parametrize("n_frames", [9, 2])
+def test_the_way_of_the_first_sound_is_told_in_order(client: httpx.Client, n_frames: int):
+    params = fixed(n_frames, custom_params={"timings": True, "first_frames": 3})
+    sent = time.perf_counter()
+    events = stream(client, {"text": "[S1] Hello.", "audio_data": [clip("spk1_24k.wav")], "sampling_params": params})
+    heard = time.perf_counter()
+    told = [event["meta_info"].get("timings") for event in events]
+    assert told[1:] == [None] * (len(events) - 1)
+    assert list(told[0]) == list(MARKS)
+    times = [sent, *told[0].values(), heard]
+    assert times == sorted(times)
+
+
+def test_the_way_of_a_whole_answer_is_not_told(client: httpx.Client):
+    body = {"text": "[S1] Hello.", "sampling_params": fixed(2, custom_params={"timings": True})}
+    answer = client.post("/generate", json=body)
+    assert answer.status_code == 400
+    assert "send stream true" in answer.json()["error"]["message"]
 
 
 def test_many_streams_and_whole_answers_at_once_equal_each_alone(client: httpx.Client, request: pytest.FixtureRequest):

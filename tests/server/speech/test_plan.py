@@ -138,7 +138,7 @@ def test_mode_of_the_session(store: VoiceStore, engine: Engine, name: str):
 def test_settings_are_passed_on(store: VoiceStore, engine: Engine):
     fields = {
         "input": "a", "temperature": 0.5, "top_p": 0.5, "top_k": 3, "repetition_penalty": 1.2, "seed": 9,
-        "max_seconds": 0.56, "chunk_frames": 4,
+        "max_seconds": 0.56, "chunk_frames": 4, "first_frames": 2,
     }  # fmt: skip
     assert session_of(fields, store, engine).sampling_params == {
         "temperature": 0.5,
@@ -147,7 +147,7 @@ def test_settings_are_passed_on(store: VoiceStore, engine: Engine):
         "repetition_penalty": 1.2,
         "sampling_seed": 9,
         "max_new_tokens": 7,
-        "custom_params": {"mode": "generation", "chunk_frames": 4},
+        "custom_params": {"mode": "generation", "chunk_frames": 4, "first_frames": 2},
     }
     guarded = {"max_new_tokens": GUARD_OF_A, "custom_params": {"mode": "generation"}}
     assert session_of({"input": "a"}, store, engine).sampling_params == guarded

@@ -191,7 +191,7 @@ USUAL: dict[str, dict[str, Any]] = {
     "kokoro": {"lang_code": "a", "speed": 1, "stream": False, "response_format": "wav"},
     "elevenlabs": {"output_format": "mp3_44100_128", "seed": "7"},
     "numbers as text": {"speed": "1.0", "seed": "7", "temperature": "0.9", "top_k": "50", "max_seconds": "3"},
-    "numbers with fractions": {"seed": 7.0, "top_k": 50.0, "chunk_frames": 4.0},
+    "numbers with fractions": {"seed": 7.0, "top_k": 50.0, "chunk_frames": 4.0, "first_frames": 2.0},
     "ogg": {"response_format": "ogg"},
     "names for nothing": {"voice": {"id": "default", "name": "Default"}, "normalize": None, "instructions": None},
 }

@@ -1,0 +1,28 @@
+"""What serving our routes changes of the HTTP process."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_manager import FakeManager
+from fastapi import FastAPI
+
+from sglang_moss.server.app import add_routes
+
+pytestmark = pytest.mark.wide
+
+
+@pytest.fixture
+def interval() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("interval")
+def test_no_thread_of_the_http_process_has_the_interpreter_for_long(tmp_path: Path):
+    manager = FakeManager(lambda _request: [], tmp_path)
+    add_routes(FastAPI(), manager.server_args, manager)
+    assert sys.getswitchinterval() == pytest.approx(0.0005)
