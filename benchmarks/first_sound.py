@@ -80,6 +80,7 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     )
                     yield {
                         "benchmark": _BENCHMARK,
+                        **({"label": args.label} if args.label else {}),
                         "workload": workload.name,
                         "audio_seconds": workload.seconds,
                         "voices": voices,
@@ -201,6 +202,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_connection_arguments(found)
     found.add_argument("--out", type=Path, default=Path("first_sound.jsonl"), help="file to append to (%(default)s)")
+    found.add_argument("--label", help="put into every line: how the server was started")
     found.add_argument("--workload", choices=WORKLOADS, default="dialogue")
     found.add_argument("--audio-seconds", type=float, help="length of the speech, other than the workload's")
     found.add_argument("--reference-seconds", type=float, help="length of a reference, other than the workload's")

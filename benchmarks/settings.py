@@ -4,10 +4,11 @@
     python -m sglang_moss.benchmarks.settings --model-path made --folder settings
     python -m sglang_moss.benchmarks.settings --model-path made --folder settings --settings plain default fp8-kv8
 
-Each setting is a server of its own, with `listeners` (the largest load at which the promise is kept) and `serving`
-(streams in a closed loop) on it; `plain` is the text model underneath on stock SGLang, the ceiling of both. `label` is
-a line's setting. The time is bounded: what has no time left is done by the same command run again, which leaves out
-what is there. Cards of one host may be used side by side, with a folder and a `CUDA_VISIBLE_DEVICES` each.
+Each setting is a server of its own, with `first_sound` (where its milliseconds go), `serving` (streams in a closed
+loop) and `listeners` (the largest load at which the promise is kept) on it; `plain` is the text model underneath on
+stock SGLang, the ceiling of the last two. A line says by `label` which setting it is of. The time is bounded: what has
+no time left is done by the same command run again, which leaves out what is there. Cards of one host may be used side
+by side, with a folder and a `CUDA_VISIBLE_DEVICES` each.
 """
 
 import argparse
@@ -53,18 +54,20 @@ _MOST_QUEUED = ("--max-queued-speech", "4096")  # a load that is too large is to
 
 @dataclass(frozen=True)
 class Measure:
-    """A program on a server of ours, and the one that is its ceiling; `benchmark` of the lines of each."""
+    """A program on a server of ours, and the one that is its ceiling, if any; `benchmark` of the lines of each."""
 
     program: str
     lines: str
-    ceiling: str
-    ceiling_lines: str
+    ceiling: str | None = None
+    ceiling_lines: str | None = None
 
 
 MEASURES = {
+    "first-sound": Measure("first_sound", "first_sound"),
     "streams": Measure("serving", "serving", "engine_ceiling", "engine_ceiling"),
     "listeners": Measure("listeners", "listeners", "engine_listeners", "listeners"),
 }
+_FIRST_SOUND = ("--audio-seconds", "4", "--rounds", "3", "--least-requests", "12")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,7 +98,7 @@ class Run:
         """Measure what is missing; the exit status."""
         all_well = True
         for name in self._args.settings:
-            missing = [measure for measure in self._args.measures if not self._is_done(name, measure)]
+            missing = [measure for measure in self._args.measures if self._is_missing(name, measure)]
             if not missing:
                 print(f"== {name}: its lines are there", flush=True)
                 continue
@@ -111,7 +114,7 @@ class Run:
         for measure in measures:
             log = args.folder / f"{PLAIN}.{measure}.server.log"
             arguments = [str(args.model_path), "--server-args", args.server_args, "--log", str(log)]
-            all_well &= self._run(PLAIN, measure, MEASURES[measure].ceiling, arguments)
+            all_well &= self._run(PLAIN, measure, str(MEASURES[measure].ceiling), arguments)
         return all_well
 
     def _on_server(self, name: str, measures: Sequence[str]) -> bool:
@@ -130,7 +133,8 @@ class Run:
                 ready = {"seconds": time.monotonic() - began, "gpu_memory_mib": gpu_memory_mib()}
                 record(self._lines, [{"check": "ready", "label": name, "server_args": SETTINGS[name], **ready}])
                 for measure in measures:
-                    more = ["--url", server.url, "--label", name, *(["--allow-silence"] if args.allow_silence else [])]
+                    more = ["--url", server.url, "--label", name]
+                    more += ["--allow-silence"] if args.allow_silence and measure != "first-sound" else []
                     all_well &= self._run(name, measure, MEASURES[measure].program, more)
         except ServerFailed as failed:
             print(failed, flush=True)
@@ -144,25 +148,26 @@ class Run:
             print(f"== {name}: no time left for {measure}; run the same command again", flush=True)
             return False
         command = [*module_command(program, ""), *arguments, "--out", str(self._lines)]
-        command += ["--audio-seconds", f"{args.audio_seconds:g}"]
-        if measure == "listeners":
-            limit_s = min(args.listeners_seconds, left)
-            command += [*shlex.split(args.listeners_args), "--total-seconds", f"{limit_s - _END_S:.0f}"]
-            command += ["--label", name] if name == PLAIN else []
+        limit_s = min(args.listeners_seconds if measure == "listeners" else args.streams_seconds, left)
+        if measure == "first-sound":
+            command += _FIRST_SOUND
+        elif measure == "listeners":
+            command += ["--audio-seconds", f"{args.audio_seconds:g}", *shlex.split(args.listeners_args)]
+            command += ["--total-seconds", f"{limit_s - _END_S:.0f}", *(["--label", name] if name == PLAIN else [])]
         else:
-            limit_s = min(args.streams_seconds, left)
-            command += ["--rounds", str(args.rounds), "--least-requests", "4", "--concurrency"]
-            command += [*map(str, args.concurrency), *(["--stream"] if name != PLAIN else [])]
+            command += ["--audio-seconds", f"{args.audio_seconds:g}", "--rounds", str(args.rounds)]
+            command += ["--least-requests", "4", "--concurrency", *map(str, args.concurrency)]
+            command += ["--stream"] if name != PLAIN else []
         log = args.folder / f"{name}.{measure}.log"
         return run_together([Program(f"{name} {measure}", command, log, limit_s)])
 
-    def _is_done(self, name: str, measure: str) -> bool:
+    def _is_missing(self, name: str, measure: str) -> bool:
         found = MEASURES[measure]
         benchmark = found.ceiling_lines if name == PLAIN else found.lines
         lines = [line for line in self.lines() if line["benchmark"] == benchmark and line.get("label", PLAIN) == name]
-        if measure == "listeners":
-            return bool(lines)
-        return {line["concurrency"] for line in lines} >= set(self._args.concurrency)
+        if measure == "streams":
+            return not {line["concurrency"] for line in lines} >= set(self._args.concurrency)
+        return not lines and benchmark is not None
 
     def _seconds_left(self) -> float:
         return self._deadline - time.monotonic()

@@ -72,23 +72,27 @@ def measure(folder: Path, *arguments: str) -> int:
 
 def test_every_setting_has_a_server_of_its_own_and_every_program_its_label(tmp_path: Path, programs: Programs):
     assert measure(tmp_path, "--settings", "plain", "default", "fp8-kv8") == 0
-    expected = ["plain streams", "plain listeners", "default streams", "default listeners"]
-    assert programs.names == [*expected, "fp8-kv8 streams", "fp8-kv8 listeners"]
+    expected = ["plain streams", "plain listeners"]
+    for name in ("default", "fp8-kv8"):
+        expected += [f"{name} {measure}" for measure in ("first-sound", "streams", "listeners")]
+    assert programs.names == expected
     default, fp8 = Server.started
     assert "--kv-cache-dtype" not in default
     assert fp8[fp8.index("--kv-cache-dtype") + 1] == "fp8_e4m3"
     modules = [command[2].rpartition(".")[2] for command in programs.commands[:2]]
     assert modules == ["engine_ceiling", "engine_listeners"]
     labels = [command[command.index("--label") + 1] for command in programs.commands if "--label" in command]
-    assert labels == ["plain", "default", "default", "fp8-kv8", "fp8-kv8"]
+    assert labels == ["plain", *["default"] * 3, *["fp8-kv8"] * 3]
 
 
 def test_what_is_there_is_not_measured_again(tmp_path: Path, programs: Programs):
     assert measure(tmp_path, "--settings", "default", "--measures", "streams", "--concurrency", "1", "16") == 0
     assert measure(tmp_path, "--settings", "plain", "default", "--concurrency", "1", "16") == 0
-    assert programs.names == ["default streams", "plain streams", "plain listeners", "default listeners"]
+    first, *others = programs.names
+    assert first == "default streams"
+    assert others == ["plain streams", "plain listeners", "default first-sound", "default listeners"]
     assert measure(tmp_path, "--settings", "plain", "default", "--concurrency", "1", "64") == 0
-    assert programs.names[4:] == ["plain streams", "default streams"]
+    assert programs.names[5:] == ["plain streams", "default streams"]
 
 
 def test_without_time_nothing_is_begun_and_the_status_says_so(tmp_path: Path, programs: Programs):
