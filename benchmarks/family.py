@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--n-vq", type=int, help="codebooks, other than the known ones")
     parser.add_argument("--concurrency", nargs="+", default=["1", "16", "64", "128"])
     parser.add_argument("--rounds", default="2", help="requests of each client (%(default)s)")
+    parser.add_argument("--streams-only", action="store_true", help="no whole answers")
     parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
     args = parser.parse_args()
     all_well = True
@@ -52,7 +53,7 @@ def main() -> int:
 
 
 def measure(profile: str, made: Path, args: argparse.Namespace) -> bool:
-    """One model on a server of its own: whole answers, then streams. Whether nothing failed."""
+    """One model on a server of its own: whole answers, unless left out, then streams. Whether nothing failed."""
     key = os.environ[ADMIN_KEY_VARIABLE] = secrets.token_hex()  # the prefix cache is flushed between the cases
     workload = next((w.name for w in FAMILY_WORKLOADS.values() if w.profile == profile), _DIALOGUE)
     server = LocalServer(
@@ -67,7 +68,7 @@ def measure(profile: str, made: Path, args: argparse.Namespace) -> bool:
             line = {"benchmark": "family", "profile": profile, **sizes, "ready_s": time.monotonic() - began}
             record(args.out, [{**line, "gpu_memory_mib": gpu_memory_mib()}])
             common = ["--url", server.url, "--workload", workload, "--out", str(args.out), "--rounds", args.rounds]
-            for stream in ([], ["--stream"]):
+            for stream in ([["--stream"]] if args.streams_only else [[], ["--stream"]]):
                 all_well &= measure_serving([*common, "--concurrency", *args.concurrency, *stream]) == 0
     except ServerFailed as failed:
         print(failed, file=sys.stderr, flush=True)
