@@ -91,7 +91,7 @@ class ComputeConfig:
 class DataConfig:
     """Reading."""
 
-    workers: NonNegativeInt = 4  # processes of each GPU that make packs; 0: none
+    workers: NonNegativeInt = 4  # processes of each GPU that make packs, at most one a core; 0: none
     ahead: PositiveInt = 4  # packs that each keeps ready
 
 
