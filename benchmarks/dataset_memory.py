@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,24 +54,40 @@ def measure(all_hours: list[float], folder: Path | None) -> Iterator[dict[str, A
             yield line | json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def write(directory: Path, hours: float) -> None:
-    """A finished dataset of so many hours."""
+def write(
+    directory: Path,
+    hours: float,
+    codebook_size: int = 1024,
+    tokenizer_sha256: str = "made up",
+    count_prompt_rows: Callable[[str, list[int]], int] = lambda text, _clips: 300 + len(text) // 4,
+) -> None:
+    """A finished dataset of so many hours.
+
+    Args:
+        directory: to fill.
+        hours: of the targets together.
+        codebook_size: codes are below it.
+        tokenizer_sha256: as the dataset names it.
+        count_prompt_rows: rows of the prompt of a text and of two clips, of which the frames are given.
+    """
     draw = np.random.default_rng(0)
     writer = DatasetWriter(directory)
-    codes = draw.integers(0, 1024, (round(3600 * _FRAMES_PER_SECOND), _N_VQ), dtype=np.uint16)
-    for voice in range(_N_VOICES):
-        writer.add_reference(np.roll(codes, voice, axis=0)[: int(draw.integers(60, 130))])
+    codes = draw.integers(0, codebook_size, (round(3600 * _FRAMES_PER_SECOND), _N_VQ), dtype=np.uint16)
+    clip_frames = draw.integers(60, 130, _N_VOICES).tolist()
+    for voice, n_frames in enumerate(clip_frames):
+        writer.add_reference(np.roll(codes, voice, axis=0)[:n_frames])
     while writer.n_frames < hours * 3600 * _FRAMES_PER_SECOND:
         n_frames = int(np.clip(draw.lognormal(np.log(30), 0.9), 2, 600) * _FRAMES_PER_SECOND)
         start = int(draw.integers(len(codes) - n_frames))
         text = "[S1] " + "What was said there, more or less. " * (n_frames // 25 + 1)
+        references = draw.integers(0, _N_VOICES, 2).tolist()
         writer.add(
             StoredExample(
                 id=f"talk-{writer.n_examples:08}",
                 fields={"text": text},
                 codes=codes[start : start + n_frames],
-                references=draw.integers(0, _N_VOICES, 2).tolist(),
-                n_prompt_rows=300 + len(text) // 4,
+                references=references,
+                n_prompt_rows=count_prompt_rows(text, [clip_frames[voice] for voice in references]),
                 n_speakers=2,
                 audio_sha256=bytes(32),
             )
@@ -82,8 +98,8 @@ def write(directory: Path, hours: float) -> None:
         n_vq=_N_VQ,
         sampling_rate=24_000,
         frame_samples=1920,
-        codebook_size=1024,
-        tokenizer_sha256="made up",
+        codebook_size=codebook_size,
+        tokenizer_sha256=tokenizer_sha256,
         template="ttsd",
         normalizer="none",
         n_examples=writer.n_examples,
@@ -98,7 +114,7 @@ def write(directory: Path, hours: float) -> None:
 
 def _read(directory: Path) -> dict[str, Any]:
     """Read in random order and look at every code; memory is that of this process."""
-    before = _memory_mib()
+    before = memory_mib("self")
     began = time.perf_counter()
     dataset = SpeechDataset(directory)
     open_s = time.perf_counter() - began
@@ -110,7 +126,7 @@ def _read(directory: Path) -> dict[str, Any]:
         example = dataset[int(i)]
         total += int(example.codes.sum()) + sum(int(r.sum()) for r in example.references or () if r is not None)
         if n % 100 == 0 or n == len(order) - 1:
-            most = {name: max(most[name], value) for name, value in _memory_mib().items()}
+            most = {name: max(most[name], value) for name, value in memory_mib("self").items()}
     read_s = time.perf_counter() - began
     assert total > 0
     return {
@@ -123,8 +139,9 @@ def _read(directory: Path) -> dict[str, Any]:
     }
 
 
-def _memory_mib() -> dict[str, float]:
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+def memory_mib(process: int | str) -> dict[str, float]:
+    """Resident memory of a process, and the part of it that is no mapped page; `self` is this one."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
     names = {"resident": "VmRSS", "anonymous": "RssAnon"}
     return {name: int(lines[field].split()[0]) / 1024 for name, field in names.items()}
 

@@ -1,5 +1,7 @@
 """Micro-batches as they are without packing: whole examples as they come, padded to the longest of them."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..training.loading import PackDataset, PackOrder
@@ -21,7 +23,7 @@ class PaddedPlanner(Planner):
         """[n] rows of each example with its padding."""
         return np.full(len(pack), self.lengths[list(pack)].max())
 
-    def _packs(self, epoch: int) -> list[Pack]:
+    def _packs(self, epoch: int) -> Iterator[Pack]:
         packs: list[list[int]] = [[]]
         longest = 0
         for i in map(int, self._order(epoch)):
@@ -30,7 +32,7 @@ class PaddedPlanner(Planner):
                 packs.append([])
                 longest = int(self.lengths[i])
             packs[-1].append(i)
-        return [tuple(pack) for pack in packs]
+        return map(tuple, packs)
 
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
@@ -40,12 +42,12 @@ class BatchedPlanner(PaddedPlanner):
     """As many examples in every micro-batch, as a trainer with a batch size has them: the most of them that come, with
     their padding, to `pack_rows` rows in the mean."""
 
-    def _packs(self, epoch: int) -> list[Pack]:
+    def _packs(self, epoch: int) -> Iterator[Pack]:
         order = self._order(epoch).tolist()
         n = 1
         while n < len(order) and np.mean([self.padded(pack).sum() for pack in _cut(order, n + 1)]) <= self.pack_rows:
             n += 1
-        return _cut(order, n)
+        return iter(_cut(order, n))
 
 
 class PaddedDataset(PackDataset):

@@ -11,7 +11,7 @@ from .errors import ServerRefused, UnusableAnswer
 from .turns import SpokenTurn, turns_in
 
 _ASK = "does this server serve MOSS-TTSD?"
-_INTERNAL_ERROR = 500
+_BAD_REQUEST, _INTERNAL_ERROR = 400, 500
 _BYTES_PER_SAMPLE = 2
 
 
@@ -112,9 +112,9 @@ class SpeechChunk:
         """
         match json_of(data):
             case {"error": {"message": str(message), **error}}:
-                raise ServerRefused(_status(error.get("code")), message)
+                raise _refused(message, error)
             case {"meta_info": {"finish_reason": {"type": "abort", **abort}}}:
-                raise ServerRefused(_status(abort.get("status_code")), str(abort.get("message") or "aborted"))
+                raise _refused(str(abort.get("message") or "aborted"), abort)
             case {"text": str(text), "meta_info": {"audio_seconds": float() | int(), **_rest} as meta}:
                 reason = meta.get("finish_reason")
             case _:
@@ -140,7 +140,7 @@ class SpeechChunk:
         """
         match event := json_of(data):
             case {"error": {"message": str(message), **error}}:
-                raise ServerRefused(_status(error.get("code")), message)
+                raise _refused(message, error)
             case {"type": "speech.audio.delta", "audio": str(audio)}:
                 pcm = _base64(audio)
             case {"type": "speech.audio.done", "finish_reason": str(reason)}:
@@ -153,8 +153,14 @@ class SpeechChunk:
         return cls(pcm=pcm, sample_rate=sample_rate, seconds=seconds, finish_reason=None, meta={})
 
 
-def _status(code: Any) -> int:
-    return code if isinstance(code, int) else _INTERNAL_ERROR
+def _refused(message: str, said: dict[str, Any]) -> ServerRefused:
+    """What an event says of a request that failed, whose status has long been sent."""
+    code, status = said.get("code"), said.get("status_code")
+    if isinstance(code, int):  # of an SGLang that has none of our words
+        status, code = code, None
+    if not isinstance(status, int):
+        status = _BAD_REQUEST if said.get("type") == "invalid_request_error" else _INTERNAL_ERROR
+    return ServerRefused(status, message, code=code if isinstance(code, str) else None)
 
 
 def json_of(body: bytes) -> Any:

@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from sglang_moss.devices import device_problem
+
 from .aligners import load_aligner
 from .dataset import Item
 from .embedders import load_embedder
+from .errors import CannotJudge
 from .judge import BackEnds, Judge, judge_all, part_of
 from .recognisers import load_recogniser
 from .results import Result
@@ -33,6 +36,8 @@ class Choice:
 
     def load(self) -> BackEnds:
         """Raises CannotJudge, with the command that helps, where one cannot be had."""
+        if (problem := device_problem(self.device)) is not None:
+            raise CannotJudge(f"--device: {problem}")
         embedder = None
         if self.embedder != NO_EMBEDDER:
             embedder = load_embedder(self.embedder, self.embedder_model, self.device)

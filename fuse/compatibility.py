@@ -15,23 +15,25 @@ CODEC_ARCHITECTURE = "MossAudioTokenizerModel"
 TEXT_HEAD = "lm_heads.0.weight"
 LM_ENDS = ("language_model.embed_tokens.weight", "language_model.norm.weight")
 ROLES = {
-    LM_ARCHITECTURE: "the language model, which --model-path takes",
+    LM_ARCHITECTURE: "the language model, which {lm_option} takes",
     CODEC_ARCHITECTURE: "the codec, which {codec_option} takes",
 }
 
 
-def check_architectures(lm: JsonFile, codec: JsonFile, codec_option: str = "--codec-model-path") -> None:
+def check_architectures(
+    lm: JsonFile, codec: JsonFile, codec_option: str = "--codec-model-path", lm_option: str = "--model-path"
+) -> None:
     """Refuse a fused input, swapped arguments and other models, by the `architectures` of both config.json.
 
-    `codec_option` is what whoever asks calls the codec's directory.
+    The options are what whoever asks calls the two directories.
     """
-    roles = {name: role.format(codec_option=codec_option) for name, role in ROLES.items()}
+    roles = {name: role.format(codec_option=codec_option, lm_option=lm_option) for name, role in ROLES.items()}
     for config in (lm, codec):
         if "codec_config" in config.content or config.content.get("model_type") == MODEL_TYPE:
             raise FuseError(f"{config.path} is of a checkpoint that is already fused: serve it as it is")
     if _architecture(lm) == CODEC_ARCHITECTURE and _architecture(codec) == LM_ARCHITECTURE:
         raise FuseError(
-            f"{lm.path} is of the codec and {codec.path} is of the language model: swap --model-path and {codec_option}"
+            f"{lm.path} is of the codec and {codec.path} is of the language model: swap {lm_option} and {codec_option}"
         )
     for config, expected in ((lm, LM_ARCHITECTURE), (codec, CODEC_ARCHITECTURE)):
         found = _architecture(config)

@@ -3,12 +3,14 @@
 from asyncio import Event
 from typing import Any
 
+import fastapi
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.managers.tokenizer_manager import ReqState
 from sglang.srt.observability.req_time_stats import APIServerReqTimeStats
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from sglang_moss.decode.wakeup import switch_soon
@@ -76,7 +78,8 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     app.include_router(turns_router())
     for router in helpers.values():
         app.include_router(router)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    for kind in (RequestValidationError, HTTPException, fastapi.HTTPException, Exception):
+        app.add_exception_handler(kind, _refused)
     _watch_over(app, server_args, tokenizer_manager, engine)
 
 
@@ -85,9 +88,10 @@ def _check_fields(app: FastAPI, tokenizer_manager: Any) -> None:
     check_fields(PRIVATE_FIELDS, {"FastAPI": app, "TokenizerManager": tokenizer_manager, "ReqState": state})
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    """A body that does not fit its route, in a sentence that repeats nothing of it."""
-    return JSONResponse(error_for(request.scope, error), error_status(error))
+async def _refused(request: Request, error: Exception) -> Response:
+    """What a route of SGLang's refuses or fails of, in the shape of all others; it repeats nothing of the body."""
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse(error_for(request.scope, error), error_status(error), headers)
 
 
 def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: Engine) -> None:

@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from sglang_moss.errors import BadReference, BadRequest, BadText, Code, MossError, PromptTooLong
 
-from .gate.paths import path_of
+from .gate.paths import GENERATE, path_of
 from .json_body import read_json
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,10 @@ _MEANT = {  # what other servers, and `/generate`, call by another name
     "format": "response_format",
     "audio_data": "references",
 }
-_TYPE = re.compile(r"str|int|float|bool|bytes|none|dict|list|constrained-\w+|(?:list|dict|union|function)\S*\[.*")
+_OF_GENERATE = {"input": "text", "references": "audio_data"}  # what the speech API calls otherwise
+_TYPE = re.compile(
+    r"str|int|float|bool|bytes|none|dict|list|constrained-\w+|(?:list|dict|union|function|is-instance)\S*\[.*"
+)
 
 
 class BadField(BadRequest):
@@ -151,11 +154,12 @@ def error_body(error: Exception) -> dict[str, Any]:
 
 
 def error_for(scope: Scope, error: Exception) -> dict[str, Any]:
-    """`error_body` under OpenAI's paths and the page's, else the shape that SGLang's own routes have, and a code."""
-    body = error_body(error)["error"]
-    if not path_of(scope).startswith(("/v1/", "/page/")):
-        body = {name: body[name] for name in ("message", "code")}
-    return {"error": body}
+    """`error_body`, with the names that fields have where the request went."""
+    body = error_body(error)
+    if path_of(scope) == GENERATE:
+        param = body["error"]["param"]
+        body["error"]["param"] = _OF_GENERATE.get(param, param)
+    return body
 
 
 def _code_of(status: int) -> Code:
@@ -200,7 +204,8 @@ def _validation_message(problems: Sequence[Any]) -> tuple[str, str | None]:
         meant = [f"for {name} send {_MEANT[name]}" for name in unknown if name in _MEANT]
         names = ", ".join(unknown[:_SHOWN_FIELDS])
         return f"unknown fields: {names}; {', '.join(meant) or 'take them out'}", unknown[0]
-    problem = problems[0]
+    # Of a field that may be one thing or another, the first says least.
+    problem = next((one for one in problems if one["type"] != "is_instance_of"), problems[0])
     if problem["type"] == "json_invalid":
         return "the body is no valid JSON", None
     path = _path(problem)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sglang_moss.checkpoint import is_fused, why_not_served
+from sglang_moss.devices import device_problem
 
 FLAG = "--delay-pattern"
 _N_PORTS = 65_536
@@ -27,13 +28,16 @@ def check(argv: Sequence[str]) -> None:
     """Check what is named on a command line for which `is_ours` holds.
 
     Raises:
-        SystemExit: the model is no fused checkpoint, the address is taken, or the folder of voices cannot be written.
+        SystemExit: the model is no fused checkpoint, there is no such device, the address is taken, or the folder of
+            voices cannot be written.
     """
     words = _words(argv)
     if words is None or words.config is not None:  # a file of more arguments, read later
         return
     if words.model_path and not is_fused(words.model_path):
         raise SystemExit(f"sglang_moss: {why_not_served(words.model_path)}")
+    if words.device is not None and (problem := device_problem(words.device, one_gpu=False)) is not None:
+        raise SystemExit(f"sglang_moss: --device: {problem}")
     if words.port.isdecimal() and words.node_rank == "0":
         check_address(words.host, int(words.port))
     voices_folder(words.voices_dir)
@@ -91,6 +95,7 @@ def _words(argv: Sequence[str]) -> argparse.Namespace | None:
     parser.add_argument("--port", default="30000")
     parser.add_argument("--node-rank", default="0")
     parser.add_argument("--voices-dir")
+    parser.add_argument("--device")
     parser.add_argument("--config")
     parser.add_argument("--delay-pattern", action="store_true")
     try:

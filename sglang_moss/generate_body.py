@@ -81,7 +81,7 @@ def prepare(request: Any) -> None:
     is_batch = isinstance(request.text, list)
     texts = request.text if is_batch else [request.text]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise BadRequest("text must be a string, or a list of one or more strings")
+        raise BadText("text must be a string, or a list of one or more strings")
     if not isinstance(request.extra_key, str | None):
         raise BadRequest("extra_key must be one string")
     references = _references(request.audio_data, len(texts), is_batch)

@@ -66,6 +66,12 @@ def test_a_model_that_is_no_fused_checkpoint_is_named_with_what_is_there(name: s
         check(serve(str(tmp_path / name), "--delay-pattern", voices=tmp_path))
 
 
+def test_a_device_that_is_none_is_named(fused: str, tmp_path: Path):
+    with pytest.raises(SystemExit, match="--device: expected cpu or cuda, got 'cuda:1'"):
+        check(serve(fused, "--device", "cuda:1", voices=tmp_path))
+    check(serve(fused, "--device", "cpu", voices=tmp_path))
+
+
 def test_a_port_in_use_is_named(fused: str, tmp_path: Path, taken_port: int):
     with pytest.raises(SystemExit, match=rf"port {taken_port} of 127\.0\.0\.1 .*in use.*--port"):
         check(serve(fused, "--port", str(taken_port), voices=tmp_path))

@@ -9,7 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .run import describe, finetune
+from .distributed import device_of
+from .run import check_settings, describe, finetune
 from .workflow import prepare, read_workflow_config
 
 
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m sglang_moss.t
             raise ValueError("--base-dir and --normalizer are of the records of --from-jsonl, which is missing")
         if prepared is not None:
             _refuse_several("--from-jsonl and workflow files")
+            check_settings(config)
+            if not args.dry_run:
+                device_of(config.compute.device)
             said = {"base_dir": args.base_dir, "normalizer": args.normalizer}
             prepare({**prepared, **{key: value for key, value in said.items() if value is not None}})
         if args.dry_run:

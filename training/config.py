@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+CHECKPOINT_KEYS = ("model=", "codec=")  # what a refusal calls them
+
 _STRICT = ConfigDict(extra="forbid")
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Decay: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
@@ -89,7 +91,7 @@ class ComputeConfig:
 class DataConfig:
     """Reading."""
 
-    workers: NonNegativeInt = 4  # processes of each GPU that make packs; 0: none
+    workers: NonNegativeInt = 4  # processes of each GPU that make packs, at most one a core; 0: none
     ahead: PositiveInt = 4  # packs that each keeps ready
 
 

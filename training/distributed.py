@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from sglang_moss.devices import device_problem
+
 from .errors import TrainingError
 
 TIMEOUT = timedelta(minutes=30)  # a rank that writes a checkpoint keeps the others waiting
@@ -42,6 +44,33 @@ class World:
         return values[0]
 
 
+def device_of(name: str) -> torch.device:
+    """This process's device; the environment says which of the machine's processes it is.
+
+    Args:
+        name: `auto`, `cuda`, `cpu`, or one GPU such as `cuda:1`.
+    Raises:
+        TrainingError: there is no such device, or several processes would share it.
+    """
+    if (problem := device_problem(name, auto=True)) is not None:
+        raise TrainingError(f"compute.device: {problem}")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if name == "cuda":
+        if local_rank >= (n_gpus := torch.cuda.device_count()):
+            raise TrainingError(
+                f"process {local_rank + 1} of this machine finds no GPU of its own among {n_gpus}: start no more "
+                "processes than GPUs"
+            )
+        return torch.device("cuda", local_rank)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError(f"compute.device: {name} is one GPU, and processes need one each: say cuda")
+    return torch.device(name)
+
+
 @contextmanager
 def processes(device: str) -> Iterator[World]:
     """Join the other processes, whom the environment names as torchrun and accelerate set it, and leave in the end.
@@ -51,25 +80,17 @@ def processes(device: str) -> Iterator[World]:
     Args:
         device: `auto`, `cuda`, `cpu`, or one GPU such as `cuda:1`.
     Raises:
-        TrainingError: there is no such device.
+        TrainingError: see `device_of`.
     """
+    own = device_of(device)
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    kind = device.partition(":")[0]
-    if device == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind not in ("cuda", "cpu"):
-        raise TrainingError(f"compute.device: expected auto, cuda or cpu, got {device!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("compute.device: this process sees no GPU; set compute.device=cpu, or mend the driver")
     # Packs differ in size: without it the allocator is left with holes that fit none of them.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    own = torch.device(kind) if kind == "cpu" else torch.device(device if ":" in device else f"cuda:{local_rank}")
-    if kind == "cuda":
+    if own.type == "cuda":
         torch.cuda.set_device(own)
     joins = size > 1 and not distributed.is_initialized()
     if joins:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield World(rank, size, own)
     finally:

@@ -1,6 +1,7 @@
 """The loop: packs in, steps out; what is kept, told and tried on the way."""
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +84,8 @@ class Loop:
         """
         config, device = self.config, self.world.device
         dataset = self.plan.packs_of(self.plan.training)
-        packs = Packs(dataset, self.orders(self.step), device, config.data.workers, config.data.ahead)
+        n_workers = min(config.data.workers, len(os.sched_getaffinity(0)))  # more would only take memory
+        packs = Packs(dataset, self.orders(self.step), device, n_workers, config.data.ahead)
         metrics = StepMetrics(device)
         while self.step < self.n_steps and not self._stopped_early:
             line = self.one_step(packs, metrics)

@@ -6,15 +6,41 @@ Everything is a function of lengths, seed and epoch: a run resumes by its step a
 examples of a step do not depend on the number of ranks either, as long as the packs a step stay as many.
 """
 
+from array import array
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 
 Pack = tuple[int, ...]  # examples, by their place in the dataset
 
 WINDOW = 4096  # examples that are packed together: more fill no better, and would be less random
+
+
+class EpochPacks(Sequence[Pack]):
+    """The packs of an epoch, of which 8 bytes an example and 8 a pack are held: a dataset may have millions."""
+
+    def __init__(self, packs: Iterable[Pack]) -> None:
+        self._examples = array("q")
+        self._ends = array("q", [0])
+        for pack in packs:
+            self._examples.extend(pack)
+            self._ends.append(len(self._examples))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Pack: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pack]: ...
+    def __getitem__(self, index: int | slice) -> Pack | list[Pack]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        return tuple(self._examples[self._ends[i] : self._ends[i + 1]])
 
 
 class Planner:
@@ -49,7 +75,7 @@ class Planner:
         self.window = window
         self.shuffles = shuffles
         self.ordered = ordered
-        self.packs = lru_cache(maxsize=2)(self._packs)
+        self.packs = lru_cache(maxsize=2)(lambda epoch: EpochPacks(self._packs(epoch)))
         self._n_steps: list[int] = []  # of every epoch so far
 
     def steps_in(self, epoch: int) -> int:
@@ -99,18 +125,16 @@ class Planner:
             bounds[-1] = n_packs - self.packs_per_step + min(missing, self.packs_per_step // 2)
         return [*bounds, n_packs]
 
-    def _packs(self, epoch: int) -> list[Pack]:
+    def _packs(self, epoch: int) -> Iterator[Pack]:
         order = np.arange(len(self.lengths))
         rng = np.random.default_rng([self.seed, epoch])
         if self.shuffles and not self.ordered:
             rng.shuffle(order)
-        packs: list[Pack] = []
         for start in range(0, len(order), self.window):
             of_window = best_fit(order[start : start + self.window].tolist(), self.lengths, self.pack_rows)
             if self.shuffles:  # else the fullest come first
                 of_window = [of_window[i] for i in rng.permutation(len(of_window))]
-            packs += of_window
-        return packs
+            yield from of_window
 
 
 def best_fit(examples: Sequence[int], lengths: np.ndarray, pack_rows: int) -> list[Pack]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from sglang_moss.devices import name_problem
 from sglang_moss.request.template import TTSD
 
 from ..fuse import fuse
@@ -61,7 +62,8 @@ def finetune(
             torch.use_deterministic_algorithms(True)
         plan = plan_run(config, examples, validation)
         if world.leads:
-            _check_outputs(plan)
+            check_settings(config)
+            _check_plan(plan)
             if examples is None:
                 check_codec(config)
         return _run(plan, world)
@@ -78,7 +80,8 @@ def describe(config: TrainConfig, n_ranks: int, examples: Examples | None = None
         TrainingError: as `finetune`, as far as that is known before.
     """
     plan = plan_run(config, examples)
-    _check_outputs(plan)
+    check_settings(config)
+    _check_plan(plan)
     if examples is None:
         check_codec(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -146,9 +149,15 @@ def _run(plan: RunPlan, world: World) -> Outcome | None:
     return Outcome(loop.step, step, output / MODEL_NAME, adapters, fused)
 
 
-def _check_outputs(plan: RunPlan) -> None:
-    """Refuse before the work what would fail after it."""
-    config, template = plan.config, plan.template
+def check_settings(config: TrainConfig) -> None:
+    """Refuse before the work what would fail after it, as far as settings and the checkpoint tell.
+
+    Raises:
+        TrainingError: a path or a device cannot be used, or the codec is missing.
+        FuseError: what is fused in the end lacks a field.
+    """
+    if (problem := name_problem(config.compute.device, auto=True)) is not None:
+        raise TrainingError(f"compute.device: {problem}")
     if Path(config.output).exists() and not Path(config.output).is_dir():
         raise TrainingError(f"output: {config.output} is a file; name a directory to make")
     for name in (MODEL_NAME, FUSED_NAME):
@@ -161,10 +170,16 @@ def _check_outputs(plan: RunPlan) -> None:
     if (config.fuse or config.samples.every) and not is_fused and config.codec is None:
         asked = "fuse" if config.fuse else "samples.every"
         raise TrainingError(f"{asked} needs the codec: say codec=DIRECTORY, or start from a fused checkpoint")
-    if config.validation.patience and plan.validation is None:
-        raise TrainingError("validation.patience needs held-out examples: say validation.share=0.05, or leave it out")
     if config.fuse and not is_fused and "dtype" not in read_model_config(Path(config.model)):
         raise FuseError(f"{config.model}/config.json has no field 'dtype', which fusing needs: add it")
+
+
+def _check_plan(plan: RunPlan) -> None:
+    """The same of what depends on the dataset."""
+    config, template = plan.config, plan.template
+    is_fused = "codec_config" in read_model_config(Path(config.model))
+    if config.validation.patience and plan.validation is None:
+        raise TrainingError("validation.patience needs held-out examples: say validation.share=0.05, or leave it out")
     if config.fuse and not is_fused and template is not TTSD and profile_of(Path(config.model)) is None:
         raise FuseError(
             f"{config.model}: nothing says which model of the family it is, as fusing must know; name its folder as it "

@@ -12,7 +12,7 @@ from sglang_moss.request.prompt import Tokenizer
 from sglang_moss.request.template import TEMPLATES, TTSD, Template
 
 from .building import read_model_config
-from .config import TrainConfig
+from .config import CHECKPOINT_KEYS, TrainConfig
 from .errors import TrainingError
 from .flops import StepSize
 from .loading import Examples, PackDataset, PackOrder, example_lengths
@@ -181,7 +181,7 @@ def check_codec(config: TrainConfig) -> None:
         return
     path = config.dataset if isinstance(config.dataset, str) else list(config.dataset)
     expected = SpeechDataset(path).info.codec_sha256
-    found = Checkpoint.open(config.model, None if is_fused else config.codec).codec.digest()
+    found = Checkpoint.open(config.model, None if is_fused else config.codec, CHECKPOINT_KEYS).codec.digest()
     if found != expected:
         raise TrainingError(
             f"dataset: {config.dataset} has codes of a codec with sha256 {expected[:12]}, the codec in "

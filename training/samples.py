@@ -9,6 +9,7 @@ import torch
 from sglang_moss.audio.wav import wav_bytes
 from sglang_moss.codec.pcm import to_pcm16
 
+from .config import CHECKPOINT_KEYS
 from .distributed import World
 from .example import Example
 from .generation import Drawing, generate
@@ -30,7 +31,7 @@ class Speaker:
 
         config = plan.config
         self._plan, self._world = plan, world
-        self._files = Checkpoint.open(config.model, config.codec).codec
+        self._files = Checkpoint.open(config.model, config.codec, CHECKPOINT_KEYS).codec
         n_vq = plan.shape.tokens.n_vq
         nothing = np.empty((0, n_vq), np.int32)
         texts = [Example(f"text {i}", {"text": text}, nothing, None) for i, text in enumerate(config.samples.texts)]

@@ -25,6 +25,9 @@ class Subset:
     def __getitem__(self, i: int) -> Example:
         return self._examples[int(self._places[i])]
 
+    def __reduce__(self) -> tuple[type, tuple[Examples, np.ndarray]]:
+        return type(self), (self._examples, self._places)  # a worker needs no copy of the ids
+
 
 class _Ids(Sequence[str]):
     def __init__(self, ids: Sequence[str], places: np.ndarray) -> None:

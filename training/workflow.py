@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .config import TrainConfig
+from .config import CHECKPOINT_KEYS, TrainConfig
 from .config_file import config_of, put, read_config, read_overrides, read_yaml
 from .errors import TrainingError
 from .legacy import MARK, read_legacy
@@ -39,9 +39,16 @@ def read_workflow_config(path: str | None, overrides: list[str], jsonl: str | No
 
 
 def prepare(arguments: dict[str, Any]) -> None:
-    """Make the dataset, or go on with it; nothing is done where it is whole."""
+    """Make the dataset, or go on with it; nothing is done where it is whole.
+
+    Raises:
+        DataError: see `data.prepare.prepare`; a codec that is missing is named as the settings do.
+        FuseError: a checkpoint is incomplete.
+    """
+    from .data.checkpoint import Checkpoint
     from .data.prepare import prepare as prepare_data
 
+    Checkpoint.open(arguments["model_path"], arguments["codec_path"], CHECKPOINT_KEYS)
     print(prepare_data(**arguments), file=sys.stderr)
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sglang_moss.devices import device_problem
+
 from .codec_config import WEIGHTS
 from .evaluate_codec import reconstruct, write_wav
 from .hearing import error_rate, hear_all
@@ -34,6 +36,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--wavs", type=Path)
     args = parser.parse_args()
+    if (problem := device_problem(args.device)) is not None:
+        parser.error(f"--device: {problem}")
     texts = judged_sentences()[: args.sentences]
     voices = Voices()
     said = [voices.speak(NAMES[i % len(NAMES)], text, i) for i, text in enumerate(texts)]

@@ -246,7 +246,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=48, help="clips a process")
     parser.add_argument("--frames", type=int, default=32, help="of a clip")
     parser.add_argument("--judges-from", type=float, default=0.4, help="share of the time without discriminators")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--mode", choices=("graph", "compiled", "eager"), default="graph")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tell-s", type=float, default=20.0)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sglang_moss.devices import device_problem
 from sglang_moss.training.config import TrainConfig
 from sglang_moss.training.config_file import config_of
 from sglang_moss.training.run import finetune
@@ -111,6 +112,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-compile", action="store_true")
     args = parser.parse_args()
+    if (problem := device_problem(args.device, auto=True)) is not None:
+        parser.error(f"--device: {problem}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     n_vq = json.loads((args.untrained / "config.json").read_text())["n_vq"]
     lengths = {part: np.load(measured_path(args.encoded, n_vq, part)) for part in ("training", "validation")}

@@ -9,6 +9,7 @@ from enum import Enum
 
 from starlette.types import Scope
 
+GENERATE = "/generate"
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
 PROFILE = "/v1/audio/profile"
@@ -52,7 +53,7 @@ class Route:
 
 
 ROUTES = (
-    Route("/generate", ("POST", "PUT"), work=Work.SPEECH),
+    Route(GENERATE, ("POST", "PUT"), work=Work.SPEECH),
     Route(SPEECH, ("POST",), work=Work.SPEECH),
     Route(PROFILE, _READS),
     Route(VOICES, _READS),

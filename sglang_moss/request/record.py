@@ -33,6 +33,7 @@ class RequestRecord:
     finish_reason: str | None = None
     retry_after: float | None = None  # seconds, where the server was too busy for it
     refusal: str | None = None  # a word for why it was not served, where its status does not say
+    problem: Exception | None = None  # what it was refused for, or failed of
     _delivered: dict[str, tuple[float, int]] = field(default_factory=dict)  # by id: seconds, frames so far
 
     def take(self, answer: dict[str, Any]) -> None:

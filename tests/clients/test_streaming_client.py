@@ -99,6 +99,8 @@ def test_a_chunk_is_there_before_the_rest_is_made(server: FakeServer):
             "no",
         ),
         ({"text": "", "meta_info": {"finish_reason": {"type": "abort", "message": None}}}, 500, "aborted"),
+        ({"error": {"message": "full", "type": "server_error", "code": "x", "status_code": 429}}, 429, "full"),
+        ({"error": {"message": "no", "type": "invalid_request_error", "code": "bad_text"}}, 400, "no"),
     ],
 )
 def test_an_event_that_tells_of_a_failure_is_a_refusal(

@@ -12,6 +12,7 @@ from sglang_moss.evaluation import aligners, embedders, recognisers
 from sglang_moss.evaluation.embedders.resemblyzer import Resemblyzer, at_one_level, window_begins
 from sglang_moss.evaluation.errors import CannotJudge, MissingPackage
 from sglang_moss.evaluation.recognisers.pocketsphinx import pieces
+from sglang_moss.evaluation.run import Choice
 
 pytestmark = pytest.mark.wide
 
@@ -32,6 +33,11 @@ def voice_like() -> np.ndarray:
 @pytest.fixture(scope="module")
 def resemblyzer() -> Resemblyzer:
     return Resemblyzer(None, "cpu")
+
+
+def test_a_device_that_is_none_is_refused_before_a_back_end_is_loaded():
+    with pytest.raises(CannotJudge, match="--device: expected cpu, cuda or one GPU such as cuda:1, got 'foo'"):
+        Choice(recogniser="none such", device="foo").load()
 
 
 def test_resemblyzer_is_that_of_its_package(resemblyzer):

@@ -63,6 +63,54 @@ def test_a_body_that_is_none_gets_a_sentence(http: httpx.Client, content: bytes)
     assert answer.json()["error"]["message"]
 
 
+SHAPE = {"message", "type", "param", "code"}
+REFUSED: dict[str, tuple[dict[str, Any], str | None, str]] = {  # fields, and the param and the code of the answer
+    "a type": ({"text": 5}, "text", "bad_text"),
+    "no words": ({"text": "[S1]"}, "text", "no_words"),
+    "a speaker": ({"text": "[S9] Hi."}, "text", "unknown_speaker"),
+    "one of several texts": ({"text": ["[S1] Hi.", "[S1]"]}, "text", "no_words"),
+    "too long": ({"text": "[S1] " + "hello there, " * 20_000}, "text", "context_full"),
+    "a clip": ({"audio_data": "zzzz"}, "audio_data", "clip_unreadable"),
+    "a field": ({"x": 1}, None, "bad_request"),
+    "a field of SGLang's": ({"return_logprob": True}, None, "bad_request"),
+    "a setting": ({"sampling_params": {"min_p": 0.1}}, None, "bad_setting"),
+    "a setting's range": ({"sampling_params": {"temperature": -1}}, None, "bad_setting"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_has_one_shape_whoever_refuses_it(http: httpx.Client, name: str):
+    fields, param, code = REFUSED[name]
+    answer = generate(http, **fields)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (400, "invalid_request_error")
+    assert (error.keys(), error["param"], error["code"]) == (SHAPE, param, code)
+    streamed = generate(http, stream=True, **fields)
+    if streamed.status_code == 400:  # before anything was sent
+        assert streamed.json() == answer.json()
+        return
+    event, end = filter(None, streamed.text.split("\n\n"))
+    assert json.loads(event.removeprefix("data: ")) == {"error": {**error, "status_code": 400}}
+    assert end == "data: [DONE]"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("POST", "/encode", 404, "not_found"),
+        ("GET", "/generate", 405, "method_not_allowed"),
+        ("POST", "/abort_request", 401, "wrong_key"),
+        ("GET", "/v1/models/none", 404, "model_not_found"),
+        ("GET", "/v1/loads?dp_rank=x", 400, "bad_setting"),
+        ("GET", "/v1/loads?include=x", 500, "server_failed"),  # a fault of SGLang's
+    ],
+)
+def test_so_has_what_other_routes_refuse(http: httpx.Client, method: str, path: str, status: int, code: str):
+    answer = http.request(method, path, json={})
+    error = answer.json()["error"]
+    assert (answer.status_code, error.keys(), error["code"]) == (status, SHAPE, code)
+
+
 def test_two_requests_under_one_id_are_both_answered(http: httpx.Client):
     """A client that tries again after a timeout of its own."""
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

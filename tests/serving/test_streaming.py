@@ -224,7 +224,7 @@ def test_a_stream_without_a_whole_frame_ends_in_an_event_that_says_why(client: h
 
 def test_a_refused_stream_says_why(client: httpx.Client):
     [event] = stream(client, {"text": "[S1] Hi.", "sampling_params": {"custom_params": {"chunk_frames": 513}}})
-    assert event["error"]["code"] == 400
+    assert (event["error"]["status_code"], event["error"]["code"]) == (400, "bad_setting")
     assert "chunk_frames must be an integer in [1, 512]" in event["error"]["message"]
 
 

@@ -18,6 +18,7 @@ from train_invented import N_EXAMPLES, SMALL, small_config
 from sglang_moss.request.template import TTS
 from sglang_moss.training import loop as loop_module
 from sglang_moss.training.__main__ import main
+from sglang_moss.training.distributed import device_of
 from sglang_moss.training.errors import TrainingError
 from sglang_moss.training.progress import CURVES_NAME, LOG_NAME, PLOT_NAME, read_log
 from sglang_moss.training.run import describe, finetune
@@ -154,7 +155,7 @@ def test_the_familys_template_is_that_of_its_dataset(tmp_path):
         ({"method": "lora", "lora": {"targets": "nothing"}}, r"lora\.targets: 'nothing' takes no linear layer"),
         ({"method": "lora", "lora": {"targets": "("}}, r"lora\.targets: expected all, attention, mlp or a regular"),
         ({"compute": {"device": "cuda"}}, "sees no GPU"),
-        ({"compute": {"device": "abacus"}}, "expected auto, cuda or cpu"),
+        ({"compute": {"device": "abacus"}}, r"compute\.device: expected auto, cpu, cuda or one GPU such as cuda:1"),
         ({"loss": {"weights": [1, 2, 3]}}, r"loss\.weights: expected text and audio, or one weight for each of 17"),
         ({"model": str(GOLDEN)}, r"is no checkpoint: config\.json cannot be read"),
     ],
@@ -278,6 +279,36 @@ def test_records_are_prepared_beside_the_output(tmp_path):
     assert (prepared["jsonl"], str(prepared["output_dir"])) == ("talks.jsonl", config.dataset)
     with pytest.raises(TrainingError, match="'output' is missing"):
         read_workflow_config(None, ["model=MODEL"], "talks.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([f"model={GOLDEN / 'ttsd'}"], "fuse needs the codec: say codec=DIRECTORY"),
+        ([f"model={GOLDEN / 'ttsd'}", "fuse=false"], "has no codec of its own: name it with codec="),
+        ([f"model={GOLDEN / 'ttsd'}", f"codec={GOLDEN / 'ttsd'}"], "pass the codec, which codec= takes"),
+        ([f"model={GOLDEN / 'codec'}", f"codec={GOLDEN / 'ttsd'}"], "swap model= and codec="),
+        ([f"model={GOLDEN / 'ttsd'}", f"codec={GOLDEN / 'codec'}", "--device", "gpu"], "compute.device: expected auto"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_before_its_records_are_prepared(words, sentence, tmp_path, capsys):
+    records = str(GOLDEN / "finetune" / "raw.jsonl")
+    assert main(["--from-jsonl", records, f"output={tmp_path / 'out'}", *words]) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert device_of("auto") == device_of("cuda") == torch.device("cuda", 1)
+    with pytest.raises(TrainingError, match="cuda:1 is one GPU, and processes need one each"):
+        device_of("cuda:1")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(TrainingError, match="process 3 of this machine finds no GPU of its own among 2"):
+        device_of("cuda")
 
 
 @pytest.mark.slow

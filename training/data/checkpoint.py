@@ -34,27 +34,37 @@ class Checkpoint:
     codec: CodecFiles
 
     @classmethod
-    def open(cls, model_path: str | Path, codec_path: str | Path | None = None) -> "Checkpoint":
+    def open(
+        cls,
+        model_path: str | Path,
+        codec_path: str | Path | None = None,
+        options: tuple[str, str] = ("--model-path", "--codec-path"),
+    ) -> "Checkpoint":
         """Read the configs and the headers of the codec's weights.
 
+        Args:
+            model_path: of the language model, or of a fused checkpoint.
+            codec_path: of the codec; None with a fused checkpoint.
+            options: what whoever asks calls the two.
         Raises:
             DataError: a fused directory and a codec, or none of them.
             FuseError: a file is missing or damaged, or the two do not belong together.
         """
         model_path = Path(model_path)
+        model_option, codec_option = options
         lm = read_json(model_path / "config.json")
         if lm.content.get("model_type") == MODEL_TYPE:
             if codec_path is not None:
-                raise DataError(f"{model_path} is fused and has its codec: leave --codec-path out")
+                raise DataError(f"{model_path} is fused and has its codec: leave {codec_option} out")
             tensors = read_weights(model_path)
             own = {n.removeprefix(_CODEC_PREFIX): t for n, t in tensors.items() if n.startswith(_CODEC_PREFIX)}
             codec = CodecFiles(lm.mapping("codec_config"), own)
         else:
             if codec_path is None:
-                raise DataError(f"{model_path} has no codec of its own: name it with --codec-path")
+                raise DataError(f"{model_path} has no codec of its own: name it with {codec_option}")
             codec_path = Path(codec_path)
             config = read_json(codec_path / "config.json")
-            check_architectures(lm, config, "--codec-path")
+            check_architectures(lm, config, codec_option, model_option)
             check_codec_fits(lm, config)
             codec = CodecFiles(config.content, read_weights(codec_path))
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sglang_moss.devices import device_problem
 from sglang_moss.request.template import TEMPLATES
 
 from .checkpoint import Checkpoint
@@ -110,6 +111,9 @@ def prepare(
     paths = [Path(jsonl)] if isinstance(jsonl, str | Path) else [Path(one) for one in jsonl]
     directory = Path(output_dir)
     _check_arguments(paths, normalizer, template, max_rows, base_dir)
+    for device in devices or ():
+        if (problem := device_problem(device)) is not None:
+            raise DataError(f"--device: {problem}")
     checkpoint = Checkpoint.open(model_path, codec_path)
     if check_template and (difference := template_difference(Path(model_path), TEMPLATES[template])) is not None:
         raise DataError(f"{difference}: choose another --template")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sglang_moss.devices import device_problem
 from sglang_moss.request.golden_report import Case
 
 from ..attention import BACKENDS
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--attention", default="sdpa", choices=BACKENDS)
     parser.add_argument("--device", default="cpu", help="cuda checks the kernels as well")
     args = parser.parse_args(argv)
+    if (problem := device_problem(args.device)) is not None:
+        parser.error(f"--device: {problem}")
     torch.set_num_threads(1)
     n_cases = n_different = 0
     for case in cases(args.directory, args.serving_golden / args.checkpoint, args.attention, args.device):

@@ -197,8 +197,11 @@ def test_a_starter_voice_is_cast_and_not_changed(page: Page):
     ]
     page.route("**/audio/voices", lambda route: route.fulfill(json={"data": voices}))
     page.reload()
-    rows = page.get_by_label("Stored voices").get_by_role("listitem")
-    expect(rows.filter(has_text="starter")).to_have_count(1)
+    rows = {kind: page.get_by_label(f"{kind} voices").get_by_role("listitem") for kind in ("Stored", "Starter")}
+    expect(rows["Stored"]).to_have_count(1)
+    expect(rows["Stored"]).to_contain_text("anna")
+    expect(rows["Starter"]).to_have_count(1)
+    expect(rows["Starter"]).to_contain_text("heart")
     entries = {}
     for name in ("heart", "anna"):
         page.get_by_role("button", name=f"More for {name}").click()
@@ -208,6 +211,20 @@ def test_a_starter_voice_is_cast_and_not_changed(page: Page):
     assert entries["anna"] == ["S1", "S2", "Edit the transcript", "Rename", "Replace the clip", "Delete"]
     choose(page, page.get_by_role("button", name="More for heart"), "S2")
     expect(page.get_by_label("Voice of speaker 2")).to_have_value("heart")
+
+
+@pytest.mark.parametrize("has_stored", [True, False])
+def test_voices_that_came_with_the_server_are_under_a_title_of_their_own(page: Page, has_stored: bool):
+    titles = page.locator("#panel-voices h2:visible")
+    expect(titles).to_have_text(["Cast", "Stored voices"])  # there are none
+    voices = [{"name": name, "text": "Words.", "seconds": 5.0, "starter": True} for name in ("heart", "slt")]
+    voices += [{"name": "anna", "text": "Hello.", "seconds": 5.0, "starter": False}] * has_stored
+    page.route("**/audio/voices", lambda route: route.fulfill(json={"data": voices}))
+    page.reload()
+    expect(titles).to_have_text(["Cast", *["Stored voices"] * has_stored, "Starter voices"])
+    page.locator("#language").select_option("zh")
+    expect(page.get_by_label("自带的声音").get_by_role("listitem")).to_have_count(2)
+    expect(titles).to_contain_text([*["已保存的声音"] * has_stored, "自带的声音"])
 
 
 def test_voices_are_searched_by_name_and_words(page: Page):

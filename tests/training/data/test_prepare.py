@@ -374,6 +374,7 @@ def test_an_input_without_a_fit_record_makes_no_dataset(tmp_path):
         ({"check_template": True}, "nothing to check --template against"),
         ({"base_dir": "nowhere"}, "base_dir is nowhere, which is no directory"),
         ({"codec_path": MODEL["model_path"]}, "pass the codec, which --codec-path takes"),
+        ({"devices": ["cpu", "gpu"]}, "--device: expected cpu, cuda or one GPU such as cuda:1, got 'gpu'"),
         ({"max_rows": 18}, "holds not one frame of 16 codebooks"),
     ],
 )

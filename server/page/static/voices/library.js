@@ -67,7 +67,11 @@ export class Library extends EventTarget {
     find("search-field").hidden = this.#voices.length < SEARCHED;
     const wanted = find("voice-search").value.trim().toLocaleLowerCase();
     const found = this.#voices.filter(({ name, text }) => `${name} ${text ?? ""}`.toLocaleLowerCase().includes(wanted));
-    find("voices").replaceChildren(...found.map((voice) => this.#row(voice)));
+    const [starters, stored] = [true, false].map((is) => found.filter(({ starter }) => Boolean(starter) === is));
+    find("voices").replaceChildren(...stored.map((voice) => this.#row(voice)));
+    find("starters").replaceChildren(...starters.map((voice) => this.#row(voice)));
+    find("starters-part").hidden = !starters.length;
+    find("voices-title").hidden = starters.length > 0 && !stored.length;
     find("voices-none").hidden = !this.#voices.length || found.length > 0;
     this.#showPlaying();
   }
@@ -100,7 +104,6 @@ export class Library extends EventTarget {
         { class: "about" },
         made("strong", { class: "name", title: name }, name),
         made("span", { class: "hint" }, clock(Number(voice.seconds), 1)),
-        starter ? made("span", { class: "badge", title: t("voice.starterWhy") }, t("voice.starter")) : null,
         made("span", { class: "hint beginning", title: voice.text }, voice.text ?? t("voice.noTranscript")),
       ),
       more,
@@ -108,7 +111,7 @@ export class Library extends EventTarget {
   }
 
   #showPlaying() {
-    for (const row of find("voices").children) {
+    for (const row of [...find("voices").children, ...find("starters").children]) {
       const { name } = row.dataset;
       const isPlaying = this.#clips.playing === name;
       showIcon(
