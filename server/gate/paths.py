@@ -99,7 +99,7 @@ def path_of(scope: Scope) -> str:
 
 def routes_at(path: str) -> list[Route]:
     """The routes that are served at a path; none: nothing is."""
-    return [route for route in ROUTES if _matches(route.path, path)]
+    return _AT_FIXED_PATHS.get(path) or [route for route in ROUTES if _matches(route.path, path)]
 
 
 def served_route(scope: Scope) -> Route | None:
@@ -122,3 +122,7 @@ def _matches(pattern: str, path: str) -> bool:
         bool(actual) if expected == _ONE_SEGMENT else expected == actual
         for expected, actual in zip(segments, given, strict=True)
     )
+
+
+_FIXED_PATHS = [route.path for route in ROUTES if "{" not in route.path]
+_AT_FIXED_PATHS = {path: [route for route in ROUTES if _matches(route.path, path)] for path in _FIXED_PATHS}

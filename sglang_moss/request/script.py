@@ -13,7 +13,7 @@ is the word `None` then, as MOSS-TTS's processor has it.
 
 import re
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 from sglang_moss.errors import BadSetting, BadText
@@ -46,7 +46,7 @@ class Script:
     @property
     def fields(self) -> dict[str, FieldValue]:
         """As `Template.user_turn` takes them."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 def read_script(request_text: str, profile: Profile = TTSD, fields: Mapping[str, FieldValue] | None = None) -> Script:

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, overload
 
@@ -14,6 +15,8 @@ from sglang_moss.request.settings import RequestOptions
 _FIRST_CAPACITY = 64
 _ROW_WITH_CODES = 1 << 62  # above every vocabulary, below int64's sign
 _HASH_MASK = _ROW_WITH_CODES - 1
+_KNOWN_RUNS = 512  # of rows with codes, whose keys are remembered; a voice has one or two
+_KNOWN_ROWS = 800  # of such a run; a minute of speech. With 16 codebooks the largest take 60 KB each
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,20 @@ class SpeechProgress:
 def row_keys(rows: np.ndarray, pad_code: int) -> array:
     """Keys of prompt rows in the prefix cache: [S, 1 + n_vq] int32, as array('q') of length S."""
     has_codes = (rows[:, 1:] != pad_code).any(axis=1)
-    hashed = rows[has_codes]
-    data, n_bytes = hashed.tobytes(), rows.shape[1] * rows.itemsize
+    keys = rows[:, 0].astype(np.int64)
+    ends = np.flatnonzero(np.diff(has_codes, prepend=False, append=False)).tolist()  # of runs with codes: voices
+    for start, end in zip(ends[::2], ends[1::2], strict=True):
+        hashes = _known_hashes if end - start <= _KNOWN_ROWS else _hashes
+        keys[start:end] = hashes(rows[start:end].tobytes(), rows.shape[1] * rows.itemsize)
+    return array("q", keys.tobytes())
+
+
+def _hashes(data: bytes, n_bytes: int) -> np.ndarray:
+    """[n] int64: keys of rows with codes, of `n_bytes` each."""
     digests = b"".join(
         blake2b(data[start : start + n_bytes], digest_size=8).digest() for start in range(0, len(data), n_bytes)
     )
-    keys = rows[:, 0].astype(np.int64)
-    keys[has_codes] = _ROW_WITH_CODES | (np.frombuffer(digests, np.int64) & _HASH_MASK)
-    return array("q", keys.tobytes())
+    return _ROW_WITH_CODES | (np.frombuffer(digests, np.int64) & _HASH_MASK)
+
+
+_known_hashes = lru_cache(_KNOWN_RUNS)(_hashes)
