@@ -14,7 +14,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,16 +99,27 @@ async def _measure(
         seconds, after = time.perf_counter() - began, _cpu_seconds(server)
     n_requests = len(bodies) - 1
     return {
-        "main_thread_ms": 1e3 * (after[0] - before[0]) / n_requests,
-        "process_ms": 1e3 * (after[1] - before[1]) / n_requests,
+        "main_thread_ms": 1e3 * (after.main_s - before.main_s) / n_requests,
+        "main_thread_system_ms": 1e3 * (after.main_system_s - before.main_system_s) / n_requests,
+        "process_ms": 1e3 * (after.all_s - before.all_s) / n_requests,
         "wall_ms": 1e3 * seconds / n_requests,
     }
 
 
-def _cpu_seconds(server: psutil.Process) -> tuple[float, float]:
-    """Of the first thread, which runs the event loop, and of all."""
-    times = {thread.id: thread.user_time + thread.system_time for thread in server.threads()}
-    return times[server.pid], sum(times.values())
+@dataclass(frozen=True)
+class _CpuSeconds:
+    """Processor time of a server so far."""
+
+    main_s: float  # of the first thread, which runs the event loop
+    main_system_s: float  # thereof in the kernel
+    all_s: float
+
+
+def _cpu_seconds(server: psutil.Process) -> _CpuSeconds:
+    threads = {thread.id: thread for thread in server.threads()}
+    main = threads[server.pid]
+    every = sum(thread.user_time + thread.system_time for thread in threads.values())
+    return _CpuSeconds(main.user_time + main.system_time, main.system_time, every)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ SGLang would read the body into a dataclass of some sixty fields, most of which 
 the server. `generate_body.parse` takes what is understood; the request then goes the way that SGLang's own would go.
 """
 
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -23,8 +24,10 @@ _PATH = "/generate"
 
 def serve_generate(app: FastAPI, profile: Profile) -> None:
     """Put our route in the place of SGLang's, described as the server's model takes it."""
-    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != _PATH]
-    app.include_router(generate_router(profile))
+    others = [route for route in app.router.routes if getattr(route, "path", None) != _PATH]
+    app.router.routes.clear()
+    app.include_router(generate_router(profile))  # in front: a path is compared with one route after the other
+    app.router.routes.extend(others)
 
 
 def generate_router(profile: Profile) -> APIRouter:
@@ -38,7 +41,7 @@ def generate_router(profile: Profile) -> APIRouter:
         from sglang.srt.entrypoints.http_server import serve_generate_request
 
         try:
-            wanted = parse(await read_json(await request.body()))
+            wanted = parse(await read_json(await _body(request)))
         except BadRequest as error:
             return JSONResponse(error_for(request.scope, error), error.status)
         answer = await serve_generate_request(wanted, request)
@@ -51,3 +54,9 @@ def generate_router(profile: Profile) -> APIRouter:
         return answer
 
     return router
+
+
+async def _body(request: Request) -> bytes:
+    """All of it. As `Request.body` has it, but that a body in one piece is not copied."""
+    async with aclosing(request.stream()) as stream:
+        return b"".join([piece async for piece in stream if piece])

@@ -10,8 +10,8 @@ An offer does not cost the body of the request:
 A server may ignore such an offer, and then answers the request as if it had not been made (RFC 9110, 7.8). So the head
 is read again without it, by a parser that then goes on to the body. Offers of WebSocket stay with uvicorn.
 
-A body is handed on in pieces of about a megabyte, as far as it has come: uvicorn stops reading at 64 KB, and each piece
-costs a turn of the event loop, through all layers. Until it is handed on it is kept as it came, not copied together.
+A body is handed on in pieces of some two megabytes, as far as it has come: uvicorn stops reading at 64 KB, and each
+piece costs a turn of the event loop, through all layers. Until it is handed on it is kept as it came, not copied.
 """
 
 from typing import Any, cast
@@ -21,7 +21,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _OFFERS = (b"upgrade", b"http2-settings")  # headers that only speak of the other protocol
-_PIECE_BYTES = 1 << 20  # of a body: no more is read before the application has taken it
+_PIECE_BYTES = 1 << 21  # of a body: no more is read before the application has taken it
 
 
 def install() -> None:

@@ -238,7 +238,7 @@ def _ids(text: str, tokenizer: Tokenizer) -> list[int]:
         or backend.encode_special_tokens != getattr(tokenizer, "split_special_tokens", None)
     ):
         return tokenizer.encode(text, add_special_tokens=False)
-    return backend.encode(text, add_special_tokens=False).ids
+    return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids  # fast: without offsets
 
 
 def _pieces(text: str) -> Iterator[str]:
