@@ -15,10 +15,12 @@ from typing import Any
 import orjson
 
 from sglang_moss.errors import BadRequest
+from sglang_moss.request.known_contents import KnownContents
 
 _SMALL_BYTES = 1 << 18  # less takes no time
 _SHORT_BYTES = 1 << 22  # less takes a millisecond, if it is a few long strings and little else
 _LONG_CHARS = 1 << 16  # of a string that is cut out
+_KNOWN_BYTES = 1 << 27  # of long strings that are remembered: a hundred clips of ten seconds
 _MAX_BACKSLASHES = 64
 _MAX_VALUES = 400_000
 _NO_JSON = (
@@ -39,6 +41,9 @@ _FEW = _Limits(quotes=500, rest_bytes=_SMALL_BYTES)
 _MOST = _Limits(quotes=200_000, rest_bytes=1 << 24)
 
 
+_known = KnownContents[str](_KNOWN_BYTES)  # of the event loop's thread
+
+
 class _TooMuch(BadRequest):
     """Beyond the limits that were given."""
 
@@ -51,16 +56,20 @@ async def read_json(body: bytes) -> Any:
     """
     if len(body) <= _SHORT_BYTES:
         with contextlib.suppress(_TooMuch):
-            return parse_json(body, _FEW)
+            return parse_json(body, _FEW, _known)
     return await asyncio.to_thread(parse_json, body)
 
 
-def parse_json(body: bytes, limits: _Limits = _MOST) -> Any:
-    """As `read_json`, in the thread that calls."""
+def parse_json(body: bytes, limits: _Limits = _MOST, known: KnownContents[str] | None = None) -> Any:
+    """As `read_json`, in the thread that calls.
+
+    Args:
+        known: long strings of former bodies, as they stood there; those of this one are added.
+    """
     try:
         if len(body) <= _SMALL_BYTES:
             return orjson.loads(body)
-        rest, strings = _cut(body, limits.quotes)
+        rest, strings = _cut(body, limits.quotes, known)
         if len(rest) > limits.rest_bytes:
             most = f"{limits.rest_bytes >> 20} MiB"
             raise _TooMuch(f"the body has more than {most} beside clips in base64; send what is to be spoken")
@@ -71,7 +80,7 @@ def parse_json(body: bytes, limits: _Limits = _MOST) -> Any:
         raise BadRequest(_NO_JSON) from None
 
 
-def _cut(body: bytes, max_quotes: int) -> tuple[bytes, dict[str, str]]:
+def _cut(body: bytes, max_quotes: int, known: KnownContents[str] | None) -> tuple[bytes, dict[str, str]]:
     """The body with a short name for each long string, and the strings by these names."""
     nonce = secrets.token_hex(16)
     kept: list[bytes] = []
@@ -91,12 +100,23 @@ def _cut(body: bytes, max_quotes: int) -> tuple[bytes, dict[str, str]]:
         elif not _is_escaped(body, start, position):
             if position - start > _LONG_CHARS:
                 name = f"{nonce}{len(strings)}"
-                strings[name] = _string(body, start, position)
+                strings[name] = _known_string(body, start, position, known)
                 kept += (body[end:start], name.encode())
                 end = position
             start = -1
         position += 1
     raise _TooMuch(f"the body has more than {max_quotes} quotation marks in it; send what is to be spoken")
+
+
+def _known_string(body: bytes, start: int, end: int, known: KnownContents[str] | None) -> str:
+    """As `_string`; the same object for the same voice, so that nobody need look at it again."""
+    if known is None:
+        return _string(body, start, end)
+    found = known.value_of(body, start, end)
+    if found is None:
+        found = _string(body, start, end)
+        known.remember(body[start:end], found)
+    return found
 
 
 def _string(body: bytes, start: int, end: int) -> str:

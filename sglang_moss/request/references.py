@@ -62,7 +62,7 @@ class ReferenceEncoder:
         self._limits = limits
         self._policy = policy
         self._cache = CodeCache(cache_bytes)
-        self._contents = KnownContents(_CONTENT_BYTES)
+        self._contents = KnownContents[bytes](_CONTENT_BYTES)  # digests
         self._backlog = Backlog()
         self._short: deque[bytes] = deque(maxlen=_SHORT_CLIPS)  # digests of clips without a whole frame, as they came
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="moss-reference")
@@ -84,7 +84,7 @@ class ReferenceEncoder:
             raise
 
     async def _encode(self, sources: Sequence[object], mode: Mode, strict: bool) -> ReferenceCodes:
-        known = [self._contents.digest_of(source) for source in sources]
+        known = [self._contents.value_of(source) for source in sources]
         finding = (self._clip(s, known[i], i, strict) for i, s in enumerate(sources))
         clips = [await clip for clip in finding] if all(known) else await asyncio.gather(*finding)
         for clip in clips:
