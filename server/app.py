@@ -19,7 +19,7 @@ from sglang_moss.hooking import check_fields
 from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.request.text import MAX_SPEAKERS
 
-from . import cors, http_protocol
+from . import cors, heap, http_protocol
 from .api_pages import ApiPages
 from .errors import error_for, error_status
 from .gate import http_labels
@@ -70,6 +70,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     engine = Engine(tokenizer_manager, GenerateReqInput)
     serve_generate(app, engine.profile)
     http_protocol.install()
+    heap.keep_freed_memory()
     app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
     helpers = helper_routers(server_args, engine.profile)
     app.include_router(profile_router(engine, [name for names in helpers for name in names]))

@@ -32,8 +32,10 @@ _FAILED_EVENT = _EVENT + b'{"error":'
 
 def serve_generate(app: FastAPI, profile: Profile) -> None:
     """Put our route in the place of SGLang's, described as the server's model takes it."""
-    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != GENERATE]
-    app.include_router(generate_router(profile))
+    others = [route for route in app.router.routes if getattr(route, "path", None) != GENERATE]
+    app.router.routes.clear()
+    app.include_router(generate_router(profile))  # in front: a path is compared with one route after the other
+    app.router.routes.extend(others)
 
 
 def generate_router(profile: Profile) -> APIRouter:
@@ -48,7 +50,7 @@ def generate_router(profile: Profile) -> APIRouter:
 
         record = current_record()
         try:
-            wanted = parse(await read_json(await request.body()))
+            wanted = parse(await read_json(await _body(request)))
             answer = await serve_generate_request(wanted, request)
         except (BadRequest, HTTPException) as error:
             problem = error.__cause__ if isinstance(error.__cause__, MossError) else error
@@ -84,3 +86,9 @@ async def _in_one_shape(
 def _problem(record: RequestRecord, said: dict[str, Any]) -> Exception:
     """What SGLang has made a sentence of; of its own, the sentence."""
     return record.problem if isinstance(record.problem, MossError) else BadRequest(said["message"])
+
+
+async def _body(request: Request) -> bytes:
+    """All of it. As `Request.body` has it, but that a body in one piece is not copied."""
+    async with aclosing(request.stream()) as stream:
+        return b"".join([piece async for piece in stream if piece])

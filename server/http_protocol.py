@@ -1,4 +1,6 @@
-"""HTTP as uvicorn speaks it, but that an offer of another protocol does not cost the body of the request.
+"""HTTP as uvicorn speaks it, but for two things: offers of another protocol, and bodies of megabytes.
+
+An offer does not cost the body of the request:
 
     POST /v1/audio/speech HTTP/1.1        what every `java.net.http.HttpClient` sends first over plain HTTP;
     Connection: Upgrade, HTTP2-Settings   its parser stops at the end of the head, since all that follows might be
@@ -7,15 +9,19 @@
 
 A server may ignore such an offer, and then answers the request as if it had not been made (RFC 9110, 7.8). So the head
 is read again without it, by a parser that then goes on to the body. Offers of WebSocket stay with uvicorn.
+
+A body is handed on in pieces of some two megabytes, as far as it has come: uvicorn stops reading at 64 KB, and each
+piece costs a turn of the event loop, through all layers. Until it is handed on it is kept as it came, not copied.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _OFFERS = (b"upgrade", b"http2-settings")  # headers that only speak of the other protocol
+_PIECE_BYTES = 1 << 21  # of a body: no more is read before the application has taken it
 
 
 def install() -> None:
@@ -38,6 +44,17 @@ class OfferIgnoringProtocol(HttpToolsProtocol):
         if not self._is_ignored():
             super().on_message_complete()
 
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        if self._is_upgraded() or cycle.response_complete:
+            return
+        if not isinstance(cycle.body, _Pieces):  # the first since the application has taken any
+            cycle.body = cast(bytearray, _Pieces())
+        cycle.body += body
+        if len(cycle.body) > _PIECE_BYTES:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
     def head_without_offer(self) -> bytes | None:
         """The head that has just been read, if it holds an offer that is ignored."""
         if not self._is_ignored():
@@ -46,9 +63,31 @@ class OfferIgnoringProtocol(HttpToolsProtocol):
         lines += [b"%s: %s" % header for header in self.headers if header[0] not in _OFFERS]
         return b"\r\n".join([*lines, b"", b""])
 
+    def _is_upgraded(self) -> bool:
+        return self.parser.should_upgrade() and self._should_upgrade()
+
     def _is_ignored(self) -> bool:
         is_offer = any(name == b"upgrade" for name, _value in self.headers)  # a CONNECT has none
         return is_offer and self.parser.should_upgrade() and not self._should_upgrade()
+
+
+class _Pieces:
+    """What uvicorn does with the bytearray in which it gathers a body: append, measure, take out."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._length = 0
+
+    def __iadd__(self, piece: bytes) -> "_Pieces":
+        self._pieces.append(piece)
+        self._length += len(piece)
+        return self
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._pieces)  # one that is alone is not copied
 
 
 class _Parser:

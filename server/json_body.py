@@ -7,23 +7,45 @@ long string that is plain ASCII: line ends and other control characters in it, w
 """
 
 import asyncio
+import contextlib
 import secrets
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from sglang_moss.errors import BadRequest
+from sglang_moss.request.known_contents import KnownContents
 
 _SMALL_BYTES = 1 << 18  # less takes no time
+_SHORT_BYTES = 1 << 22  # less takes a millisecond, if it is a few long strings and little else
 _LONG_CHARS = 1 << 16  # of a string that is cut out
-_MAX_QUOTES = 200_000
+_KNOWN_BYTES = 1 << 27  # of long strings that are remembered: a hundred clips of ten seconds
 _MAX_BACKSLASHES = 64
 _MAX_VALUES = 400_000
-_MAX_REST_BYTES = 1 << 24  # of everything but long strings
 _NO_JSON = (
     "the body is no valid JSON: expected an object with `text` or `input`, whole characters, numbers within 64 bits "
     "and no NaN"
 )
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Of a body that is not small."""
+
+    quotes: int
+    rest_bytes: int  # of everything but long strings
+
+
+_FEW = _Limits(quotes=500, rest_bytes=_SMALL_BYTES)
+_MOST = _Limits(quotes=200_000, rest_bytes=1 << 24)
+
+
+_known = KnownContents[str](_KNOWN_BYTES)  # of the event loop's thread
+
+
+class _TooMuch(BadRequest):
+    """Beyond the limits that were given."""
 
 
 async def read_json(body: bytes) -> Any:
@@ -32,19 +54,25 @@ async def read_json(body: bytes) -> Any:
     Raises:
         BadRequest: it is no JSON, or has more in it than any request needs.
     """
-    return parse_json(body) if len(body) <= _SMALL_BYTES else await asyncio.to_thread(parse_json, body)
+    if len(body) <= _SHORT_BYTES:
+        with contextlib.suppress(_TooMuch):
+            return parse_json(body, _FEW, _known)
+    return await asyncio.to_thread(parse_json, body)
 
 
-def parse_json(body: bytes) -> Any:
-    """As `read_json`, in the thread that calls."""
+def parse_json(body: bytes, limits: _Limits = _MOST, known: KnownContents[str] | None = None) -> Any:
+    """As `read_json`, in the thread that calls.
+
+    Args:
+        known: long strings of former bodies, as they stood there; those of this one are added.
+    """
     try:
         if len(body) <= _SMALL_BYTES:
             return orjson.loads(body)
-        rest, strings = _cut(body)
-        if len(rest) > _MAX_REST_BYTES:
-            raise BadRequest(
-                f"the body has more than {_MAX_REST_BYTES >> 20} MiB beside clips in base64; send what is to be spoken"
-            )
+        rest, strings = _cut(body, limits.quotes, known)
+        if len(rest) > limits.rest_bytes:
+            most = f"{limits.rest_bytes >> 20} MiB"
+            raise _TooMuch(f"the body has more than {most} beside clips in base64; send what is to be spoken")
         if sum(rest.count(sign) for sign in (b",", b"[", b"{")) > _MAX_VALUES:
             raise BadRequest(f"the body has more than {_MAX_VALUES} values in it; send what is to be spoken")
         return _put_back(orjson.loads(rest), strings)
@@ -52,7 +80,7 @@ def parse_json(body: bytes) -> Any:
         raise BadRequest(_NO_JSON) from None
 
 
-def _cut(body: bytes) -> tuple[bytes, dict[str, str]]:
+def _cut(body: bytes, max_quotes: int, known: KnownContents[str] | None) -> tuple[bytes, dict[str, str]]:
     """The body with a short name for each long string, and the strings by these names."""
     nonce = secrets.token_hex(16)
     kept: list[bytes] = []
@@ -60,7 +88,7 @@ def _cut(body: bytes) -> tuple[bytes, dict[str, str]]:
     end = 0  # of what has been kept
     start = -1  # of the string that the position is in
     position = 0
-    for _ in range(_MAX_QUOTES + 1):
+    for _ in range(max_quotes + 1):
         position = body.find(b'"', position)
         if position < 0:
             if start >= 0:
@@ -72,19 +100,33 @@ def _cut(body: bytes) -> tuple[bytes, dict[str, str]]:
         elif not _is_escaped(body, start, position):
             if position - start > _LONG_CHARS:
                 name = f"{nonce}{len(strings)}"
-                strings[name] = _string(body[start:position])
+                strings[name] = _known_string(body, start, position, known)
                 kept += (body[end:start], name.encode())
                 end = position
             start = -1
         position += 1
-    raise BadRequest(f"the body has more than {_MAX_QUOTES} quotation marks in it; send what is to be spoken")
+    raise _TooMuch(f"the body has more than {max_quotes} quotation marks in it; send what is to be spoken")
 
 
-def _string(text: bytes) -> str:
+def _known_string(body: bytes, start: int, end: int, known: KnownContents[str] | None) -> str:
+    """As `_string`; the same object for the same voice, so that nobody need look at it again."""
+    if known is None:
+        return _string(body, start, end)
+    found = known.value_of(body, start, end)
+    if found is None:
+        found = _string(body, start, end)
+        known.remember(body[start:end], found)
+    return found
+
+
+def _string(body: bytes, start: int, end: int) -> str:
     """What stands between two quotation marks."""
-    if text.isascii() and b"\\" not in text:
-        return text.decode("ascii")
-    return orjson.loads(b'"%b"' % text)
+    if body.find(b"\\", start, end) < 0:
+        try:
+            return str(memoryview(body)[start:end], "ascii")
+        except UnicodeDecodeError:
+            pass
+    return orjson.loads(b'"%b"' % body[start:end])
 
 
 def _is_escaped(body: bytes, start: int, position: int) -> bool:

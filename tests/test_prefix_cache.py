@@ -1,7 +1,9 @@
 """Prefix cache on SGLang's own pools: prompts are shared, generated rows never are, and all KV cache is given back."""
 
+import sys
 from array import array
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from sglang.srt.server_args import ServerArgs
 from speech_requests import random_frames, special_tokens_of, speech_request, text_rows
 
 from sglang_moss.prefix_cache import PromptRadixCache
+from sglang_moss.request import speech
 from sglang_moss.request.speech import row_keys
 
 pytestmark = pytest.mark.wide
@@ -287,3 +290,17 @@ def test_a_prompt_without_codes_is_known_by_its_text_ids():
     rows = np.array([[5, 9, 9], [7, 9, 9]], np.int32)
     assert row_keys(rows, pad_code=9).tolist() == [5, 7]
     assert row_keys(rows[:0], pad_code=9).tolist() == []
+
+
+@settings(max_examples=50)
+@given(data=st.data(), n_vq=st.integers(1, 3), known=st.sampled_from([0, 3, 800]))
+def test_a_row_has_its_key_whatever_is_around_it(data: st.DataObject, n_vq: int, known: int):
+    values = data.draw(st.lists(st.lists(st.integers(0, 2), min_size=1 + n_vq, max_size=1 + n_vq), max_size=12))
+    rows = np.array(values, np.int32).reshape(-1, 1 + n_vq)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speech, "_KNOWN_ROWS", known)
+        keys = row_keys(rows, pad_code=2)
+    for row, key in zip(rows, keys, strict=True):
+        digest = blake2b(row.tobytes(), digest_size=8).digest()
+        hashed = 2**62 | int.from_bytes(digest, sys.byteorder) & (2**62 - 1)
+        assert key == (hashed if (row[1:] != 2).any() else row[0])

@@ -13,6 +13,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import pybase64
@@ -51,7 +52,14 @@ class _NotBase64Error(_SourceError):
     """The string is no base64: perhaps it is something else."""
 
 
-async def read_source(source: object, policy: SourcePolicy, position: int) -> bytes:
+class Source(NamedTuple):
+    """What was read of a reference."""
+
+    data: bytes
+    is_content: bool  # what the client wrote holds all of it: written again, it stands for the same
+
+
+async def read_source(source: object, policy: SourcePolicy, position: int) -> Source:
     """The bytes of one reference, not yet checked to be audio.
 
     Args:
@@ -63,23 +71,23 @@ async def read_source(source: object, policy: SourcePolicy, position: int) -> by
     """
     try:
         if isinstance(source, bytes):
-            data = source
+            found = Source(source, is_content=True)
         elif isinstance(source, str):
-            data = await _read_string(source.strip(), policy)
+            found = await _read_string(source.strip(), policy)
         else:
             raise _SourceError(f"expected a data URI, base64, or a URL as a string, got {type(source).__name__}")
-        _check_size(len(data), policy)
+        _check_size(len(found.data), policy)
     except _SourceError as refusal:
         raise BadReference.at(position, str(refusal)) from None
-    return data
+    return found
 
 
-async def _read_string(source: str, policy: SourcePolicy) -> bytes:
+async def _read_string(source: str, policy: SourcePolicy) -> Source:
     if source[:8].lower().startswith(("http://", "https://")):
         if not policy.allow_urls:
             raise _SourceError("this server fetches no URLs; send the file in base64")
         try:
-            return (await fetch(source, policy.fetching)).data
+            return Source((await fetch(source, policy.fetching)).data, is_content=False)
         except CannotFetch as error:
             raise _SourceError(str(error)) from None
     if _is_quick(source):
@@ -95,21 +103,23 @@ def _is_quick(source: str) -> bool:
     return not head.startswith("data:") or "," in head
 
 
-def _read_local(source: str, policy: SourcePolicy) -> bytes:
+def _read_local(source: str, policy: SourcePolicy) -> Source:
     """What needs no network: a data URI, a file URL, a path, or bare base64."""
     scheme = source[:7].lower()
     if scheme.startswith("data:"):
         header = _DATA_URI.match(source)
         if header is None:
             raise _SourceError("a data URI must read data:audio/wav;base64,...; encode the file in base64")
-        return _decode_base64(source[header.end() :], policy)
+        return Source(_decode_base64(source[header.end() :], policy), is_content=True)
     if scheme == "file://":
-        return _read_path(_path_of_url(source), policy)
+        return Source(_read_path(_path_of_url(source), policy), is_content=False)
     try:
-        return _decode_base64(source, policy)  # first, because base64 of an MP3 begins with "//"
+        return Source(
+            _decode_base64(source, policy), is_content=True
+        )  # first, because base64 of an MP3 begins with "//"
     except _NotBase64Error:
         if source.startswith("/"):
-            return _read_path(source, policy)
+            return Source(_read_path(source, policy), is_content=False)
         if Path(source[-64:]).suffix:
             raise _SourceError(
                 "expected a data URI, a URL or base64, got what looks like a relative path; "

@@ -25,8 +25,9 @@ def apply_delay(codes: np.ndarray, pad_code: int) -> np.ndarray:
     """
     n_frames, n_vq = codes.shape
     rows = np.full((n_frames + n_vq - 1, n_vq), pad_code, dtype=codes.dtype)
-    for k in range(n_vq):
-        rows[k : k + n_frames, k] = codes[:, k]
+    step, size = rows.strides
+    diagonals = np.ndarray((n_frames, n_vq), rows.dtype, rows, strides=(step, step + size))  # [t, k] is [t + k, k]
+    diagonals[:] = codes
     return rows
 
 

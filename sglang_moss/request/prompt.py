@@ -16,9 +16,9 @@ the user turn see `template`.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -180,7 +180,7 @@ def user_turn_rows(
         BadText: a text without words for far longer than anybody speaks without one.
     """
 
-    def text_rows(text: str) -> np.ndarray:
+    def text_ids(text: str) -> list[int]:
         ids: list[int] = []
         for piece in _pieces(text):
             if len(piece) > _MAX_PIECE_CHARS:
@@ -189,23 +189,28 @@ def user_turn_rows(
                     "send what can be spoken",
                     "unbroken_text",
                 )
-            ids += tokenizer.encode(piece, add_special_tokens=False)
+            ids += _ids(piece, tokenizer)
             if max_rows is not None and len(ids) > max_rows:
                 raise PromptTooLong(
                     f"text and references take more than the {max_rows} rows of context; "
                     "send less text or shorter references"
                 )
-        return _rows(ids, tokens)
+        return ids
 
     # Audio stands between pieces of text that are encoded one by one. A control token cuts the text in the tokenizer
     # as well, so the ids are those of the whole string, and no client can write a slot that takes a reference's codes.
     head, *tails = user_turn.split(AUDIO_PLACEHOLDER, len(references))
-    blocks = [_rows([tokens.im_start], tokens), text_rows("user\n" + head)]
+    ids = [tokens.im_start, *text_ids("user\n" + head)]
+    slots: list[tuple[int, np.ndarray]] = []  # where they begin, and what they hold
     for codes, tail in zip(references, tails, strict=True):
-        slots = _audio_rows(apply_delay(codes, tokens.pad_code), tokens.user_slot, tokens)
-        blocks += [_rows([tokens.audio_start], tokens), slots, _rows([tokens.audio_end], tokens), text_rows(tail)]
-    blocks += [_rows([tokens.im_end], tokens), text_rows("\n"), _rows([tokens.im_start], tokens)]
-    return np.concatenate([*blocks, text_rows("assistant\n")])
+        delayed = apply_delay(codes, tokens.pad_code)
+        slots.append((len(ids) + 1, delayed))
+        ids += [tokens.audio_start, *[tokens.user_slot] * len(delayed), tokens.audio_end, *text_ids(tail)]
+    ids += [tokens.im_end, *text_ids("\n"), tokens.im_start, *text_ids("assistant\n")]
+    rows = _rows(ids, tokens)
+    for start, delayed in slots:
+        rows[start : start + len(delayed), 1:] = delayed
+    return rows
 
 
 def prompt_text(script: Script, references: int | Sequence[bool] | None, profile: Profile = TTSD) -> str:
@@ -220,6 +225,22 @@ def prompt_text(script: Script, references: int | Sequence[bool] | None, profile
     return profile.template.user_turn(script.fields, there)
 
 
+def _ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """What `tokenizer.encode` says. Most of its time is not the backend's, so that is asked where nothing is between.
+
+    Nothing is where the backend neither cuts nor pads, and treats control tokens in the text as the tokenizer does.
+    """
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if (
+        backend is None
+        or backend.truncation is not None
+        or backend.padding is not None
+        or backend.encode_special_tokens != getattr(tokenizer, "split_special_tokens", None)
+    ):
+        return tokenizer.encode(text, add_special_tokens=False)
+    return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids  # fast: without offsets
+
+
 def _pieces(text: str) -> Iterator[str]:
     """The text, cut where it makes no difference to its ids."""
     start = 0
@@ -229,11 +250,10 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _rows(text_ids: Iterable[int], tokens: SpecialTokens) -> np.ndarray:
+def _rows(text_ids: Sequence[int], tokens: SpecialTokens) -> np.ndarray:
     """[S, 1 + n_vq] int32: text ids without codes."""
-    ids = np.fromiter(text_ids, np.int32)
-    rows = np.full((len(ids), 1 + tokens.n_vq), tokens.pad_code, np.int32)
-    rows[:, 0] = ids
+    rows = np.full((len(text_ids), 1 + tokens.n_vq), tokens.pad_code, np.int32)
+    rows[:, 0] = text_ids
     return rows
 
 

@@ -1,11 +1,10 @@
 """References of one request: from what the client sent to the codes that its prompt needs.
 
 The user turn wants the codes of each clip, the opening of the assistant turn those of all clips one after the other;
-all are kept by content, so that a voice that comes again costs a hash.
+all are kept by content, so that a voice that comes again costs a hash, and a comparison if it comes as it came.
 """
 
 import asyncio
-import functools
 import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,11 +20,13 @@ from sglang_moss.errors import BadReference, ServerBusy
 from sglang_moss.request.backlog import Backlog
 from sglang_moss.request.codec_client import Cached, CodeCache
 from sglang_moss.request.codec_pool import CodecPool
+from sglang_moss.request.known_contents import KnownContents
 from sglang_moss.request.prompt import Mode
 from sglang_moss.request.record import current_record
 
 _LOADERS = 2  # threads that decode and resample clips
 _SHORT_CLIPS = 1000  # that are remembered
+_CONTENT_BYTES = 1 << 26  # of clips as they came, that are remembered: a hundred of ten seconds
 _SHORT_BYTES = 1_000_000  # a digest of less takes no longer than another thread does to begin
 
 
@@ -61,6 +62,7 @@ class ReferenceEncoder:
         self._limits = limits
         self._policy = policy
         self._cache = CodeCache(cache_bytes)
+        self._contents = KnownContents[bytes](_CONTENT_BYTES)  # digests
         self._backlog = Backlog()
         self._short: deque[bytes] = deque(maxlen=_SHORT_CLIPS)  # digests of clips without a whole frame, as they came
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="moss-reference")
@@ -82,12 +84,9 @@ class ReferenceEncoder:
             raise
 
     async def _encode(self, sources: Sequence[object], mode: Mode, strict: bool) -> ReferenceCodes:
-        files = await asyncio.gather(*(read_source(s, self._policy, i) for i, s in enumerate(sources)))
-        digests = await asyncio.gather(*map(_digest, files))
-        clips = [
-            _Clip(data, digest, position, functools.partial(self._prepare, strict, digest))
-            for position, (data, digest) in enumerate(zip(files, digests, strict=True))
-        ]
+        known = [self._contents.value_of(source) for source in sources]
+        finding = (self._clip(s, known[i], i, strict) for i, s in enumerate(sources))
+        clips = [await clip for clip in finding] if all(known) else await asyncio.gather(*finding)
         for clip in clips:
             if strict and clip.digest in self._short:
                 raise BadReference.at(
@@ -96,7 +95,6 @@ class ReferenceEncoder:
         wanted: list[list[_Clip]] = [[clip] for clip in clips] if mode.clones else []
         if mode.continues:
             wanted.append(clips)
-        n_samples = 0
         if not all(_key(group) in self._cache for group in wanted):
             if not all(self._cache.is_coming(_key(group)) for group in wanted):
                 self._backlog.check()  # before the clips are decoded for nothing
@@ -106,14 +104,37 @@ class ReferenceEncoder:
             if len(clips) > 1 and _key(clips) in new:
                 new.pop(_key(clips[:1]), None)  # one encoding serves both, see `_codes`
             n_samples = sum(lengths[clip.position] for group in new.values() for clip in group)
-        with self._backlog.waiting(n_samples / self._sample_rate):
-            found = await asyncio.gather(*(self._codes(group, clips if mode.continues else group) for group in wanted))
+            with self._backlog.waiting(n_samples / self._sample_rate):
+                found = await asyncio.gather(
+                    *(self._codes(group, clips if mode.continues else group) for group in wanted)
+                )
+        else:
+            found = [await self._codes(group, group) for group in wanted]
         current_record().take_references([cached.was_cached for cached in found])
         return ReferenceCodes(
             clips=[cached.codes for cached in found[: len(clips)]] if mode.clones else [],
             prompt_audio=found[-1].codes if mode.continues else None,
             all_cached=bool(found) and all(cached.was_cached for cached in found),
         )
+
+    async def _clip(self, source: object, known: bytes | None, position: int, strict: bool) -> "_Clip":
+        """
+        Args:
+            known: digest of what it stands for, if it is not to be read for that.
+        """
+        data, digest = None, known
+        if digest is None:
+            data, is_content = await read_source(source, self._policy, position)
+            digest = await _digest(data)
+            if is_content and isinstance(source, str | bytes):
+                self._contents.remember(source, digest)
+
+        async def prepare() -> np.ndarray:
+            # Whose codes were forgotten before what it looks like is read again.
+            content = (await read_source(source, self._policy, position)).data if data is None else data
+            return await self._prepare(strict, digest, content, position)
+
+        return _Clip(digest, position, prepare)
 
     async def _codes(self, group: Sequence["_Clip"], longest: Sequence["_Clip"]) -> Cached:
         """Codes of the concatenation of `group`; `longest` are clips whose codes the request needs too.
@@ -161,16 +182,13 @@ def _key(clips: Sequence["_Clip"]) -> bytes:
 class _Clip:
     """One reference of one request; decoded at most once, and only if its codes are not known yet."""
 
-    def __init__(
-        self, data: bytes, digest: bytes, position: int, prepare: Callable[[bytes, int], Awaitable[np.ndarray]]
-    ) -> None:
+    def __init__(self, digest: bytes, position: int, prepare: Callable[[], Awaitable[np.ndarray]]) -> None:
         self.digest = digest
-        self._data = data
         self.position = position
         self._prepare = prepare
         self._waveform: asyncio.Future[np.ndarray] | None = None
 
     async def waveform(self) -> np.ndarray:
         if self._waveform is None:
-            self._waveform = asyncio.ensure_future(self._prepare(self._data, self.position))
+            self._waveform = asyncio.ensure_future(self._prepare())
         return await self._waveform

@@ -15,6 +15,8 @@ from sglang_moss.request.settings import RequestOptions
 _FIRST_CAPACITY = 64
 _ROW_WITH_CODES = 1 << 62  # above every vocabulary, below int64's sign
 _HASH_MASK = _ROW_WITH_CODES - 1
+_KNOWN_RUNS = 512  # of rows with codes, whose keys are remembered; a voice has one or two
+_KNOWN_ROWS = 800  # of such a run; a minute of speech. With 16 codebooks the largest take 60 KB each
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,19 @@ def row_keys(rows: np.ndarray, pad_code: int) -> array:
     """Keys of prompt rows in the prefix cache: [S, 1 + n_vq] int32, as array('q') of length S."""
     has_codes = (rows[:, 1:] != pad_code).any(axis=1)
     keys = rows[:, 0].astype(np.int64)
-    hashes = np.frombuffer(_row_digests(rows[has_codes].tobytes(), rows.shape[1] * rows.itemsize), np.int64)
-    keys[has_codes] = _ROW_WITH_CODES | (hashes & _HASH_MASK)
+    ends = np.flatnonzero(np.diff(has_codes, prepend=False, append=False)).tolist()  # of runs with codes: voices
+    for start, end in zip(ends[::2], ends[1::2], strict=True):
+        hashes = _known_hashes if end - start <= _KNOWN_ROWS else _hashes
+        keys[start:end] = hashes(rows[start:end].tobytes(), rows.shape[1] * rows.itemsize)
     return array("q", keys.tobytes())
 
 
-@lru_cache(maxsize=32)  # voices, of half a megabyte at most
-def _row_digests(data: bytes, row_bytes: int) -> bytes:
-    """8 bytes for each row in `data`; remembered, since all rows with codes in a prompt are those of its voices."""
-    starts = range(0, len(data), row_bytes)
-    return b"".join(blake2b(data[start : start + row_bytes], digest_size=8).digest() for start in starts)
+def _hashes(data: bytes, n_bytes: int) -> np.ndarray:
+    """[n] int64: keys of rows with codes, of `n_bytes` each."""
+    digests = b"".join(
+        blake2b(data[start : start + n_bytes], digest_size=8).digest() for start in range(0, len(data), n_bytes)
+    )
+    return _ROW_WITH_CODES | (np.frombuffer(digests, np.int64) & _HASH_MASK)
+
+
+_known_hashes = lru_cache(_KNOWN_RUNS)(_hashes)

@@ -172,7 +172,7 @@ BAD_STRINGS: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("name", BAD_STRINGS)
 def test_strings_that_name_no_clip_are_refused(name: str):
     async def prepared() -> None:
-        prepare_reference(await read_source(BAD_STRINGS[name](), SourcePolicy(), 0), RATE, LIMITS, 0)
+        prepare_reference((await read_source(BAD_STRINGS[name](), SourcePolicy(), 0)).data, RATE, LIMITS, 0)
 
     started = time.process_time()
     with pytest.raises(BadReference, match=r"^reference 1: ") as refusal:

@@ -23,7 +23,7 @@ Handler = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 def read(source: object, policy: SourcePolicy = LOCAL) -> bytes:
-    return asyncio.run(read_source(source, policy, 1))
+    return asyncio.run(read_source(source, policy, 1)).data
 
 
 def refusal(source: object, policy: SourcePolicy = LOCAL) -> str:
@@ -61,7 +61,7 @@ class Server:
             server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
             async with server:
                 port = server.sockets[0].getsockname()[1]
-                return await read_source(f"http://{host}:{port}{path}", policy, 1)
+                return (await read_source(f"http://{host}:{port}{path}", policy, 1)).data
 
         return asyncio.run(run())
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglang_moss.config import SpecialTokens
+from sglang_moss.delay.layout import apply_delay
 from sglang_moss.delay.state import DelayState, advance, allowed_text, open_codebooks, replay
 
 TRACES = golden_json("state_machine/traces")
@@ -101,3 +102,16 @@ def test_a_frame_budget_gives_exactly_that_many_whole_frames_and_then_the_flush(
 @settings(max_examples=300, deadline=None)
 def test_some_text_is_always_allowed(audio_rows, flush_rows, row, last_audio_row):
     assert allowed_text(state_of(audio_rows, flush_rows, row, last_audio_row), VOCAB_SIZE, TOKENS).any()
+
+
+@given(n_frames=st.integers(0, 8), n_vq=st.integers(1, 5), dtype=st.sampled_from([np.int16, np.int32, np.int64]))
+def test_each_codebook_is_written_as_many_rows_late_as_its_number(n_frames: int, n_vq: int, dtype: type):
+    codes = np.arange(n_frames * n_vq, dtype=dtype).reshape(n_frames, n_vq)
+    rows = apply_delay(codes, -1)
+    assert rows.dtype == dtype
+    expected = np.full((n_frames + n_vq - 1, n_vq), -1)
+    for t in range(n_frames):
+        for k in range(n_vq):
+            expected[t + k, k] = codes[t, k]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(apply_delay(np.asfortranarray(codes), -1), expected)

@@ -297,9 +297,9 @@ def test_golden_texts_in_pieces_have_the_ids_of_the_whole(monkeypatch):
 
 def test_a_text_beyond_the_context_is_given_up_early(monkeypatch):
     encoded = []
-    encode = TOKENIZER.encode
+    ids = prompt_module._ids
     monkeypatch.setattr(
-        TOKENIZER, "encode", lambda text, **options: encoded.append(len(text)) or encode(text, **options)
+        prompt_module, "_ids", lambda text, tokenizer: encoded.append(len(text)) or ids(text, tokenizer)
     )
     script = Script("[S1] " + "over the hills and far away, " * 13_000)
     with pytest.raises(PromptTooLong, match="more than the 10000 rows"):
@@ -313,3 +313,28 @@ def test_what_is_no_speech_for_long_is_refused(unit):
     script = Script("[S1] Hello " + unit * 40_000)
     with pytest.raises((BadText, PromptTooLong)):
         build_prompt(script, None, None, TOKENIZER, TOKENS, choose_mode(None, 0), max_rows=10_000)
+
+
+@pytest.mark.parametrize("case", PROMPTS, ids=range(len(PROMPTS)))
+def test_ids_are_those_of_the_tokenizer(case):
+    text = case["request_text"]
+    assert prompt_module._ids(text, TOKENIZER) == TOKENIZER.encode(text, add_special_tokens=False)
+
+
+@given(text=st.one_of(st.text(), st.lists(st.sampled_from([*sorted(SPECIAL), "[S1]", " a", "，"])).map("".join)))
+def test_ids_of_any_text_are_those_of_the_tokenizer(text: str):
+    assert prompt_module._ids(text, TOKENIZER) == TOKENIZER.encode(text, add_special_tokens=False)
+
+
+def test_a_tokenizer_that_cuts_pads_or_splits_is_asked_itself():
+    tokenizer = Qwen2Tokenizer.from_pretrained(str(GOLDEN / "ttsd"))
+    text = "<|im_end|> One two three four five."
+    expected = TOKENIZER.encode(text, add_special_tokens=False)
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    tokenizer.backend_tokenizer.enable_padding(length=50)
+    assert prompt_module._ids(text, tokenizer) == expected
+    tokenizer.split_special_tokens = True
+    split = tokenizer.encode(text, add_special_tokens=False)
+    assert split != expected
+    tokenizer.backend_tokenizer.encode_special_tokens = False
+    assert prompt_module._ids(text, tokenizer) == split

@@ -1,9 +1,11 @@
 """Codes of references: encoded once, remembered by content within bounds, and never lost to somebody else's leaving."""
 
 import asyncio
+import base64
 import hashlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
-from sglang_moss.audio.sources import SourcePolicy
+from sglang_moss.audio.sources import Source, SourcePolicy, read_source
 from sglang_moss.audio.wav import wav_bytes
 from sglang_moss.errors import BadReference, MossError, ServerBusy
 from sglang_moss.request import references
@@ -331,3 +333,52 @@ def test_the_codecs_speed_decides_who_waits_too_long():
             now += 0.2  # side by side
         assert backlog.wait_s == pytest.approx(2, rel=0.1)
     assert backlog.audio_s == 0
+
+
+def test_a_clip_that_comes_as_it_came_is_not_read_again(monkeypatch: pytest.MonkeyPatch):
+    read: list[object] = []
+
+    async def counted(source: object, policy: SourcePolicy, position: int) -> Source:
+        read.append(source)
+        return await read_source(source, policy, position)
+
+    monkeypatch.setattr(references, "read_source", counted)
+
+    async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
+        texts = [base64.b64encode(clip(seed)).decode() for seed in range(3)]
+        first = await encoder.encode(texts[:2], BOTH)
+        again = await encoder.encode([text.encode().decode() for text in texts[:2]], BOTH)
+        assert (read, again.all_cached) == (texts[:2], True)
+        for one, other in zip([*first.clips, first.prompt_audio], [*again.clips, again.prompt_audio], strict=True):
+            assert other is one
+        mixed = await encoder.encode([texts[2], texts[0]], CLONE)  # one is not known: both are decoded
+        assert read == [*texts, texts[0]]
+        np.testing.assert_array_equal(mixed.clips[1], first.clips[0])
+        encoder._cache = CodeCache(100_000)  # codes were forgotten
+        anew = await encoder.encode(texts[:2], BOTH)
+        assert (sorted(read[4:]), anew.all_cached) == (sorted(texts[:2]), False)
+        np.testing.assert_array_equal(anew.prompt_audio, first.prompt_audio)
+        n_read = len(read)
+        await encoder.encode([clip(0)], CLONE)
+        await encoder.encode([clip(0)], CLONE)
+        assert len(read) == n_read + 1
+
+    with_encoder(session)
+
+
+def test_a_clip_elsewhere_is_read_every_time(tmp_path: Path):
+    async def session() -> None:
+        codec: Any = FakeCodec()
+        policy = SourcePolicy(path_root=tmp_path)
+        encoder = ReferenceEncoder(codec, RATE, FRAME, ReferenceLimits(), policy, cache_bytes=100_000)
+        found = []
+        for seed in (1, 2):
+            (tmp_path / "clip.wav").write_bytes(clip(seed))
+            found += [(await encoder.encode([source], CLONE)).clips[0] for source in sources]
+        for one in found[:2]:
+            np.testing.assert_array_equal(one, fake_codes(prepared(clip(1))))
+        for one in found[2:]:
+            np.testing.assert_array_equal(one, fake_codes(prepared(clip(2))))
+
+    sources = [str(tmp_path / "clip.wav"), f"file://{tmp_path}/clip.wav"]
+    asyncio.run(session())

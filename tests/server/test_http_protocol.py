@@ -135,3 +135,15 @@ def test_speech_is_spoken_to_java(tmp_path: Path, offer: str, chunked: bool):
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert f"x-sample-rate: {SAMPLE_RATE}".encode() in answer.lower()
     assert manager.requests[0].text.endswith("Hello there, my friend.")
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 1000, 3_000_000])
+def test_a_body_of_megabytes_comes_as_it_was_sent(echo: tuple[str, int], chunk: int | None):
+    body = b"".join(b"%07d" % i for i in range(1000 if chunk == 1 else 700_000))
+    sent = body
+    if chunk is not None:
+        parts = (body[start : start + chunk] for start in range(0, len(body), chunk))
+        sent = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    request = head("", None if chunk else len(body)) + sent
+    for answer in answers_of(echo, [request]):
+        assert answer["body"].encode() == body

@@ -1,6 +1,9 @@
 """A body in JSON: what a parser makes of it, whatever its size, and a sentence for what no request needs."""
 
+import asyncio
 import json
+import re
+import threading
 from typing import Any
 
 import orjson
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from sglang_moss.errors import BadRequest
 from sglang_moss.server import json_body
-from sglang_moss.server.json_body import parse_json
+from sglang_moss.server.json_body import parse_json, read_json
 
 LONG = "A" * 70_000
 STRINGS = st.one_of(st.text(), st.sampled_from([LONG, LONG + "\\", '"' + LONG, LONG + "é", LONG + "\n", ""]))
@@ -75,3 +78,31 @@ def test_a_clip_as_other_languages_write_base64_is_one(written: bytes):
     clip = b"ab" + written
     body = b'{"audio_data": ["' + clip * 4_000_000 + b'"]}'  # more than all that is no clip may have
     assert parse_json(body) == {"audio_data": [orjson.loads(b'"' + clip + b'"') * 4_000_000]}
+
+
+@settings(max_examples=50, deadline=None)
+@given(value=VALUES, n_quotes=st.sampled_from([0, 10, 600]))
+def test_it_is_the_same_beside_the_event_loop_and_on_it(value: Any, n_quotes: int):
+    body = json.dumps([value, ["a"] * n_quotes], ensure_ascii=False).encode("utf-8", "surrogatepass")
+    try:
+        expected = parse_json(body)
+    except BadRequest as error:
+        with pytest.raises(BadRequest, match=re.escape(str(error))):
+            asyncio.run(read_json(body))
+    else:
+        assert asyncio.run(read_json(body)) == expected
+        assert asyncio.run(read_json(body)) == expected  # its strings are known by now
+
+
+@pytest.mark.parametrize("n_quotes", [10, 1000])
+def test_what_takes_long_is_done_beside_the_event_loop(n_quotes: int, monkeypatch: pytest.MonkeyPatch):
+    threads: list[int] = []
+    put_back = json_body._put_back
+
+    def noted(value: Any, strings: dict[str, str]) -> Any:
+        threads.append(threading.get_ident())
+        return put_back(value, strings)
+
+    monkeypatch.setattr(json_body, "_put_back", noted)
+    asyncio.run(read_json(json.dumps([LONG, *["a"] * (n_quotes // 2)]).encode()))
+    assert (threads[0] == threading.get_ident()) == (n_quotes == 10)

@@ -10,6 +10,7 @@ from fake_manager import FakeManager
 from fresh_process import in_fresh_process
 
 from sglang_moss.server.app import add_routes
+from sglang_moss.server.gate import paths
 from sglang_moss.server.gate.paths import ROUTES, Caller, Work, route_of, routes_at, served_route
 
 pytestmark = pytest.mark.wide
@@ -197,3 +198,10 @@ def test_a_route_is_named_without_what_the_client_chose(path, method, name, work
 def test_a_path_that_only_looks_like_one_is_not_served(path):
     assert served_route(scope_of("GET", path)) is None
     assert served_route(scope_of("POST", path)) is None
+
+
+@pytest.mark.parametrize(
+    "path", [*(route.path for route in ROUTES), "/docs/", "/v1/models/a/b", "/v1/audio/voices/a", ""]
+)
+def test_a_path_has_the_routes_that_match_it(path: str):
+    assert routes_at(path) == [route for route in ROUTES if paths._matches(route.path, path)]
