@@ -68,7 +68,7 @@ def measure(profile: str, made: Path, args: argparse.Namespace) -> bool:
             line = {"benchmark": "family", "profile": profile, **sizes, "ready_s": time.monotonic() - began}
             record(args.out, [{**line, "gpu_memory_mib": gpu_memory_mib()}])
             common = ["--url", server.url, "--workload", workload, "--out", str(args.out), "--rounds", args.rounds]
-            for stream in ([["--stream"]] if args.streams_only else [[], ["--stream"]]):
+            for stream in [["--stream"]] if args.streams_only else [[], ["--stream"]]:
                 all_well &= measure_serving([*common, "--concurrency", *args.concurrency, *stream]) == 0
     except ServerFailed as failed:
         print(failed, file=sys.stderr, flush=True)
