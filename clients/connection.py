@@ -12,7 +12,7 @@ from .errors import ServerRefused, ServerUnreachable
 DEFAULT_URL = "http://127.0.0.1:30000"  # where `sglang serve` listens unless told otherwise
 DEFAULT_TIMEOUT_S = 3600.0
 DEFAULT_RETRIES = 2
-KEPT_S = 3.0  # idle connections; a server closes them after 5, and one that does so just then loses a request
+_KEPT_S = 3.0  # idle connections; a server closes them after 5, and one that does so just then loses a request
 _CONNECT_TIMEOUT_S = 10.0
 _SHOWN_CHARS = 400
 
@@ -58,7 +58,7 @@ def connection(base_url: str, api_key: str | None, timeout_s: float) -> dict[str
         "timeout": httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
         "trust_env": not _is_loopback(url.host),  # a proxy's own loopback is another machine's
         # The server queues what it cannot run; httpx's own limit of 100 would do so unseen.
-        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEPT_S),
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEPT_S),
     }
 
 

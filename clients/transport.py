@@ -5,21 +5,22 @@ there than in sending and reading them, and what measures a server would measure
 """
 
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.request import getproxies
 
 import httpx
 
-from .connection import KEPT_S
 
-
-def many_at_once(*, base_url: httpx.URL, trust_env: bool, **more: Any) -> httpx.AsyncClient:
+def many_at_once(*, base_url: httpx.URL, trust_env: bool, limits: httpx.Limits, **more: Any) -> httpx.AsyncClient:
     """An `httpx.AsyncClient` for any number of requests at once; httpx's own pool where the environment has a proxy."""
     if trust_env and getproxies():
-        return httpx.AsyncClient(base_url=base_url, trust_env=trust_env, **more)
+        return httpx.AsyncClient(base_url=base_url, trust_env=trust_env, limits=limits, **more)
     context = httpx.create_ssl_context(trust_env=trust_env) if base_url.scheme == "https" else False
-    return httpx.AsyncClient(base_url=base_url, trust_env=trust_env, transport=OneEach(context), **more)
+    transport = OneEach(context, limits.keepalive_expiry or 0.0)
+    return httpx.AsyncClient(base_url=base_url, trust_env=trust_env, transport=transport, **more)
 
 
 class OneEach(httpx.AsyncBaseTransport):
@@ -27,50 +28,64 @@ class OneEach(httpx.AsyncBaseTransport):
 
     Args:
         verify: of TLS, for all connections; False where there is none.
+        kept_s: how long one is kept that no request needs.
     """
 
-    def __init__(self, verify: ssl.SSLContext | bool) -> None:
+    def __init__(self, verify: ssl.SSLContext | bool, kept_s: float) -> None:
         self._verify = verify
-        self._idle: list[httpx.AsyncHTTPTransport] = []  # the one that was used last is taken first
+        self._kept_s = kept_s
+        # With the time from which on it has been idle. The one that was used last is taken first, the others grow old.
+        self._idle: deque[tuple[float, httpx.AsyncHTTPTransport]] = deque()
+        self._is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        transport = self._idle.pop() if self._idle else self._connection()
+        await self._expire()
+        transport = self._idle.pop()[1] if self._idle else self._connection()
         try:
             response = await transport.handle_async_request(request)
         except BaseException:
-            self._idle.append(transport)  # it connects anew where its connection broke
+            await transport.aclose()  # whatever state it is in
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _GivingBack(response.stream, transport, self._idle)
+        response.stream = _GivingBack(response.stream, lambda: self._give_back(transport))
         return response
 
     async def aclose(self) -> None:
+        self._is_closed = True
         while self._idle:
-            await self._idle.pop().aclose()
+            await self._idle.pop()[1].aclose()
+
+    async def _give_back(self, transport: httpx.AsyncHTTPTransport) -> None:
+        if self._is_closed:
+            await transport.aclose()
+            return
+        self._idle.append((time.monotonic(), transport))
+        await self._expire()
+
+    async def _expire(self) -> None:
+        while self._idle and self._idle[0][0] < time.monotonic() - self._kept_s:
+            await self._idle.popleft()[1].aclose()
 
     def _connection(self) -> httpx.AsyncHTTPTransport:
-        limits = httpx.Limits(max_connections=1, keepalive_expiry=KEPT_S)
+        limits = httpx.Limits(max_connections=1, keepalive_expiry=self._kept_s)
         return httpx.AsyncHTTPTransport(verify=self._verify, limits=limits)
 
 
 class _GivingBack(httpx.AsyncByteStream):
     """An answer's body, at whose end its connection is idle again."""
 
-    def __init__(
-        self, stream: httpx.AsyncByteStream, transport: httpx.AsyncHTTPTransport, idle: list[httpx.AsyncHTTPTransport]
-    ) -> None:
+    def __init__(self, stream: httpx.AsyncByteStream, give_back: Callable[[], Awaitable[None]]) -> None:
         self._stream = stream
-        self._transport: httpx.AsyncHTTPTransport | None = transport
-        self._idle = idle
+        self._give_back: Callable[[], Awaitable[None]] | None = give_back
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._stream:
             yield piece
 
     async def aclose(self) -> None:
-        transport, self._transport = self._transport, None
+        give_back, self._give_back = self._give_back, None
         try:
             await self._stream.aclose()
         finally:
-            if transport is not None:
-                self._idle.append(transport)
+            if give_back is not None:
+                await give_back()

@@ -19,7 +19,7 @@ from sglang_moss.hooking import check_fields
 from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.request.text import MAX_SPEAKERS
 
-from . import cors, heap, http_protocol
+from . import cors, heap, http_protocol, json_body
 from .api_pages import ApiPages
 from .errors import error_for, error_status
 from .gate import http_labels
@@ -71,6 +71,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     serve_generate(app, engine.profile)
     http_protocol.install()
     heap.keep_freed_memory()
+    json_body.remember_at_most(server_args.reference_cache_mb * 1_000_000)
     app.include_router(speech_router(engine, store, streams=not server_args.whole_answers))
     helpers = helper_routers(server_args, engine.profile)
     app.include_router(profile_router(engine, [name for names in helpers for name in names]))

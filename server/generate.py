@@ -53,8 +53,7 @@ def generate_router(profile: Profile) -> APIRouter:
             wanted = parse(await read_json(await _body(request)))
             answer = await serve_generate_request(wanted, request)
         except (BadRequest, HTTPException) as error:
-            problem = error.__cause__ if isinstance(error.__cause__, MossError) else error
-            return JSONResponse(error_for(request.scope, problem), error_status(error))
+            return _refusal(request.scope, error)
         if isinstance(answer, StreamingResponse):
             events: Any = answer.body_iterator
             answer.body_iterator = with_pings(_in_one_shape(events, request.scope, record))
@@ -62,11 +61,17 @@ def generate_router(profile: Profile) -> APIRouter:
             # would keep its place until then. `tokenizer_answers` aborts at once.
             answer.background = None
         elif answer.status_code >= 400:
-            said = orjson.loads(answer.body)["error"]
-            return JSONResponse(error_for(request.scope, _problem(record, said)), answer.status_code)
+            problem = _problem(record, orjson.loads(answer.body)["error"], answer.status_code)
+            return JSONResponse(error_for(request.scope, problem), answer.status_code)
         return answer
 
     return router
+
+
+def _refusal(scope: Scope, error: BadRequest | HTTPException) -> JSONResponse:
+    """An answer to what was refused. The route's own frame is in the error's traceback, and so keeps no name for it."""
+    problem = error.__cause__ if isinstance(error.__cause__, MossError) else error
+    return JSONResponse(error_for(scope, problem), error_status(error))
 
 
 async def _in_one_shape(
@@ -78,14 +83,17 @@ async def _in_one_shape(
             if not event.startswith(_FAILED_EVENT):
                 yield event
                 continue
-            problem = _problem(record, orjson.loads(event.removeprefix(_EVENT))["error"])
+            said = orjson.loads(event.removeprefix(_EVENT))["error"]
+            problem = _problem(record, said, said.get("code"))
             error = error_for(scope, problem)["error"]
             yield _EVENT + orjson.dumps({"error": {**error, "status_code": error_status(problem)}}) + _END
 
 
-def _problem(record: RequestRecord, said: dict[str, Any]) -> Exception:
-    """What SGLang has made a sentence of; of its own, the sentence."""
-    return record.problem if isinstance(record.problem, MossError) else BadRequest(said["message"])
+def _problem(record: RequestRecord, said: dict[str, Any], status: object) -> Exception:
+    """What SGLang has made a sentence of; of its own, the sentence and its status."""
+    if record.problem is not None:
+        return record.problem
+    return HTTPException(status if isinstance(status, int) and status >= 400 else 400, said["message"])
 
 
 async def _body(request: Request) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sglang_moss.request.profile import PROFILES, ChannelSampling, Profile
 from sglang_moss.request.prompt import MODES
-from sglang_moss.request.settings import MAX_CHUNK_FRAMES, SEED_LIMIT, RequestOptions
+from sglang_moss.request.settings import MAX_CHUNK_FRAMES, MAX_FIRST_FRAMES, SEED_LIMIT, RequestOptions
 from sglang_moss.request.template import FIELDS
 
 
@@ -65,7 +65,7 @@ def custom_params(profile: Profile) -> dict[str, Any]:
             "Frames of a stream's first event; unless given, at most `chunk_frames`.",
             RequestOptions.first_frames,
             1,
-            MAX_CHUNK_FRAMES,
+            MAX_FIRST_FRAMES,
         ),
         **_prompt_fields(),
     }

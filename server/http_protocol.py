@@ -21,6 +21,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _OFFERS = (b"upgrade", b"http2-settings")  # headers that only speak of the other protocol
+_SMALL_BYTES = 1 << 12
 _PIECE_BYTES = 1 << 21  # of a body: no more is read before the application has taken it
 
 
@@ -75,11 +76,17 @@ class _Pieces:
     """What uvicorn does with the bytearray in which it gathers a body: append, measure, take out."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         self._length = 0
 
     def __iadd__(self, piece: bytes) -> "_Pieces":
-        self._pieces.append(piece)
+        last = self._pieces[-1] if self._pieces else None
+        if len(piece) >= _SMALL_BYTES:
+            self._pieces.append(piece)
+        elif isinstance(last, bytearray) and len(last) < _PIECE_BYTES:
+            last += piece
+        else:
+            self._pieces.append(bytearray(piece))  # what comes in crumbs is gathered: each would be an object
         self._length += len(piece)
         return self
 

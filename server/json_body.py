@@ -18,7 +18,7 @@ from sglang_moss.errors import BadRequest
 from sglang_moss.request.known_contents import KnownContents
 
 _SMALL_BYTES = 1 << 18  # less takes no time
-_SHORT_BYTES = 1 << 22  # less takes a millisecond, if it is a few long strings and little else
+_SHORT_BYTES = 1 << 21  # less takes some milliseconds at most, if it is a few long strings and little else
 _LONG_CHARS = 1 << 16  # of a string that is cut out
 _KNOWN_BYTES = 1 << 27  # of long strings that are remembered: a hundred clips of ten seconds
 _MAX_BACKSLASHES = 64
@@ -42,6 +42,12 @@ _MOST = _Limits(quotes=200_000, rest_bytes=1 << 24)
 
 
 _known = KnownContents[str](_KNOWN_BYTES)  # of the event loop's thread
+
+
+def remember_at_most(n_bytes: int) -> None:
+    """Bound what is remembered of former bodies; 0: nothing is."""
+    global _known
+    _known = KnownContents[str](min(_KNOWN_BYTES, n_bytes))
 
 
 class _TooMuch(BadRequest):

@@ -302,7 +302,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             self.skip_server_warmup = False
         else:
             self.warmups = f"{self.warmups},{WARMUP}" if self.warmups else WARMUP
-        if is_cuda() and not (self.disable_cuda_graph or self.disable_prefill_cuda_graph):
+        on_gpu = is_cuda() and self.device in (None, "cuda")
+        if on_gpu and not (self.disable_cuda_graph or self.disable_prefill_cuda_graph):
             # SGLang leaves prefill out where a model is multimodal, unless told: embeddings may be made anyhow. Ours
             # are made before the backbone, which alone is captured.
             self.cuda_graph_backend_prefill = self.cuda_graph_backend_prefill or "breakable"

@@ -63,8 +63,8 @@ async def speech_answers(
                         yield event
     except BaseException as error:
         _abort(manager, [rid for rid in _ids(request) if rid not in ended], forgotten=isinstance(error, Exception))
-        if isinstance(error, Exception):
-            record.problem = error
+        if isinstance(error, MossError):
+            record.keep_problem(error)
         if isinstance(error, ValueError):  # a stream's status is out already
             record.refusal = BAD_REQUEST
         if not isinstance(error, MossError) or isinstance(error, BadRequest):

@@ -84,7 +84,8 @@ class Loop:
         """
         config, device = self.config, self.world.device
         dataset = self.plan.packs_of(self.plan.training)
-        n_workers = min(config.data.workers, len(os.sched_getaffinity(0)))  # more would only take memory
+        cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this rank's share
+        n_workers = min(config.data.workers, max(1, cores))  # more would only take memory
         packs = Packs(dataset, self.orders(self.step), device, n_workers, config.data.ahead)
         metrics = StepMetrics(device)
         while self.step < self.n_steps and not self._stopped_early:

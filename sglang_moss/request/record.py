@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from sglang_moss.errors import MossError
+
 BAD_REQUEST = "bad_request"  # the word for whatever gets a 400
 
 
@@ -33,8 +35,13 @@ class RequestRecord:
     finish_reason: str | None = None
     retry_after: float | None = None  # seconds, where the server was too busy for it
     refusal: str | None = None  # a word for why it was not served, where its status does not say
-    problem: Exception | None = None  # what it was refused for, or failed of
+    problem: MossError | None = None  # what it was refused for, or failed of, by `keep_problem`
     _delivered: dict[str, tuple[float, int]] = field(default_factory=dict)  # by id: seconds, frames so far
+
+    def keep_problem(self, error: MossError) -> None:
+        """Keep what an error says, without the frames that it has come through: they hold the request's body."""
+        self.problem = type(error).__new__(type(error), *error.args)
+        vars(self.problem).update(vars(error))
 
     def take(self, answer: dict[str, Any]) -> None:
         """Read an answer of SGLang's, or one event of it."""

@@ -62,7 +62,7 @@ class ReferenceEncoder:
         self._limits = limits
         self._policy = policy
         self._cache = CodeCache(cache_bytes)
-        self._contents = KnownContents[bytes](_CONTENT_BYTES)  # digests
+        self._contents = KnownContents[bytes](min(_CONTENT_BYTES, cache_bytes))  # digests
         self._backlog = Backlog()
         self._short: deque[bytes] = deque(maxlen=_SHORT_CLIPS)  # digests of clips without a whole frame, as they came
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="moss-reference")

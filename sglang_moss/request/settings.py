@@ -17,6 +17,7 @@ from sglang_moss.request.values import flag, integer, repetition_penalty, shown
 
 SEED_LIMIT = 2**63
 MAX_CHUNK_FRAMES = 512
+MAX_FIRST_FRAMES = 32  # until its first event has left, a stream goes before others
 
 # Settings of SGLang's that have no meaning for codes, with the value that switches each off.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -110,7 +111,7 @@ class RequestOptions:
         seed = integer(params, "sampling_seed", low=0, high=SEED_LIMIT - 1)
         chunk_frames = integer(custom, "chunk_frames", low=1, high=MAX_CHUNK_FRAMES)
         chunk_frames = cls.chunk_frames if chunk_frames is None else chunk_frames
-        first_frames = integer(custom, "first_frames", low=1, high=MAX_CHUNK_FRAMES)
+        first_frames = integer(custom, "first_frames", low=1, high=MAX_FIRST_FRAMES)
         return cls(
             text=text,
             audio=audio,

@@ -23,6 +23,7 @@ class Server:
 
     def __init__(self) -> None:
         self.n_connections = 0
+        self.n_left = 0
         self.go = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,6 +40,11 @@ class Server:
             pass
         finally:
             writer.close()
+            self.n_left += 1
+
+    async def all_left(self, but: int = 0) -> None:
+        while self.n_left < self.n_connections - but:
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -80,6 +86,42 @@ async def test_an_answer_that_is_left_early_gives_its_connection_back_once():
         await response.aclose()
         answers = await asyncio.gather(*[client.get("/") for _ in range(2)])
         assert [answer.text for answer in answers] == ["good", "good"]
+
+
+async def test_connections_that_nobody_needs_are_closed():
+    async with serving() as (server, client):
+        server.go.set()
+        transport = client._transport
+        assert isinstance(transport, OneEach)
+        await asyncio.gather(*[client.get("/") for _ in range(9)])
+        transport._kept_s = 0.0
+        await client.get("/")
+        assert len(transport._idle) <= 1
+        await asyncio.wait_for(server.all_left(but=1), 5)
+
+
+async def test_a_client_that_is_closed_leaves_no_connection_of_a_request_under_way():
+    async with serving() as (server, client):
+        asking = asyncio.create_task(client.get("/"))
+        while server.n_connections < 1:
+            await asyncio.sleep(0.01)
+        await client.aclose()
+        server.go.set()
+        await asyncio.gather(asking, return_exceptions=True)
+        await asyncio.wait_for(server.all_left(), 5)
+
+
+async def test_a_request_that_is_given_up_takes_its_connection_with_it():
+    async with serving() as (server, client):
+        asking = asyncio.create_task(client.get("/"))
+        while server.n_connections < 1:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        server.go.set()
+        assert (await client.get("/")).text == "good"
+        await asyncio.wait_for(server.all_left(but=1), 5)
 
 
 async def test_where_nobody_listens_it_is_httpx_that_says_so():
