@@ -22,6 +22,7 @@ import numpy as np
 from ..training.data.dataset import SpeechDataset
 from ..training.data.shards import DatasetWriter, StoredExample
 from ..training.data.storage import INFO_NAME, DatasetInfo
+from .exiting import exit_on_sigterm
 from .record import record
 
 _N_VQ = 16
@@ -39,6 +40,7 @@ def main() -> None:
     if args.read is not None:
         print(json.dumps(_read(args.read)))
         return
+    exit_on_sigterm()
     record(args.out, measure(args.hours, args.folder))
 
 

@@ -45,6 +45,7 @@ from ..training.model import ModelShape
 from ..training.rows import prompt_rows
 from ..training.run_plan import RunPlan, plan_run
 from .dataset_memory import memory_mib, write
+from .exiting import exit_on_sigterm
 from .record import record
 
 _N_STEPS = 4  # half of them in the second epoch
@@ -62,6 +63,7 @@ def main() -> None:
     if args.train is not None:
         print(json.dumps(_train(args.golden / "ttsd", *args.train)))
         return
+    exit_on_sigterm()
     record(args.out, measure(args.hours, args.golden, args.folder))
 
 

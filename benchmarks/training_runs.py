@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .exiting import exit_on_sigterm
+
 _BENCHMARKS = "sglang_moss.benchmarks"
 _STEPS = ("--steps", "6", "--warmup", "2")
 _FEW = ("--steps", "4", "--warmup", "1")  # of LoRA's, which take 5 s each
@@ -77,14 +79,18 @@ def main() -> int:
     steps = [step for step in _PARTS[args.part] if args.steps is None or step.name in args.steps]
     if unknown := set(args.steps or ()) - {step.name for step in steps}:
         parser.error(f"no step {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in _PARTS[args.part])}")
+    exit_on_sigterm()
     args.out.mkdir(parents=True, exist_ok=True)
     runs = _Runs(args, time.monotonic() + args.seconds)
     lanes = [threading.Thread(target=runs.lane, args=([s for s in steps if s.lane == lane],)) for lane in ("a", "b")]
-    for lane in lanes:
-        lane.start()
-    for lane in lanes:
-        lane.join()
-    runs.lane([step for step in steps if step.lane == "both"])
+    try:
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+        runs.lane([step for step in steps if step.lane == "both"])
+    finally:
+        runs.stop()
     if (lines := args.out / "training.jsonl").exists():
         subprocess.run([sys.executable, "-m", f"{_BENCHMARKS}.training_table", str(lines)], check=False)
     print("\n".join(runs.told))
@@ -96,6 +102,16 @@ class _Runs:
         self._args, self._ends = args, ends
         self.told: list[str] = []
         self.n_failed = 0
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """End what runs, and begin nothing more."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                _kill(process)
 
     def lane(self, steps: list[Step]) -> None:
         """Steps that follow each other."""
@@ -112,15 +128,21 @@ class _Runs:
         cards = {"a": self._args.cards[:1], "b": self._args.cards[1:]}.get(step.lane, self._args.cards)
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(cards)}
         with log.open("wb") as file:
-            process = subprocess.Popen(
-                list(self._command(step)), stdout=file, stderr=file, env=environment, start_new_session=True
-            )
+            with self._lock:
+                if self._stopped:
+                    return "stopped"
+                process = subprocess.Popen(
+                    list(self._command(step)), stdout=file, stderr=file, env=environment, start_new_session=True
+                )
+                self._running.add(process)
             try:
                 status = process.wait(limit_s)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)  # its ranks and workers too
-                process.wait()
                 return f"not done after {limit_s:.0f} s"
+            finally:
+                with self._lock:
+                    self._running.remove(process)
+                    _kill(process)
         return "done" if status == 0 else f"status {status}, see {log.name}"
 
     def _command(self, step: Step) -> Iterator[str]:
@@ -133,6 +155,13 @@ class _Runs:
         yield from (_TINY.get(word, word) if self._args.small else word for word in step.arguments)
         if self._args.small and step.program == "training":
             yield from ("--steps", "1", "--warmup", "1", "--dialogues", "60", "--workers", "1")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """A program with its ranks and workers, unless it has ended."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 if __name__ == "__main__":

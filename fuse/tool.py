@@ -34,8 +34,10 @@ class FuseReport:
     why: str  # the profile is this one
 
     def __str__(self) -> str:
+        shards = "1 shard" if self.n_shards == 1 else f"{self.n_shards} shards"
+        size = f"{self.n_bytes / 1e9:.2f} GB" if self.n_bytes >= 1e9 else f"{self.n_bytes / 1e6:.1f} MB"
         return (
-            f"fused {self.n_tensors} tensors into {self.n_shards} shards ({self.n_bytes / 1e9:.2f} GB), "
+            f"fused {self.n_tensors} tensors into {shards} ({size}), "
             f"read back and compared, as {self.profile.model} ({self.profile.name}, {self.why}): {self.path}"
         )
 

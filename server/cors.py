@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import WrongKey, error_for
 
-_EXPOSED = ("X-Request-Id", "X-Sample-Rate", "X-Finish-Reason", "Retry-After")
+_EXPOSED = ("X-Request-Id", "X-Sample-Rate", "X-Finish-Reason", "X-Seed", "Retry-After")
 _BY_KEY_CHECK = (b'{"error":"Unauthorized"}', b'{"error":"Forbidden"}')
 
 

@@ -149,8 +149,7 @@ class HelperFailed(Refused):
 def error_body(error: Exception) -> dict[str, Any]:
     """The JSON that says `error`; failures that are not meant for clients become one plain sentence."""
     status, message, param, code = _parts_of(error)
-    kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": message, "type": _kind_of(status), "param": param, "code": code}}
 
 
 def error_for(scope: Scope, error: Exception) -> dict[str, Any]:
@@ -160,6 +159,12 @@ def error_for(scope: Scope, error: Exception) -> dict[str, Any]:
         param = body["error"]["param"]
         body["error"]["param"] = _OF_GENERATE.get(param, param)
     return body
+
+
+def _kind_of(status: int) -> str:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:  # nothing is wrong with the request
+        return "rate_limit_error"
+    return "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
 
 
 def _code_of(status: int) -> Code:

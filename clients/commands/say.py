@@ -103,6 +103,8 @@ def say(
 
     Scripts of any length: what does not fit one session of the model is spoken in parts.
     """
+    if (text is None) == (file is None):
+        raise typer.BadParameter("give the script as TEXT or with --file FILE", param_hint="TEXT")
     with failures_in_one_line():
         outlet = Outlet(output, play, subtitles)
         voices = voices_by_speaker(voice, references_of(reference or [], reference_text or []))
@@ -138,8 +140,6 @@ def references_of(audio: list[str], transcripts: list[str]) -> list[Reference]:
 
 
 def _script(text: str | None, file: Path | None) -> str:
-    if (text is None) == (file is None):
-        raise typer.BadParameter("give the script as TEXT or with --file FILE", param_hint="TEXT")
     if file is not None:
         return read_text(file).strip()
     return read_text(Path("-")).strip() if text == "-" else text or ""

@@ -6,6 +6,7 @@ Only what these endpoints add is decided here; everything else is passed on to b
 import asyncio
 import math
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ _SPEAKER = re.compile(r"\[?\s*S?\s*([1-9]\d{0,8})\s*\]?", re.IGNORECASE)
 _PART_SECONDS = 45.0
 _OPENING_SECONDS = 40.0  # well below the longest clip, since it is only an estimate
 _TEMPLATE_ROWS = 200  # of a prompt besides script and clips, roughly
+_DRAWN_SEEDS = 2**53  # for who names none; every JSON reader holds one of them
 _SOUND_SECONDS = 10.0  # of a sound whose length nobody has asked for, for the guard against one without an end
 
 
@@ -60,7 +62,7 @@ class SpeechPlan:
     mode: Mode
     directives: str
     settings: dict[str, Any]  # `sampling_params` without length and seed
-    seed: int | None
+    seed: int  # of the first part; each one after it has the next
     max_frames: int  # of all parts together
     part_frames: list[int] | None = None  # of each part: a model that does not come to an end is cut there
     speed: float = 1.0  # by which what is spoken is stretched in time
@@ -89,8 +91,7 @@ class SpeechPlan:
             untagged = join_words(*transcripts.values(), text)
             text = prefix_prompt_texts(text, transcripts) if self.has_tags else untagged
         params = {**self.settings, "custom_params": {**self.settings["custom_params"], "mode": mode.name}}
-        if self.seed is not None:
-            params["sampling_seed"] = (self.seed + i) % SEED_LIMIT
+        params["sampling_seed"] = (self.seed + i) % SEED_LIMIT
         n_left = self.max_frames - n_frames
         params["max_new_tokens"] = n_left if self.part_frames is None else min(n_left, self.part_frames[i])
         clips = [clip.audio for clip in (*self.voices, *carried)]
@@ -126,7 +127,7 @@ async def read_plan(fields: SpeechFields, store: VoiceStore, engine: Engine) -> 
         mode=mode,
         directives=directives_of(fields, turn, profile),
         settings=settings_of(fields, turn, profile),
-        seed=fields.seed,
+        seed=secrets.randbelow(_DRAWN_SEEDS) if fields.seed is None else fields.seed,
         max_frames=_max_frames(fields, sum(seconds), engine),
         part_frames=part_frames,
         speed=fields.speed or 1.0,

@@ -64,7 +64,8 @@ def speech_router(engine: Engine, store: VoiceStore, *, streams: bool = True) ->
         three may be mixed, from S1 on without a gap. Speakers without a voice get one from the model, anew each time.
 
         How: without `mode`, voices are cloned, and continued where every transcript is known. Scripts that do not fit
-        one session are spoken in parts, and so is any with `split`: a part continues the one before it.
+        one session are spoken in parts, and so is any with `split`: a part continues the one before it. `X-Seed` names
+        the `seed` that repeats the answer, also where none was sent.
         """
         if fields.stream is False and fields.stream_format == "sse":
             raise BadField("stream: events are streamed; leave out stream or stream_format", "stream")
@@ -75,7 +76,7 @@ def speech_router(engine: Engine, store: VoiceStore, *, streams: bool = True) ->
         encoder: Encoder = make_encoder(audio_format, engine.sample_rate, growing=grows)
         if plan.speed != 1.0:
             encoder = StretchingEncoder(encoder, plan.speed, engine.sample_rate)
-        headers = {"X-Sample-Rate": str(engine.sample_rate)}
+        headers = {"X-Sample-Rate": str(engine.sample_rate), "X-Seed": str(plan.seed)}
         if fields.stream_format == "sse":
             return await stream(events_of(narration, encoder), request, "text/event-stream", headers)
         if not grows:

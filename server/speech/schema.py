@@ -12,7 +12,7 @@ class ErrorFields(BaseModel):
     """What is wrong, for people (`message`) and for programs."""
 
     message: str
-    type: Literal["invalid_request_error", "server_error"]
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
     param: str | None
     code: str | None
 

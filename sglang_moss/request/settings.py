@@ -168,7 +168,7 @@ def _refuse_unknown(params: dict[str, Any], custom: dict[str, Any], profile: Pro
             if value not in _NEUTRAL[name]:
                 raise BadSetting(f"sampling_params.{name} is not supported by this model; leave it out")
         elif name not in _OURS and name not in _IGNORED:
-            raise BadSetting(f"sampling_params has no {str(name)[:64]!r}; known are {', '.join(_OURS)}")
+            raise BadSetting(f"sampling_params has no {str(name)[:64]!r}; known are {', '.join((*_OURS, 'n'))}")
     unknown = [str(name)[:64] for name in custom if name not in (*_CUSTOM, *_PROMPT_FIELDS)]
     if unknown:
         known = (*_CUSTOM, *(name for name in _PROMPT_FIELDS if profile.takes(name)))

@@ -296,6 +296,13 @@ def test_wrong_usage_is_status_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert run("say", *args).exit_code == 2
 
 
+@pytest.mark.parametrize("args", [[], ["-o", "out.wav"], ["--play"]])
+def test_the_script_is_asked_for_first(args: list[str]):
+    result = run("say", *args)
+    assert result.exit_code == 2
+    assert "give the script as TEXT or with --file FILE" in result.output
+
+
 def test_ctrl_c_ends_the_request_and_leaves_no_file(tmp_path: Path):
     def endless(_request: Any) -> Iterator[dict[str, Any]]:
         while True:

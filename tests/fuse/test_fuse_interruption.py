@@ -250,7 +250,7 @@ class TestProcess:
         command = [sys.executable, "-m", "sglang_moss.fuse", *arguments(out)]
         first = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert (first.returncode, first.stderr) == (0, "")
-        assert f"fused {N_TENSORS} tensors into 1 shards" in first.stdout
+        assert f"fused {N_TENSORS} tensors into 1 shard (" in first.stdout
         again = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert (again.returncode, again.stdout) == (1, "")
         assert again.stderr.startswith("error: ")

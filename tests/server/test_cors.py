@@ -65,7 +65,7 @@ def test_every_answer_may_be_read_by_a_page(client: httpx.Client, method: str, p
     assert answer.status_code == status
     assert "access-control-allow-origin" in answer.headers
     exposed = answer.headers["access-control-expose-headers"].lower()
-    assert {"x-request-id", "retry-after", "x-finish-reason"} <= set(exposed.split(", "))
+    assert {"x-request-id", "retry-after", "x-finish-reason", "x-seed"} <= set(exposed.split(", "))
     if status >= 400:
         assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
 

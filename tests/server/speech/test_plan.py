@@ -150,7 +150,9 @@ def test_settings_are_passed_on(store: VoiceStore, engine: Engine):
         "custom_params": {"mode": "generation", "chunk_frames": 4, "first_frames": 2},
     }
     guarded = {"max_new_tokens": GUARD_OF_A, "custom_params": {"mode": "generation"}}
-    assert session_of({"input": "a"}, store, engine).sampling_params == guarded
+    params = session_of({"input": "a"}, store, engine).sampling_params
+    assert 0 <= params.pop("sampling_seed") < 2**53
+    assert params == guarded
 
 
 def limits_of(fields: dict[str, Any], store: VoiceStore, engine: Engine) -> list[int]:

@@ -65,6 +65,19 @@ def test_events_are_openais(client: httpx.Client):
     assert done == {"type": "speech.audio.done", "usage": usage, "finish_reason": "stop"}
 
 
+@pytest.mark.parametrize("asked", [{}, {"stream": False}, {"stream_format": "sse", "response_format": "pcm"}])
+def test_an_answer_names_the_seed_that_repeats_it(tmp_path: Path, asked: dict[str, Any]):
+    with serving(three_events, tmp_path) as (client, manager):
+        named = [
+            client.post(SPEECH, json={"input": "a", **asked, **seed}).headers["x-seed"]
+            for seed in ({}, {}, {"seed": 7})
+        ]
+    used = [str(request.sampling_params["sampling_seed"]) for request in manager.requests]
+    assert named == used
+    assert named[2] == "7"
+    assert named[0] != named[1]
+
+
 @pytest.mark.parametrize("reason", ["stop", "length"])
 @pytest.mark.parametrize("audio_format", ["wav", "flac", "mp3", "opus", "aac", "pcm"])
 def test_a_client_that_does_not_stream_gets_a_whole_file(tmp_path: Path, audio_format: str, reason: str):
