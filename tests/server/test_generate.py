@@ -48,7 +48,8 @@ class Held:
     """In the place of a body's values: lists and dictionaries have no weak references."""
 
 
-def test_a_refusal_leaves_nothing_of_its_request_behind(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("is_stated", [False, True])
+def test_a_refusal_leaves_nothing_of_its_request_behind(monkeypatch: pytest.MonkeyPatch, is_stated: bool):
     """What it raised holds the frames that it came through, and they the body: counting alone must free it."""
     held: list[weakref.ref[Held]] = []
 
@@ -59,6 +60,8 @@ def test_a_refusal_leaves_nothing_of_its_request_behind(monkeypatch: pytest.Monk
             raise BadReference.at(0, "the clip is silent", "clip_silent")
         except BadReference as error:
             current_record().keep_problem(error)
+            if not is_stated:
+                raise
             raise HTTPException(error.status, str(error)) from error
 
     monkeypatch.setattr("sglang.srt.entrypoints.http_server.serve_generate_request", refuses)
