@@ -37,7 +37,8 @@ demo: $(INSTALLED) ## fuse the small voice, serve it, speak, write outputs/demo.
 	@$(BIN)/python -m sglang_moss.clients.demo
 
 serve: $(INSTALLED) $(OWN_MODEL) ## serve a fused checkpoint: MODEL=path (the demo's) PORT=30000
-	@exec $(BIN)/sglang serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)"
+	@serve=(serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)"); \
+		$(BIN)/python -m sglang_moss.early_checks "$${serve[@]}" && exec $(BIN)/sglang "$${serve[@]}"
 
 docs: $(INSTALLED) ## build the documentation into outputs/site, links checked
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -6,6 +6,7 @@ say what is asked for and hold no data.
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ _TAGS = {
     "Server": "Models, load, health and metrics.",
 }
 _REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
+_METHOD = re.compile(r"_(?:get|post|put|delete)$")  # of a route with several, FastAPI takes any of them
 _KEY = "key"
 _SECURITY = {
     _KEY: {"type": "http", "scheme": "bearer", "description": "The value of `--api-key`, if the server has one."}
@@ -69,18 +71,21 @@ class ApiPages:
 
 def describe(api: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of what clients may call of an application: ours first, each with its key."""
-    whole = get_openapi(
-        title="sglang-moss",
-        version=__version__,
-        description="Dialogue speech with MOSS-TTSD.",
-        routes=api.routes,
-        tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Duplicate Operation ID")  # of routes with two methods; named apart below
+        whole = get_openapi(
+            title="sglang-moss",
+            version=__version__,
+            description="Dialogue speech with MOSS-TTSD.",
+            routes=api.routes,
+            tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
+        )
     order = list(_TAGS)
-    served = {path: methods for path, methods in whole["paths"].items() if _is_for_clients(path)}
+    served = {path: kept for path, methods in whole["paths"].items() if (kept := _for_clients(path, methods))}
     whole["paths"] = dict(sorted(served.items(), key=lambda item: order.index(_tag(item[0]))))
-    for path, operation in _operations(whole["paths"]):
+    for path, method, operation in _operations(whole["paths"]):
         operation["tags"] = [_tag(path)]
+        operation["operationId"] = _METHOD.sub(f"_{method}", operation["operationId"])
         if routes_at(path)[0].caller is Caller.CLIENT:
             operation["security"] = [{_KEY: []}]
     schemas = whole.get("components", {}).get("schemas", {})
@@ -92,8 +97,10 @@ def _is_page(path: str) -> bool:
     return path in _PATHS or path.startswith(f"{_FILES}/")
 
 
-def _is_for_clients(path: str) -> bool:
-    return any(route.caller is not Caller.ADMINISTRATOR for route in routes_at(path))
+def _for_clients(path: str, methods: dict[str, Any]) -> dict[str, Any]:
+    """The operations of a path that the gate lets clients through to, POST before PUT."""
+    served = {m.lower() for route in routes_at(path) if route.caller is not Caller.ADMINISTRATOR for m in route.methods}
+    return {method: methods[method] for method in sorted(methods) if method in served}
 
 
 def _mentioned(described: Any, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -108,10 +115,10 @@ def _mentioned(described: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _operations(paths: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _operations(paths: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in paths.items():
-        for operation in methods.values():
-            yield path, operation
+        for method, operation in methods.items():
+            yield path, method, operation
 
 
 def _tag(path: str) -> str:

@@ -1,11 +1,12 @@
 """Puts the routes on SGLang's own application, so that its port, its API key and its start-up are theirs."""
 
+import warnings
 from asyncio import Event
 from typing import Any
 
 import fastapi
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import FastAPIDeprecationWarning, RequestValidationError
 from fastapi.responses import JSONResponse
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.managers.tokenizer_manager import ReqState
@@ -31,6 +32,7 @@ from .gate.metrics import SpeechMetrics
 from .gate.rate_limit import RateLimit
 from .gate.shutdown import GracefulShutdown
 from .generate import serve_generate
+from .head import HeadAsGet
 from .page.encode import encode_router
 from .page.helpers import helper_routers
 from .page.page import Page
@@ -56,6 +58,8 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     Raises:
         SystemExit: the voices' folder cannot be used; a server that starts keeps voices.
     """
+    # SGLang's refusals are such; nobody who reads the log can do anything about it.
+    warnings.filterwarnings("ignore", "ORJSONResponse is deprecated", FastAPIDeprecationWarning)
     switch_soon()  # the event loop, and threads that requests pass through
     _check_fields(app, tokenizer_manager)
     folder = voices_folder(server_args.voices_dir)
@@ -111,6 +115,7 @@ def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: 
     app.user_middleware += [
         Middleware(Gate, admission, rate_limit, limits, server_args.admin_api_key),
         Middleware(CodecHealth, server_args.codec_addresses, _HEALTH_TIMEOUT_SECONDS),
+        Middleware(HeadAsGet),
     ]
     metrics = SpeechMetrics(server_args.served_model_name) if server_args.enable_metrics else None
     writes_log = server_args.access_log == "json"

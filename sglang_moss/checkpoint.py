@@ -1,4 +1,4 @@
-"""How a fused checkpoint is told from others; imports nothing, so that a command line is checked in its first second.
+"""How a fused checkpoint is told from others; imports nothing, so that a command line is checked in no time.
 
 Source: MOSS-TTSD fuse script (`config.json` of a fused checkpoint).
 """

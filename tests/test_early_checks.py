@@ -1,4 +1,4 @@
-"""What of a command line is refused in its first second, and what is left to SGLang's own parser."""
+"""What of a command line is refused before a server starts, and what is left to SGLang's own parser."""
 
 import json
 import socket
@@ -106,6 +106,22 @@ def test_a_folder_that_cannot_keep_voices_is_named(tmp_path: Path):
 
 def test_a_file_of_arguments_is_left_to_what_reads_it():
     check(["serve", "--model-path", "/no/such", "--delay-pattern", "--config", "server.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["serve", "--delay-pattern", "--model-path", "nowhere"], 1, "there is no nowhere"),
+        (["serve", "--model-path", "nowhere"], 0, ""),  # not ours
+        (["generate", "--delay-pattern"], 0, ""),
+    ],
+)
+def test_it_is_a_program_of_its_own(words: list[str], status: int, said: str):
+    command = [sys.executable, "-m", "sglang_moss.early_checks", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert said in done.stderr
+    assert bool(done.stderr) == bool(said)
 
 
 def test_it_is_told_before_anything_dear_is_imported():

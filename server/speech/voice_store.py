@@ -288,7 +288,8 @@ def key_of(name: str) -> str:
 
 
 def _unknown(name: str) -> NoSuchVoice:
-    return NoSuchVoice(f"there is no voice {name[:64]!r}; GET /v1/audio/voices lists them", "voice", "unknown_voice")
+    lists = "GET /v1/audio/voices lists them, and the server's --voice-alias says what other names mean"
+    return NoSuchVoice(f"there is no voice {name[:64]!r}; {lists}", "voice", "unknown_voice")
 
 
 def _read_about(folder: Path) -> tuple[Voice, str] | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import warnings
 
 import httpx
 import pytest
@@ -49,8 +50,8 @@ def api() -> FastAPI:
         app.add_api_route(path, lambda: {}, methods=["GET"])
     app.add_api_route("/v1/completions", _complete, methods=["POST"])
     router = APIRouter()  # FastAPI keeps what is included apart
-    for path in ("/generate", "/v1/audio/voices"):
-        router.add_api_route(path, lambda: {}, methods=["POST"])
+    router.add_api_route("/v1/audio/voices", lambda: {}, methods=["POST"])
+    router.add_api_route("/generate", lambda: {}, methods=["POST", "PUT", "PATCH"])  # PATCH is not served
     router.add_api_route("/v1/audio/speech", _speak, methods=["POST"])
     app.include_router(router)
     return app
@@ -82,6 +83,15 @@ def test_what_clients_may_call_is_described_ours_first_and_tagged():
         "/v1/models/{model}",
     ]
     assert [*tags.values()] == [{"Speech"}, {"Generate"}, {"Voices"}, {"Voices"}, {"Server"}, {"Server"}]
+
+
+def test_methods_that_are_not_served_are_not_described_and_every_operation_has_a_name_of_its_own():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paths = describe(api())["paths"]
+    assert list(paths["/generate"]) == ["post", "put"]
+    names = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
+    assert len(set(names)) == len(names)
 
 
 def test_only_what_they_refer_to_is_described():

@@ -277,6 +277,27 @@ def test_sigterm_lets_a_running_request_finish(fused_path: Path, tmp_path: Path)
         assert exit_code_of(pid_of(server)) == 0
 
 
+@pytest.mark.server
+def test_a_second_signal_waits_for_nobody(fused_path: Path, tmp_path: Path):
+    arguments = ["--voices-dir", str(tmp_path / "voices"), "--shutdown-seconds", "3600"]
+    with (
+        warm_server(fused_path, log=tmp_path / "server.log", extra_args=arguments) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+        client.stream("POST", "/generate", json={**ENDLESS, "stream": True}) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        children = leader_of(server).children(recursive=True)
+        os.kill(pid_of(server), signal.SIGTERM)
+        wait_for(lambda: httpx.get(f"{server.url}/health").status_code == 503, 30)
+        os.kill(pid_of(server), signal.SIGTERM)
+        *_, last, done = [line for line in lines if line]
+        assert done == "data: [DONE]"
+        assert json.loads(last.removeprefix("data: "))["meta_info"]["finish_reason"]["status_code"] == 503
+        assert exit_code_of(pid_of(server)) == 0
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
 def test_sglangs_manager_takes_our_way_out():
     """What of it is private."""
     from sglang.srt.managers.tokenizer_manager import SignalHandler, TokenizerManager

@@ -269,7 +269,7 @@ def test_a_clip_is_dropped(page: Page):
 
 def test_clips_are_listened_to_before_they_are_stored(page: Page):
     clips = {
-        "Only 2.0 s": speech_like(2),
+        "Only 4.9 s": speech_like(4.9),
         "0:40 is long": speech_like(40),
         "1:10 is too long: the server takes 60 s at most": speech_like(70),
         "Nothing can be heard": np.zeros(8 * RATE),

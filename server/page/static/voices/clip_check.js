@@ -7,7 +7,7 @@ import { samplesOfFile } from "../speech/wav.js";
 export const AUDIO_FILES = ".wav,.flac,.ogg,.oga,.opus,.mp3,.m4a,.mp4,.aac,.webm";
 
 const SAMPLE_RATE = 24000;
-const SHORT_SECONDS = 4;
+const SHORT_SECONDS = 5;
 const LONG_SECONDS = 30;
 const SILENCE = 0.001; // -60 dBFS, of full scale
 const QUIET = 0.05; // peak
