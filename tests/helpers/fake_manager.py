@@ -95,6 +95,7 @@ class FakeManager:
             default_voice=self.default_voice,
             whole_answers=self.whole_answers,
             starter_voices=self.starter_voices,
+            reference_cache_mb=256,
             **{**NO_HELPERS, **self.helpers},
         )
 
