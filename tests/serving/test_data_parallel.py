@@ -117,7 +117,7 @@ def test_nobody_works_without_work(two_ranks: TwoRanks):
 
 def test_a_rank_that_is_killed_ends_the_server_and_cuts_what_runs(two_ranks: TwoRanks):
     """The last test of this server."""
-    settings = fixed(2000, sampling_seed=1)
+    settings = fixed(6000, sampling_seed=1)
     body = {"text": "[S1] Not to the end.", "sampling_params": settings, "stream": True}
     with two_ranks.client.stream("POST", "/generate", json=body) as answer:
         lines = answer.iter_lines()
