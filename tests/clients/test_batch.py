@@ -288,7 +288,7 @@ def test_a_run_that_is_killed_goes_on_where_it_stopped(server: FakeServer, tmp_p
     server.bodies.clear()
     result = run(server.url, tmp_path)
     assert (result.exit_code, result.stdout[:35]) == (0, "7 spoken, 0 failed, 5 done before; ")
-    assert len(server.bodies) == 7
+    assert len({body["text"] for body in server.bodies}) == 7  # one of the killed run's may come late
     assert [record["line"] for record in records(tmp_path)] == list(range(1, 13))
     assert all(path.read_bytes() == tone_wav(5 * 1_920) for path in (tmp_path / "out").glob("*.wav"))
 

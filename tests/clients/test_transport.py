@@ -36,7 +36,7 @@ class Server:
                     return
                 writer.write(b"good")
                 await writer.drain()
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
