@@ -27,6 +27,7 @@ class PatientSocket(zmq.Socket):
 def settle(controller: Any) -> None:
     """Called in the controller before its loop: watch the ranks, wait for work, leave Ctrl-C to the server."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a script's background job starts with both ignored
     names = [f"rank {rank}" for rank in range(len(controller.scheduler_procs))]
     SubprocessWatchdog(controller.scheduler_procs, names).start()  # its SIGQUIT ends this process; the server sees that
     controller.recv_from_tokenizer = PatientSocket(controller.recv_from_tokenizer)
@@ -35,12 +36,13 @@ def settle(controller: Any) -> None:
 def is_settled() -> bool:
     """Asked in the HTTP process: whether the controller that it has started has run `settle`.
 
-    It has no way to say so; that it ignores Ctrl-C shows it.
+    It has no way to say so; that it ignores Ctrl-C, and SIGQUIT not, shows it.
     """
-    return any(_ignores_interrupts(child.pid) for child in multiprocessing.active_children())
+    ignored = (_ignored_by(child.pid) for child in multiprocessing.active_children())
+    return any(signal.SIGINT in numbers and signal.SIGQUIT not in numbers for numbers in ignored)
 
 
-def _ignores_interrupts(pid: int | None) -> bool:
+def _ignored_by(pid: int | None) -> set[int]:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
-    return bool(int(ignored, 16) >> (signal.SIGINT - 1) & 1)
+    mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")), 16)
+    return {number for number in signal.valid_signals() if mask >> (number - 1) & 1}

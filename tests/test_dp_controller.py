@@ -19,15 +19,17 @@ pytestmark = pytest.mark.wide
 SPAWN = multiprocessing.get_context("fork")
 
 
-def controller(pipe: Any) -> None:
+def controller(pipe: Any, before: Any) -> None:
     """A process with a rank that ends badly when it is told to, in SGLang's loop.
 
     It is a fork of a process with threads, any of which may have held the lock of a log's file.
     """
     logging.disable()
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler if before == signal.SIG_DFL else before)
+    signal.signal(signal.SIGQUIT, before)
+    pipe.send("started")
     reader, writer = SPAWN.Pipe(duplex=False)
-    rank = SPAWN.Process(target=lambda: os._exit(reader.recv()))
+    rank = SPAWN.Process(target=lambda: (writer.close(), os._exit(reader.recv())))  # or with this process
     rank.start()
     context = zmq.Context()
     receiver = context.socket(zmq.PULL)
@@ -40,19 +42,24 @@ def controller(pipe: Any) -> None:
     time.sleep(60)
 
 
-def test_it_is_seen_to_be_settled_and_ends_with_a_rank():
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN], ids=["at a terminal", "in the background"])
+def test_it_is_seen_to_be_settled_and_ends_with_a_rank(before: signal.Handlers):
     ours, its = SPAWN.Pipe()
-    process = SPAWN.Process(target=controller, args=(its,))
+    process = SPAWN.Process(target=controller, args=(its, before))
     process.start()
-    assert not is_settled()
-    ours.send("go on")
-    assert ours.recv() == "settled"
-    assert is_settled()
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGINT)
-    ours.send(3)
-    process.join(30)
-    assert process.exitcode == -signal.SIGQUIT
+    assert ours.recv() == "started"
+    try:
+        assert not is_settled()
+        ours.send("go on")
+        assert ours.recv() == "settled"
+        assert is_settled()
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
+        ours.send(3)
+        process.join(30)
+        assert process.exitcode == -signal.SIGQUIT
+    finally:
+        process.kill()
 
 
 def test_a_message_is_there_at_once_and_nothing_only_after_a_while(monkeypatch):

@@ -115,21 +115,14 @@ def test_nobody_works_without_work(two_ranks: TwoRanks):
     assert (share < 0.3).all(), share
 
 
-@pytest.mark.xfail(reason="beside other tests the stream on the other rank may end whole first", strict=False)
 def test_a_rank_that_is_killed_ends_the_server_and_cuts_what_runs(two_ranks: TwoRanks):
     """The last test of this server."""
-    settings = fixed(6000, sampling_seed=1)
+    settings = fixed(2000, sampling_seed=1)
     body = {"text": "[S1] Not to the end.", "sampling_params": settings, "stream": True}
     with two_ranks.client.stream("POST", "/generate", json=body) as answer:
         lines = answer.iter_lines()
         assert '"finish_reason":null' in next(lines).replace(" ", "")
         schedulers(two_ranks.server)[1].kill()
-        rest, is_cut = [], False
-        try:
-            rest.extend(line.replace(" ", "") for line in lines if line)
-        except httpx.TransportError:
-            is_cut = True
-    said = [line for line in rest if '"finish_reason":null' not in line and line != "data:[DONE]"]
-    assert is_cut or said, "it ended as if it were whole"
-    assert all('"error"' in line or '"type":"abort"' in line for line in said), said
+        with pytest.raises(httpx.TransportError):
+            assert all('"finish_reason":null' in line.replace(" ", "") for line in lines if line)
     assert status_of(two_ranks.server, seconds=30) != 0
