@@ -37,8 +37,7 @@ demo: $(INSTALLED) ## fuse the small voice, serve it, speak, write outputs/demo.
 	@$(BIN)/python -m sglang_moss.clients.demo
 
 serve: $(INSTALLED) $(OWN_MODEL) ## serve a fused checkpoint: MODEL=path (the demo's) PORT=30000
-	@serve=(serve --model-path "$(MODEL)" --delay-pattern --port "$(PORT)"); \
-		$(BIN)/python -m sglang_moss.early_checks "$${serve[@]}" && exec $(BIN)/sglang "$${serve[@]}"
+	@exec $(BIN)/moss-ttsd serve --model-path "$(MODEL)" --port "$(PORT)"
 
 docs: $(INSTALLED) ## build the documentation into outputs/site, links checked
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

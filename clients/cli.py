@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sglang_moss import __version__
+from sglang_moss.command import serve as serve_by_sglang
 from sglang_moss.request.profile import PROFILES
 
 from ..fuse import fuse as fuse_checkpoints
@@ -48,6 +49,18 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
     if version:
         typer.echo(f"moss-ttsd {__version__}")
         raise typer.Exit
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def serve(
+    context: typer.Context,
+    fused: Annotated[str, typer.Argument(help="Directory of a fused checkpoint.", show_default=False)],
+) -> None:
+    """Serve a fused checkpoint: `sglang serve FUSED --delay-pattern`, which says at once what cannot work.
+
+    Takes all arguments of `sglang serve --model-type moss-ttsd --help`, such as --port 30000 --host 0.0.0.0.
+    """
+    serve_by_sglang([fused, *context.args])
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

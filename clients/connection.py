@@ -12,7 +12,7 @@ from .errors import ServerRefused, ServerUnreachable
 DEFAULT_URL = "http://127.0.0.1:30000"  # where `sglang serve` listens unless told otherwise
 DEFAULT_TIMEOUT_S = 3600.0
 DEFAULT_RETRIES = 2
-_KEPT_S = 3.0  # idle connections; a server closes them after 5, and one that does so just then loses a request
+_KEPT_S = 3.0  # idle connections; some servers close them after 5, and one that does so just then loses a request
 _CONNECT_TIMEOUT_S = 10.0
 _SHOWN_CHARS = 400
 

@@ -42,7 +42,7 @@ _NEXT = """\
 next:
   listen to {output}{babbles}
   make serve    keeps a server of {these}, with its page at http://127.0.0.1:30000/; it runs
-    .venv/bin/sglang serve --model-path {checkpoint} --delay-pattern --port 30000
+    .venv/bin/moss-ttsd serve {checkpoint} --port 30000
   ask it from another terminal:
     .venv/bin/moss-ttsd say "[S1] Hello. [S2] Good evening." -o outputs/demo.hello.wav
   speak with the published weights: "Serve the real model" in README.md\

@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, but for two things: offers of another protocol, and bodies of megabytes.
+"""HTTP as uvicorn speaks it, but for offers of another protocol, bodies of megabytes, and idle connections.
 
 An offer does not cost the body of the request:
 
@@ -12,22 +12,29 @@ is read again without it, by a parser that then goes on to the body. Offers of W
 
 A body is handed on in pieces of some two megabytes, as far as it has come: uvicorn stops reading at 64 KB, and each
 piece costs a turn of the event loop, through all layers. Until it is handed on it is kept as it came, not copied.
+
+A connection stays open longer than the usual client or proxy keeps an idle one. Where the server is the first to close
+it, a request that is sent just then is lost, and speech is nothing that a proxy asks for a second time by itself.
 """
 
 from typing import Any, cast
 
 import httptools
+from sglang.srt.environ import envs
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _OFFERS = (b"upgrade", b"http2-settings")  # headers that only speak of the other protocol
 _SMALL_BYTES = 1 << 12
 _PIECE_BYTES = 1 << 21  # of a body: no more is read before the application has taken it
+_IDLE_SECONDS = 120  # httpx and Python's `openai` keep 5, nginx and AWS's balancer 60, Go 90
 
 
 def install() -> None:
     """Let the uvicorn servers of this process speak it."""
     HTTP_PROTOCOLS["auto"] = f"{OfferIgnoringProtocol.__module__}:{OfferIgnoringProtocol.__qualname__}"
+    if not envs.SGLANG_TIMEOUT_KEEP_ALIVE.is_set():
+        envs.SGLANG_TIMEOUT_KEEP_ALIVE.set(_IDLE_SECONDS)
 
 
 class OfferIgnoringProtocol(HttpToolsProtocol):

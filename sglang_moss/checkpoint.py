@@ -45,6 +45,6 @@ def why_not_served(model_path: str) -> str:
     else:
         found = f"{model_path} is another checkpoint"
     return (
-        f"--delay-pattern serves fused MOSS-TTSD checkpoints, and {found}; "
-        "make one with `python -m sglang_moss.fuse`, or leave the flag out"
+        f"{found}; make a fused checkpoint with `python -m sglang_moss.fuse` "
+        "(`sglang serve` without --delay-pattern serves others)"
     )

@@ -1,8 +1,7 @@
 """What cannot work of a command line, told before a server starts, which takes a minute or more.
 
-    python -m sglang_moss.early_checks serve --model-path FUSED --port 30000      in a tenth of a second
-
-`sglang serve` itself comes to it some five seconds later: it imports SGLang before it looks for any plugin.
+`moss-ttsd serve` begins with it (`command`); `sglang serve` comes to it some five seconds later, since it imports
+SGLang before it looks for any plugin.
 
 These look at the words of the command line alone, before anything reads them for good. What they do not understand
 they leave to SGLang's own parser.
@@ -10,7 +9,6 @@ they leave to SGLang's own parser.
 
 import argparse
 import socket
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,13 +31,15 @@ def check(argv: Sequence[str]) -> None:
     """Check what is named on a command line for which `is_ours` holds.
 
     Raises:
-        SystemExit: the model is no fused checkpoint, there is no such device, the address is taken, or the folder of
-            voices cannot be written.
+        SystemExit: no model is named, or it is no fused checkpoint; there is no such device; the address is taken; or
+            the folder of voices cannot be written.
     """
     words = _words(argv)
     if words is None or words.config is not None:  # a file of more arguments, read later
         return
-    if words.model_path and not is_fused(words.model_path):
+    if not words.model_path:
+        raise SystemExit("sglang_moss: which model? Name a fused checkpoint: moss-ttsd serve FUSED")
+    if not is_fused(words.model_path):
         raise SystemExit(f"sglang_moss: {why_not_served(words.model_path)}")
     if words.device is not None and (problem := device_problem(words.device, one_gpu=False)) is not None:
         raise SystemExit(f"sglang_moss: --device: {problem}")
@@ -103,14 +103,10 @@ def _words(argv: Sequence[str]) -> argparse.Namespace | None:
     parser.add_argument("--device")
     parser.add_argument("--config")
     parser.add_argument("--delay-pattern", action="store_true")
+    is_first = len(argv) > 1 and not argv[1].startswith("-")  # as `sglang serve MODEL` has it
     try:
-        words, others = parser.parse_known_args(argv[1:])
+        words, others = parser.parse_known_args(["--model-path", *argv[1:]] if is_first else argv[1:])
     except argparse.ArgumentError:
         return None
     asks_for_help = not {"-h", "--help"}.isdisjoint(others)
     return None if asks_for_help else words
-
-
-if __name__ == "__main__":
-    if is_ours(sys.argv[1:]):
-        check(sys.argv[1:])

@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -108,25 +106,10 @@ def test_a_file_of_arguments_is_left_to_what_reads_it():
     check(["serve", "--model-path", "/no/such", "--delay-pattern", "--config", "server.yaml"])
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [
-        (["serve", "--delay-pattern", "--model-path", "nowhere"], 1, "there is no nowhere"),
-        (["serve", "--model-path", "nowhere"], 0, ""),  # not ours
-        (["generate", "--delay-pattern"], 0, ""),
-    ],
-)
-def test_it_is_a_program_of_its_own(words: list[str], status: int, said: str):
-    command = [sys.executable, "-m", "sglang_moss.early_checks", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == status
-    assert said in done.stderr
-    assert bool(done.stderr) == bool(said)
-
-
-def test_it_is_told_before_anything_dear_is_imported():
-    code = (
-        "import sys, sglang_moss.early_checks; print(sorted({'torch', 'sglang', 'transformers'} & sys.modules.keys()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+def test_the_model_may_come_first_and_has_to_be_named(fused: str, tmp_path: Path):
+    assert is_ours(["serve", fused])
+    assert not is_ours(["serve", "/no/such"])
+    with pytest.raises(SystemExit, match="there is no /no/such"):
+        check(["serve", "/no/such", "--delay-pattern"])
+    with pytest.raises(SystemExit, match="which model"):
+        check(["serve", "--delay-pattern", "--port", "0", "--voices-dir", str(tmp_path)])

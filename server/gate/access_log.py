@@ -1,4 +1,4 @@
-"""The outermost layer: gives every request an id, and says at its end what became of it, in one line and in metrics.
+"""Around all layers that answer: gives every request an id, and says what became of it, in one line and in metrics.
 
     {"time": "2025-01-31T12:00:00.123+00:00", "id": "5f...", "client": "10.0.0.7", "method": "POST",
      "route": "/v1/audio/speech", "status": 200, "outcome": "ok", "seconds": 2.1, "audio_seconds": 30.4,

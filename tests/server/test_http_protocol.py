@@ -12,6 +12,7 @@ import pytest
 from fake_endpoints import listening, serving, three_events
 from fake_manager import SAMPLE_RATE
 from fastapi import FastAPI, Request
+from sglang.srt.environ import envs
 
 from sglang_moss.server import http_protocol
 
@@ -147,3 +148,14 @@ def test_a_body_of_megabytes_comes_as_it_was_sent(echo: tuple[str, int], chunk: 
     request = head("", None if chunk else len(body)) + sent
     for answer in answers_of(echo, [request]):
         assert answer["body"].encode() == body
+
+
+@pytest.mark.parametrize(("set_by_the_operator", "seconds"), [(None, 120), ("30", 30)])
+def test_idle_connections_stay_open_longer_than_a_proxy_keeps_them(
+    monkeypatch: pytest.MonkeyPatch, set_by_the_operator: str | None, seconds: int
+):
+    monkeypatch.setenv("SGLANG_TIMEOUT_KEEP_ALIVE", set_by_the_operator or "")
+    if set_by_the_operator is None:
+        monkeypatch.delenv("SGLANG_TIMEOUT_KEEP_ALIVE")
+    http_protocol.install()
+    assert envs.SGLANG_TIMEOUT_KEEP_ALIVE.get() == seconds

@@ -36,9 +36,7 @@ def server(fused_path: Path, folder: Path) -> Iterator[LocalServer]:
 
 @pytest.fixture(scope="module")
 def http(server: LocalServer) -> Iterator[httpx.Client]:
-    # The server closes what is idle for five seconds; a request that is sent just then would be lost.
-    limits = httpx.Limits(keepalive_expiry=3.0)
-    with httpx.Client(base_url=server.url, headers=KEY, timeout=120, limits=limits) as opened:
+    with httpx.Client(base_url=server.url, headers=KEY, timeout=120) as opened:
         yield opened
 
 

@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ WAV_TOLERANCE = 0.5 / 32768 + 1e-6
 @pytest.fixture(scope="module")
 def server(fused_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     log = tmp_path_factory.mktemp("server") / "server.log"
-    with LocalServer(fused_path, log=log, extra_args=["--api-key", "secret", "--trust-remote-code"]) as running:
+    arguments = ["--api-key", "secret", "--trust-remote-code"]
+    command = (sys.executable, "-m", "sglang_moss.command", "serve")  # `moss-ttsd serve`
+    with LocalServer(fused_path, log=log, extra_args=arguments, command=command) as running:
         yield running
 
 
