@@ -20,13 +20,15 @@ from typing import Any
 
 import psutil
 
-from ..clients import AsyncMossClient, ClientError
+from ..clients import AsyncMossClient
 from ..clients.connection import DEFAULT_URL
+from .exiting import exit_on_sigterm, in_one_line
 from .host_memory import server_of
 from .record import record
 from .workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker
 
 
+@in_one_line("lines of the cases before are written")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default=DEFAULT_URL, help="of the server (%(default)s)")
@@ -36,11 +38,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=192, help="of a case (%(default)s)")
     parser.add_argument("--label", help="put into every line: what was measured")
     args = parser.parse_args()
-    try:
-        record(args.out, cases(args))
-    except (ClientError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    record(args.out, cases(args))
     return 0
 
 
@@ -123,4 +121,5 @@ def _cpu_seconds(server: psutil.Process) -> _CpuSeconds:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

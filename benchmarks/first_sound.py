@@ -24,7 +24,7 @@ from typing import Any
 
 from ..clients import AsyncMossClient, ClientError, SpeechChunk
 from . import load
-from .exiting import exit_on_sigterm
+from .exiting import exit_on_sigterm, in_one_line
 from .first_sound_parts import figures, parts_ms, table
 from .load import Exchange, Load
 from .load_statistics import mean
@@ -38,18 +38,12 @@ _WORKERS = 2
 _VOICES = ("known", "new")
 
 
+@in_one_line("lines of the cases before are written")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with `argv` (default: the command line); exit status 1 if a request failed."""
     args = parser().parse_args(argv)
-    try:
-        flush_cache(args)
-        lines = record(args.out, cases(args), _row)
-    except (ClientError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: lines of the cases before are written", file=sys.stderr)
-        return 130
+    flush_cache(args)
+    lines = record(args.out, cases(args), _row)
     print(table(lines))
     return 1 if any(line["n_failed"] for line in lines) else 0
 

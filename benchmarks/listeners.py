@@ -25,11 +25,11 @@ from typing import Any
 
 import httpx
 
-from ..clients import AsyncMossClient, ClientError
+from ..clients import AsyncMossClient
 from ..clients.connection import DEFAULT_TIMEOUT_S, connection
 from . import load
 from .capacity_search import CapacitySearch
-from .exiting import exit_on_sigterm
+from .exiting import exit_on_sigterm, in_one_line
 from .gpu_memory import GpuWatch
 from .host_memory import resident_mib, server_of
 from .listening import Listener
@@ -66,26 +66,20 @@ def has_new_voices(maker: RequestMaker, number: int, new_voices: float) -> bool:
     return random.Random(f"{maker.seed}/{maker.case}/voice/{number}").random() < new_voices
 
 
+@in_one_line("lines of the loads before are written")
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run with `argv` (default: the command line); exit status 1 if the promise was kept at no load."""
     args = parser(prog).parse_args(argv)
     began = time.perf_counter()
-    try:
-        flush_cache(args)
-        with httpx.Client(**connection(args.url, args.admin_api_key or args.api_key, DEFAULT_TIMEOUT_S)) as client:
-            told = {"first_frames": args.first_frames, **ranks_of(client)}
-        maker = RequestMaker(workload_of(args), seed=args.seed, stream=True, first_frames=args.first_frames)
-        context = multiprocessing.get_context("spawn")  # this process has threads by then
-        with ProcessPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1), mp_context=context) as pool:
-            warm_up(args, maker)
-            measure = functools.partial(_measure, args, maker, pool)
-            lines = record(args.out, search(args, measure, server_of(args.url), began, told), row)
-    except (ClientError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: lines of the loads before are written", file=sys.stderr)
-        return 130
+    flush_cache(args)
+    with httpx.Client(**connection(args.url, args.admin_api_key or args.api_key, DEFAULT_TIMEOUT_S)) as client:
+        told = {"first_frames": args.first_frames, **ranks_of(client)}
+    maker = RequestMaker(workload_of(args), seed=args.seed, stream=True, first_frames=args.first_frames)
+    context = multiprocessing.get_context("spawn")  # this process has threads by then
+    with ProcessPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1), mp_context=context) as pool:
+        warm_up(args, maker)
+        measure = functools.partial(_measure, args, maker, pool)
+        lines = record(args.out, search(args, measure, server_of(args.url), began, told), row)
     if args.plot is not None:
         from .listeners_plot import plot  # matplotlib is an extra
 

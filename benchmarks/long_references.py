@@ -20,7 +20,7 @@ import numpy as np
 
 from ..clients import ClientError, MossClient, Reference, UnusableAnswer
 from . import serving
-from .exiting import exit_on_sigterm
+from .exiting import exit_on_sigterm, in_one_line
 from .load_statistics import percentiles
 from .record import record
 from .synthetic_voice import RATE, synthetic_speech, wav_of
@@ -31,6 +31,7 @@ _SECONDS = 1.0
 _JOIN_SECONDS = 120.0
 
 
+@in_one_line("no line is written")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with `argv` (default: the command line); exit status 1 if a request failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,11 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = serving.parser(None).parse_args([*others, "--stream"])
     if len(args.concurrency) != 1 or args.rate:
         parser.error("one --concurrency, and no --rate: what is sent beside it belongs to one case")
-    try:
-        lines = record(args.out, _cases(args, ours.senders), _row)
-    except (ClientError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    lines = record(args.out, _cases(args, ours.senders), _row)
     return 1 if any(line["n_failed"] or line["references_failed"] for line in lines) else 0
 
 

@@ -27,7 +27,7 @@ from ..clients import AsyncMossClient, ClientError, Reference
 from ..clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, connection
 from . import load
 from .ceiling import engine_ratios
-from .exiting import exit_on_sigterm
+from .exiting import exit_on_sigterm, in_one_line
 from .gpu_memory import GpuWatch
 from .host_memory import resident_mib, server_of
 from .load import Exchange, Load
@@ -42,20 +42,14 @@ _BENCHMARK = "serving"
 _MAX_WORKERS = 4
 
 
+@in_one_line("lines of the cases before are written")
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run with `argv` (default: the command line); exit status 1 if a request failed."""
     args = parser(prog).parse_args(argv)
     if args.reference_text and len(args.reference_text) != len(args.reference or ()):
         raise SystemExit("error: every --reference needs its --reference-text, or none has one")
-    try:
-        flush_cache(args)
-        lines = record(args.out, cases(args), _Table().row)
-    except (ClientError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: lines of the cases before are written", file=sys.stderr)
-        return 130
+    flush_cache(args)
+    lines = record(args.out, cases(args), _Table().row)
     return 1 if any(line["n_failed"] for line in lines) else 0
 
 
