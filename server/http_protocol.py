@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _OFFERS = (b"upgrade", b"http2-settings")  # headers that only speak of the other protocol
 _SMALL_BYTES = 1 << 12
 _PIECE_BYTES = 1 << 21  # of a body: no more is read before the application has taken it
-_IDLE_SECONDS = 120  # httpx and Python's `openai` keep 5, nginx and AWS's balancer 60, Go 90
+_IDLE_SECONDS = 180  # httpx and Python's `openai` keep 5, nginx and AWS's balancer 60, Go 90, Caddy 120
 
 
 def install() -> None:

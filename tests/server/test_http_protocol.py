@@ -150,7 +150,7 @@ def test_a_body_of_megabytes_comes_as_it_was_sent(echo: tuple[str, int], chunk: 
         assert answer["body"].encode() == body
 
 
-@pytest.mark.parametrize(("set_by_the_operator", "seconds"), [(None, 120), ("30", 30)])
+@pytest.mark.parametrize(("set_by_the_operator", "seconds"), [(None, 180), ("30", 30)])
 def test_idle_connections_stay_open_longer_than_a_proxy_keeps_them(
     monkeypatch: pytest.MonkeyPatch, set_by_the_operator: str | None, seconds: int
 ):

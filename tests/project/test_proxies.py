@@ -1,7 +1,6 @@
-"""The nginx configuration that ships, in front of three servers: affinity, streams, refusals, and one killed."""
+"""nginx and Envoy as they ship, in front of three servers: affinity, streams, refusals, and one killed."""
 
 import asyncio
-import shutil
 import subprocess
 import sys
 import time
@@ -9,96 +8,85 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import stub_server
+from proxies import DEPLOY, PROXIES
 from waiting import wait_for
 
 from sglang_moss.clients import AsyncMossClient, Reference, ServerUnreachable
 from sglang_moss.clients.local_server import free_port
 from sglang_moss.clients.request import VOICE_HEADER
 
-NGINX = shutil.which("nginx")
-DEPLOY = Path(__file__).parents[2] / "deploy" / "nginx"
 N_SERVERS = 3
 N_REQUESTS = 60
 
-pytestmark = [
-    pytest.mark.wide,
-    pytest.mark.slow,
-    pytest.mark.skipif(NGINX is None, reason="there is no nginx here (apt-get install nginx)"),
-]
+pytestmark = [pytest.mark.wide, pytest.mark.slow]
 
 
 @dataclass
 class Proxied:
+    name: str  # of the proxy
     url: str
     servers: list[subprocess.Popen]
+
+    def server_of(self, voice: str | None = None) -> str | None:
+        """Who answers, in no time; None: nobody."""
+        headers = {"X-Moss-Voice": voice} if voice else {}
+        try:
+            return httpx.get(f"{self.url}/v1/models", headers=headers, timeout=2).headers.get("x-server")
+        except httpx.TransportError:
+            return None
 
     def ask(self, text: str = "[S1] Hi.", voice: str | None = None) -> httpx.Response:
         headers = {"X-Moss-Voice": voice} if voice else {}
         return httpx.post(f"{self.url}/generate", json={"text": text}, headers=headers, timeout=30)
 
 
-@pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
-    folder = tmp_path_factory.mktemp("nginx")
+@pytest.fixture(scope="module", params=PROXIES)
+def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     ports, port = [free_port() for _ in range(N_SERVERS)], free_port()
+    command = PROXIES[request.param](tmp_path_factory.mktemp("proxy"), port, ports)
+    if command is None:
+        pytest.skip(f"there is no {request.param} here")
     servers = [
         subprocess.Popen([sys.executable, stub_server.__file__, f"server{i}", str(p)]) for i, p in enumerate(ports)
     ]
-    conf = (DEPLOY / "moss-ttsd.conf").read_text()
-    assert "listen 30000;" in conf
-    (folder / "moss-ttsd.conf").write_text(conf.replace("listen 30000;", f"listen 127.0.0.1:{port};"))
-    options = (DEPLOY / "moss-ttsd-servers.inc").read_text().splitlines()[-1].partition(" max_fails")[2]
-    lines = [f"server 127.0.0.1:{p} max_fails{options}" for p in ports]
-    (folder / "moss-ttsd-servers.inc").write_text("\n".join(lines))
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(
-        f"{'user root;' if Path('/proc/self').owner() == 'root' else ''} daemon off; worker_processes 1;"
-        f"pid {folder}/pid; error_log stderr error; events {{ worker_connections 1024; }}"
-        f"http {{ access_log off; {temporary} include {folder}/moss-ttsd.conf; }}"
-    )
-    nginx = subprocess.Popen([str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"])
-    found = Proxied(f"http://127.0.0.1:{port}", servers)
+    proxy = subprocess.Popen(command)
+    found = Proxied(request.param, f"http://127.0.0.1:{port}", servers)
+    known: set[str | None] = set()
+
+    def knows_all() -> bool:
+        known.add(found.server_of())
+        return proxy.poll() is not None or len(known - {None}) == N_SERVERS
+
     try:
-        wait_for(lambda: nginx.poll() is not None or all(answers(p) for p in (*ports, port)), seconds=20)
-        assert nginx.poll() is None
+        wait_for(knows_all, seconds=60)
+        assert proxy.poll() is None
         yield found
     finally:
-        for process in (nginx, *servers):
+        for process in (proxy, *servers):
             process.terminate()
             process.wait()
 
 
-def answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).is_success
-    except httpx.TransportError:
-        return False
-
-
 def test_it_hashes_what_our_clients_send():
-    assert f"$http_{VOICE_HEADER.lower().replace('-', '_')}" in (DEPLOY / "moss-ttsd.conf").read_text()
+    assert f"$http_{VOICE_HEADER.lower().replace('-', '_')}" in (DEPLOY / "nginx" / "moss-ttsd.conf").read_text()
+    assert f"header_name: {VOICE_HEADER.lower()}" in (DEPLOY / "envoy" / "envoy.yaml").read_text()
 
 
 def test_a_voice_goes_to_one_server_and_voices_to_all(proxied: Proxied):
-    async def servers_of(voices: list[str | None]) -> list[str]:
-        async with httpx.AsyncClient(base_url=proxied.url, timeout=30) as client:
-            headers = [{"X-Moss-Voice": voice} if voice else {} for voice in voices]
-            asked = [client.post("/generate", json={"text": "[S1] Hi."}, headers=h) for h in headers]
-            return [answer.headers["x-server"] for answer in await asyncio.gather(*asked)]
-
-    voices: list[str | None] = [f"voice{i % 20}" for i in range(60)]
-    found = asyncio.run(servers_of(voices))
+    found = [proxied.server_of(f"voice{i % 20}") for i in range(60)]
     assert found[:20] == found[20:40] == found[40:]
     assert len(set(found)) == N_SERVERS
-    assert len(set(asyncio.run(servers_of([None] * 30)))) == N_SERVERS
+
+
+def test_a_popular_voice_fills_its_server_but_for_envoy(proxied: Proxied):
+    with ThreadPoolExecutor(24) as pool:
+        found = list(pool.map(lambda _: proxied.ask(voice="voice0").headers["x-server"], range(24)))
+    assert (len(set(found)) > 1) == (proxied.name == "envoy")
 
 
 def test_a_chunk_leaves_when_it_comes(proxied: Proxied):
@@ -117,6 +105,15 @@ def test_a_refusal_of_all_servers_passes_with_its_time(proxied: Proxied, text: s
     assert answer.status_code == status
     assert answer.headers["retry-after"] == stub_server.RETRY_AFTER
     assert "is busy" in answer.text
+
+
+def test_refusals_do_not_make_servers_dead(proxied: Proxied):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: proxied.ask("[S1] full", f"voice{i}"), range(40)))
+    assert {(answer.status_code, answer.headers.get("retry-after")) for answer in found} == {
+        (429, stub_server.RETRY_AFTER)
+    }
+    assert proxied.ask().status_code == 200
 
 
 def test_what_one_server_refuses_another_speaks(proxied: Proxied):
