@@ -28,8 +28,10 @@ def may_pass(error: BaseException) -> bool:
 
 
 def did_nothing(error: BaseException) -> bool:
-    """Whether the server was too busy to begin."""
-    return isinstance(error, ServerRefused) and error.status in _BUSY
+    """Whether the server was too busy to begin: a proxy's own 503, of a connection that broke, says nothing of that."""
+    if not isinstance(error, ServerRefused) or error.status not in _BUSY:
+        return False
+    return error.code is not None or error.retry_after_s is not None
 
 
 def retrying(retries: int, on: Callable[[BaseException], bool] = may_pass) -> Retrying:
