@@ -24,7 +24,8 @@ def register() -> None:
     """
     if multiprocessing.parent_process() is None and early_checks.is_ours(sys.argv[1:]):
         early_checks.check(sys.argv[1:])
-        _announce()
+        early_checks.announce()
+        _silence()
     try:
         from sglang_moss.hooking import install
         from sglang_moss.hooks import HOOKS
@@ -38,8 +39,7 @@ def register() -> None:
         ) from error
 
 
-def _announce() -> None:
-    print("sglang_moss: importing SGLang, which says nothing for half a minute", file=sys.stderr, flush=True)
+def _silence() -> None:
     rules = [os.environ.get("PYTHONWARNINGS", "")]
     for message in ("Only CUDA", "Triton is not supported"):
         warnings.filterwarnings("ignore", message, UserWarning)
