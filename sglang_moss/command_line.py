@@ -9,6 +9,7 @@ command line overrules, abbreviations. Whatever this does not know is left to th
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 FLAG = "--delay-pattern"
 _BACKEND = "--model-type"  # SGLang takes it out before it looks for a model in the first place
@@ -75,9 +76,15 @@ def arguments_of(path: str) -> list[str]:
     return flags + [f"--{name}={value}" for name, value in values.items() if not isinstance(value, bool | list)]
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """In every version of Python raise, also for what is short for several."""
+        raise argparse.ArgumentError(None, message)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Of the arguments that are read here."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser = _Parser(add_help=False, exit_on_error=False)
     parser.add_argument("--model-path", "--model", default="")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", default="30000")

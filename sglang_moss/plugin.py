@@ -12,7 +12,7 @@ import warnings
 from importlib.metadata import version
 from typing import Any
 
-from sglang_moss import TESTED_SGLANG, early_checks
+from sglang_moss import TESTED_SGLANG, early_checks, socket_folder, start_signals
 
 
 def register() -> None:
@@ -23,8 +23,10 @@ def register() -> None:
             which, and for which SGLang this was tested.
     """
     if multiprocessing.parent_process() is None and early_checks.is_ours(sys.argv[1:]):
+        start_signals.end_at_once()
         early_checks.check(sys.argv[1:])
         early_checks.announce()
+        socket_folder.enter()  # before anything that makes files there is imported
         _silence()
     try:
         from sglang_moss.hooking import install

@@ -27,6 +27,7 @@ from sglang_moss.early_checks import check_address, is_ours, voices_folder
 logger = logging.getLogger(__name__)
 
 _SECRETS = ("--api-key", "--admin-api-key", "--ssl-keyfile-password")
+_USAGE = "%(prog)s FUSED [arguments], which `sglang serve --model-type moss-ttsd --help` lists"
 _LISTENS_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 
@@ -64,7 +65,7 @@ def parse(argv: Sequence[str]) -> Any:
     """
     from sglang_moss.server_args import MossServerArgs
 
-    parser = argparse.ArgumentParser(prog="sglang serve")
+    parser = argparse.ArgumentParser(prog="sglang serve", usage=_USAGE)  # the usual one has five hundred lines
     MossServerArgs.add_cli_args(parser)
     argv = [word for arg in argv for word in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
     if "--config" in argv:  # in full, or SGLang does not look into the file
