@@ -10,7 +10,8 @@ this, once it has looked; and it imports nothing of the other commands, which al
 import sys
 from collections.abc import Sequence
 
-from sglang_moss import early_checks
+from sglang_moss import early_checks, start_signals
+from sglang_moss.command_line import FLAG
 
 _HELP = {"-h", "--help"}
 
@@ -34,10 +35,12 @@ def serve(words: Sequence[str]) -> None:
     Raises:
         SystemExit: they cannot work, or the server has ended.
     """
-    flag = () if early_checks.FLAG in words else (early_checks.FLAG,)
+    flag = () if FLAG in words else (FLAG,)
     argv = ["serve", *words, *flag]
     if early_checks.is_ours(argv):  # else SGLang's parser says what is wrong
         early_checks.check(argv)
+        early_checks.announce()
+        start_signals.end_at_once()
     sys.argv = ["sglang", *argv]  # where SGLang and its plugins look
     from sglang.cli.main import main as sglang
 

@@ -12,7 +12,7 @@ import warnings
 from importlib.metadata import version
 from typing import Any
 
-from sglang_moss import TESTED_SGLANG, early_checks
+from sglang_moss import TESTED_SGLANG, early_checks, socket_folder, start_signals
 
 
 def register() -> None:
@@ -23,8 +23,11 @@ def register() -> None:
             which, and for which SGLang this was tested.
     """
     if multiprocessing.parent_process() is None and early_checks.is_ours(sys.argv[1:]):
+        start_signals.end_at_once()
         early_checks.check(sys.argv[1:])
-        _announce()
+        early_checks.announce()
+        socket_folder.enter()  # before anything that makes files there is imported
+        _silence()
     try:
         from sglang_moss.hooking import install
         from sglang_moss.hooks import HOOKS
@@ -38,8 +41,7 @@ def register() -> None:
         ) from error
 
 
-def _announce() -> None:
-    print("sglang_moss: importing SGLang, which says nothing for half a minute", file=sys.stderr, flush=True)
+def _silence() -> None:
     rules = [os.environ.get("PYTHONWARNINGS", "")]
     for message in ("Only CUDA", "Triton is not supported"):
         warnings.filterwarnings("ignore", message, UserWarning)

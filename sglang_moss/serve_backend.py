@@ -21,12 +21,13 @@ from sglang.cli.serve_backends import (
 )
 
 from sglang_moss import socket_folder
-from sglang_moss.checkpoint import is_fused
-from sglang_moss.early_checks import FLAG, check_address
+from sglang_moss.command_line import FLAG
+from sglang_moss.early_checks import check_address, is_ours, voices_folder
 
 logger = logging.getLogger(__name__)
 
 _SECRETS = ("--api-key", "--admin-api-key", "--ssl-keyfile-password")
+_USAGE = "%(prog)s FUSED [arguments], which `sglang serve --model-type moss-ttsd --help` lists"
 _LISTENS_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 
@@ -38,8 +39,8 @@ def backend() -> ServeBackend:
 
 def detect(request: ServeRequest) -> ServeBackendDetection:
     """Whether a command line of `sglang serve` is for us."""
-    is_ours = FLAG in request.argv or (request.model_path is not None and is_fused(request.model_path))
-    return ServeBackendDetection.MATCH if is_ours else ServeBackendDetection.NO_MATCH
+    is_match = FLAG in request.argv or is_ours(["serve", *request.argv])
+    return ServeBackendDetection.MATCH if is_match else ServeBackendDetection.NO_MATCH
 
 
 def run(request: ServeRequest) -> None:
@@ -47,7 +48,8 @@ def run(request: ServeRequest) -> None:
     socket_folder.enter()
     server_args = parse(request.argv)
     if server_args.node_rank == 0:
-        check_address(server_args.host, server_args.port)  # also what a file of arguments says
+        check_address(server_args.host, server_args.port)
+    voices_folder(server_args.voices_dir)
     from sglang.srt.entrypoints.http_server import launch_server
 
     # Every other front of SGLang is refused by `supported_args`.
@@ -58,18 +60,24 @@ def parse(argv: Sequence[str]) -> Any:
     """A command line of `sglang serve` to `MossServerArgs`; `--config` names a YAML file of further arguments.
 
     Raises:
-        SystemExit: status 2 for what is no argument; a sentence for what does not go with speech.
+        SystemExit: status 2 for what is no argument; a sentence for what does not go with speech, or a file of
+            arguments that cannot be read.
     """
     from sglang_moss.server_args import MossServerArgs
 
-    parser = argparse.ArgumentParser(prog="sglang serve")
+    parser = argparse.ArgumentParser(prog="sglang serve", usage=_USAGE)  # the usual one has five hundred lines
     MossServerArgs.add_cli_args(parser)
-    argv = list(argv)
-    if any(arg == "--config" or arg.startswith("--config=") for arg in argv):
+    argv = [word for arg in argv for word in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+    if "--config" in argv:  # in full, or SGLang does not look into the file
         from sglang.srt.utils.server_args_config_parser import ConfigArgumentMerger
 
-        argv = ConfigArgumentMerger(parser).merge_config_with_args(argv)
+        try:
+            argv = ConfigArgumentMerger(parser).merge_config_with_args(argv)
+        except ValueError as error:  # what `early_checks` has not told, such as two files
+            raise SystemExit(f"sglang_moss: {error}") from error
     args = parser.parse_args(argv)
+    if args.config is not None:
+        parser.error("--config is not to be abbreviated")
     policy = "--radix-eviction-policy"
     args._radix_eviction_policy_explicitly_set = any(a == policy or a.startswith(f"{policy}=") for a in argv)
     logging.basicConfig(

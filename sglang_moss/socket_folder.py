@@ -2,7 +2,8 @@
 
 SGLang makes the addresses of its sockets with `tempfile` and removes no file of them. The HTTP process makes them all:
 while it lives, its `tempfile` works in this folder. What it starts keeps the usual one, where compilers have caches
-that outlive a server.
+that outlive a server; but for cuTile, which makes a folder in every process that imports it, and forgets it in one that
+is killed.
 
 A lock on the folder is held by the process and ends with it, whatever ends it: a folder that is not locked is nobody's,
 and the next server removes it. That holds among containers that share a file system, where process ids do not.
@@ -16,16 +17,18 @@ import tempfile
 from pathlib import Path
 
 _PREFIX = "sglang-moss-"
+_CUTILE = "CUDA_TILE_TEMP_DIR"
 _made: dict[Path, int] = {}  # folders of this process: file descriptors that hold their locks
 
 
 def enter() -> Path:
-    """Make the folder, and remove those of servers that are gone.
+    """Make the folder, and remove those of servers that are gone; a process that has one keeps it.
 
     Raises:
         OSError: the folder for temporary files cannot be written.
     """
-    remove()
+    for folder in _made:
+        return folder
     root = Path(tempfile.gettempdir())
     for folder in root.glob(f"{_PREFIX}*"):
         _remove_if_left(folder)
@@ -35,6 +38,7 @@ def enter() -> Path:
     folder = new.rename(root / new.name.removeprefix("."))  # locked before another server can find it
     _made[folder] = descriptor
     tempfile.tempdir = str(folder)
+    os.environ.setdefault(_CUTILE, str(folder / "cutile"))
     atexit.register(remove)
     return folder
 
@@ -45,6 +49,8 @@ def remove() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(_made.pop(folder))
         tempfile.tempdir = None
+        if os.environ.get(_CUTILE) == str(folder / "cutile"):
+            del os.environ[_CUTILE]
 
 
 def _remove_if_left(folder: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import sglang.cli.main
 
 from sglang_moss import command
-from sglang_moss.early_checks import FLAG
+from sglang_moss.clients.local_server import free_port
+from sglang_moss.command_line import FLAG
 
 PROGRAM = [sys.executable, "-m", "sglang_moss.command"]
 
@@ -44,7 +45,7 @@ def test_it_is_told_before_anything_dear_is_imported():
 @pytest.mark.parametrize("flag", [[], [FLAG]])
 def test_sglang_gets_the_arguments_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flag: list[str]):
     (tmp_path / "config.json").write_text('{"architectures": ["MossTTSDelayWithCodec"]}')
-    words = [str(tmp_path), "--port", "0", *flag, "--voices-dir", str(tmp_path), "--tp-size", "2"]
+    words = [str(tmp_path), "--port", str(free_port()), *flag, "--voices-dir", str(tmp_path), "--tp-size", "2"]
     called: list[list[str]] = []
     monkeypatch.setattr(sglang.cli.main, "main", lambda: called.append(sys.argv[1:]))
     monkeypatch.setattr(sys, "argv", ["moss-ttsd", "serve", *words])

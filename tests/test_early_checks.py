@@ -1,6 +1,7 @@
 """What of a command line is refused before a server starts, and what is left to SGLang's own parser."""
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -18,6 +19,12 @@ def fused(tmp_path: Path) -> str:
     return str(folder)
 
 
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 @pytest.fixture
 def taken_port():
     with socket.socket() as listener:
@@ -27,7 +34,7 @@ def taken_port():
 
 
 def serve(model: str, *argv: str, voices: Path) -> list[str]:
-    return ["serve", "--model-path", model, "--port", "0", "--voices-dir", str(voices), *argv]
+    return ["serve", "--model-path", model, "--port", str(free_port()), "--voices-dir", str(voices), *argv]
 
 
 def test_a_command_line_is_ours_by_the_flag_or_by_the_checkpoint(fused: str):
@@ -74,20 +81,34 @@ def test_a_port_in_use_is_named(fused: str, tmp_path: Path, taken_port: int):
     with pytest.raises(SystemExit, match=rf"port {taken_port} of 127\.0\.0\.1 .*in use.*--port"):
         check(serve(fused, "--port", str(taken_port), voices=tmp_path))
     check(serve(fused, "--port", str(taken_port), "--node-rank", "1", voices=tmp_path))  # it does not listen
-    check(serve(fused, "--port", "many", voices=tmp_path))  # SGLang's parser says what is wrong
+    with pytest.raises(SystemExit, match=rf"port {taken_port} of "):
+        check(serve(fused, "--por", str(taken_port), voices=tmp_path))  # SGLang's parser takes it, too
 
 
-@pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 1), ("203.0.113.1", 0), ("127.0.0.1", 65536)])
-def test_an_address_that_is_not_this_machines_is_named(host: str, port: int):
-    with pytest.raises(SystemExit, match=f"port {port} of {host}"):
+@pytest.mark.parametrize("port", ["many", "", "0", "-1", "65536", "99999"])
+def test_a_port_that_is_none_is_refused(fused: str, tmp_path: Path, port: str):
+    with pytest.raises(SystemExit, match=r"--port is a number from 1 to 65535, got"):
+        check(serve(fused, f"--port={port}", voices=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("no.such.host.invalid", "no.such.host.invalid"),
+        ("203.0.113.1", "203.0.113.1"),
+        ("a..b", "a..b"),
+        ("a" * 64, "a" * 64),
+        ("", "an empty --host"),
+    ],
+)
+def test_an_address_that_is_not_this_machines_is_named(host: str, said: str):
+    port = free_port()
+    with pytest.raises(SystemExit, match=rf"port {port} of {re.escape(said)} \("):
         check_address(host, port)
 
 
 def test_a_port_can_be_listened_on_right_after_the_check():
-    check_address("127.0.0.1", 0)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     check_address("127.0.0.1", port)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
@@ -102,8 +123,24 @@ def test_a_folder_that_cannot_keep_voices_is_named(tmp_path: Path):
             voices_folder(str(folder))
 
 
-def test_a_file_of_arguments_is_left_to_what_reads_it():
-    check(["serve", "--model-path", "/no/such", "--delay-pattern", "--config", "server.yaml"])
+def test_a_file_of_arguments_is_read_too(fused: str, tmp_path: Path, taken_port: int):
+    file = tmp_path / "server.yaml"
+    file.write_text(f"model-path: {fused}\nport: {taken_port}\nvoices-dir: /proc/voices\n")
+    assert is_ours(["serve", "--config", str(file)])
+    for named in (["--config", str(file)], [f"--config={file}"]):
+        with pytest.raises(SystemExit, match=rf"port {taken_port} of "):
+            check(["serve", *named])
+        with pytest.raises(SystemExit, match="no voices can be kept in /proc/voices"):
+            check(["serve", *named, "--port", str(free_port())])  # the command line goes before the file
+
+
+def test_a_file_of_arguments_that_cannot_be_read_is_named(fused: str, tmp_path: Path):
+    file = tmp_path / "none.yaml"
+    argv = ["serve", fused, "--delay-pattern", "--config", str(file)]
+    assert is_ours(argv)
+    with pytest.raises(SystemExit, match=rf"--config {file} cannot be read"):
+        check(argv)
+    assert not is_ours(["serve", "some/model", "--config", str(file)])
 
 
 def test_the_model_may_come_first_and_has_to_be_named(fused: str, tmp_path: Path):
@@ -111,5 +148,8 @@ def test_the_model_may_come_first_and_has_to_be_named(fused: str, tmp_path: Path
     assert not is_ours(["serve", "/no/such"])
     with pytest.raises(SystemExit, match="there is no /no/such"):
         check(["serve", "/no/such", "--delay-pattern"])
-    with pytest.raises(SystemExit, match="which model"):
-        check(["serve", "--delay-pattern", "--port", "0", "--voices-dir", str(tmp_path)])
+    with pytest.raises(SystemExit, match="there is no /no/such"):
+        check(["serve", "--model-type", "moss-ttsd", "/no/such", "--delay-pattern"])
+    for words in ([], [fused]):
+        with pytest.raises(SystemExit, match=r"which model.*before other arguments"):
+            check(["serve", "--delay-pattern", "--voices-dir", str(tmp_path), *words])

@@ -70,3 +70,16 @@ def test_files_of_such_a_name_are_let_alone(root: Path):
     socket_folder.enter()
     socket_folder.remove()
     assert [entry.name for entry in root.iterdir()] == ["sglang-moss-1-abc"]
+
+
+def test_a_process_has_one_folder_and_cutile_makes_its_own_in_it(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CUDA_TILE_TEMP_DIR", raising=False)
+    folder = socket_folder.enter()
+    assert socket_folder.enter() == folder
+    assert Path(os.environ["CUDA_TILE_TEMP_DIR"]).parent == folder
+    socket_folder.remove()
+    assert "CUDA_TILE_TEMP_DIR" not in os.environ
+    monkeypatch.setenv("CUDA_TILE_TEMP_DIR", str(root / "mine"))
+    socket_folder.enter()
+    socket_folder.remove()
+    assert os.environ["CUDA_TILE_TEMP_DIR"] == str(root / "mine")

@@ -1,6 +1,8 @@
 """The documents: every link within the project leads somewhere."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,20 @@ def test_both_readmes_link_the_same_documents():
     assert documents["README.md"] == documents["README.zh.md"]
     linked = {link.partition("#")[0] for link in documents["README.md"]}
     assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "docs/api.md"])
+def test_the_pipe_behind_generate_writes_the_sound_and_says_what_was_refused(name: str):
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    document = (ROOT / name).read_text("utf-8")
+    found = re.search(r"/generate .*?\|\s*(jq .*? \| base64 -d) > out\.wav", document, re.DOTALL)
+    assert found is not None
+
+    def piped(answer: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(found[1], shell=True, input=answer.encode(), capture_output=True, check=False)
+
+    assert piped('{"text": "UklGRg==", "meta_info": {}}').stdout == b"RIFF"
+    refused = piped('{"error": {"message": "there is no text", "code": "x"}}')
+    assert refused.stdout == b""
+    assert b"there is no text" in refused.stderr

@@ -1,0 +1,53 @@
+"""A server that is told to end before it listens: one line, no traceback, no child and no file left."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STARTS = """
+import signal, subprocess, sys, time, types
+from sglang_moss import socket_folder, start_signals
+start_signals.end_at_once()
+socket_folder.enter()
+sys.modules["sglang"] = types.ModuleType("sglang")
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, signal.getsignal(signal.SIGINT) is signal.SIG_IGN, flush=True)
+time.sleep(60)
+"""
+
+
+def start(root: Path, before: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", before + STARTS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(root)},
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_stopped_leaves_nothing(tmp_path: Path, number: signal.Signals):
+    process = start(tmp_path)
+    assert process.stdout is not None
+    child = int(process.stdout.readline().split()[0])
+    assert list(tmp_path.iterdir()) != []
+    process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert told == f"sglang_moss: {number.name} while the server starts: nothing is left running\n"
+    assert list(tmp_path.iterdir()) == []
+    assert not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split(")")[1]
+
+
+def test_a_background_job_is_not_stopped_by_ctrl_c(tmp_path: Path):
+    process = start(tmp_path, "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n")
+    assert process.stdout is not None
+    assert process.stdout.readline().split()[1] == "True"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
