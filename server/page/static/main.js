@@ -7,7 +7,7 @@ import { setUpMenu } from "./common/menu.js";
 import { resolve, say, setUpNotices, showProblem, withdrawUndo } from "./common/notices.js";
 import { Panels } from "./common/panels.js";
 import { setUpShortcuts } from "./common/shortcuts.js";
-import { load, save } from "./common/store.js";
+import { load, loadProject, saveProject } from "./common/store.js";
 import { firstExample } from "./model/examples.js";
 import { showForm } from "./model/form.js";
 import { Model } from "./model/model.js";
@@ -47,7 +47,7 @@ const saved = load();
 const model = new Model();
 const first = { ...emptyProject(), ...projectOf(firstExample(model, language())) };
 // Versions before this one kept the parts of a project side by side.
-const project = new Project(readProject(saved.project ?? saved, first));
+const project = new Project(readProject(loadProject() ?? saved, first));
 let untouched = project.state.turns === first.turns ? project.state : null; // of a page that was never used; not kept
 const panels = new Panels();
 const settings = new Settings(project, model, (panel) => panels.show(panel));
@@ -127,7 +127,7 @@ project.addEventListener("change", ({ detail: { before, state } }) => {
 
 function keepProject() {
   untouched = null;
-  save({ project: project.state });
+  saveProject(project.state);
 }
 
 function showProject() {
@@ -210,22 +210,40 @@ setUpFirstVoice(library, () => !studio.isBusy && studio.speak());
 // --- takes ---
 
 takes.addEventListener("change", () => {
-  const now = takes.find(deck.take?.id);
-  if (now && now !== deck.take) deck.refresh(now);
+  if (!deck.take) return;
+  const now = takes.find(deck.take.id);
+  if (!now) deck.clear();
+  else if (now !== deck.take) deck.refresh(now);
 });
 
 async function openTake(id, place = 0) {
   const take = takes.find(id);
-  deck.load(take, await takes.recording(id), place);
+  if (!recording || !take) return false;
+  deck.load(take, recording, place);
+  return true;
 }
 
+/** A take's samples, or null: the browser has lost them, and so it is said. */
+async function soundOf(id) {
+  resolve("sound");
+  const recording = await takes.recording(id);
+  if (recording.length) return recording;
+  showProblem(t("take.lost", { name: takes.find(id)?.name ?? "" }), "sound");
+  return null;
+}
+takes.addEventListener("kept", () => resolve("takes"));
+
+/** @returns {Promise<boolean>} whether it is in the player: its sound may be lost */
 async function saveTake(take, format) {
+  const recording = await soundOf(id);
   showProblem(null);
   try {
     say(t("download.making"));
-    say(t("download.done", { file: await download(take, await takes.recording(take.id), format) }));
+    say(t("download.done", { file: await download(take, raw, format) }));
   } catch (error) {
     say("");
+  const raw = await soundOf(take.id);
+  if (!raw) return;
     show(error);
   }
 }
@@ -236,9 +254,8 @@ function keepSeed(seed) {
 }
 
 list.addEventListener("open", async ({ detail: take }) => {
-  if (deck.take?.id !== take.id) await openTake(take.id);
-  else return controls.toggle();
-  return player.play();
+  if (deck.take?.id === take.id) controls.toggle();
+  else if (await openTake(take.id)) player.play();
 });
 list.addEventListener("restore", async ({ detail: take }) => {
   project.change(readProject({ ...take.project, title: project.state.title || take.project.title }));
@@ -279,7 +296,7 @@ setUpShortcuts(
 find("language").value = language();
 find("language").addEventListener("change", ({ target }) => setLanguage(target.value));
 onLanguage(showProject);
-addEventListener("beforeunload", (event) => speech.isHeard && event.preventDefault());
+addEventListener("beforeunload", (event) => (studio.isBusy || takes.nHomeless) && event.preventDefault());
 
 showModel();
 showProject();

@@ -205,6 +205,8 @@ export const EN = {
   "take.delete": "Delete",
   "take.deleted": "{name} is deleted.",
   "ended.length": "Cut",
+  "take.homeless": "not kept",
+  "take.lost": "The browser has lost the sound of {name}.",
   "ended.lengthWhy":
     "The speech was cut: it came to its length limit before its end. Speak it again, or raise “At most, seconds”.",
   "ended.stopped": "Stopped",

@@ -205,6 +205,8 @@ export const ZH = {
   "take.delete": "删除",
   "take.deleted": "{name} 已删除。",
   "ended.length": "被截断",
+  "take.homeless": "未保存",
+  "take.lost": "浏览器已丢失 {name} 的声音。",
   "ended.lengthWhy": "语音被截断：到结尾之前已达长度上限。请重新合成，或调大“最长秒数”。",
   "ended.stopped": "已停止",
   "ended.stoppedWhy": "在结束前被停止。",
