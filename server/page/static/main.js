@@ -3,6 +3,7 @@
 import { clock, find } from "./common/dom.js";
 import { wordsFor } from "./common/errors.js";
 import { language, onLanguage, setLanguage, t, translate } from "./common/i18n.js";
+import { refuseDropped } from "./common/files.js";
 import { setUpMenu } from "./common/menu.js";
 import { resolve, say, setUpNotices, showProblem, withdrawUndo } from "./common/notices.js";
 import { Panels } from "./common/panels.js";
@@ -43,6 +44,7 @@ translate(document);
 setUpMenu();
 setUpNotices();
 
+refuseDropped();
 const saved = load();
 const model = new Model();
 const first = { ...emptyProject(), ...projectOf(firstExample(model, language())) };

@@ -38,6 +38,8 @@ export const ZH = {
   "file.cleared": "台词已清空。",
   "file.opened": "已换成您打开的台词。",
   "file.noWords": "{name} 里没有文字。",
+  "file.noText": "{name} 不是 UTF-8 文本：请另存为 UTF-8 后再打开。",
+  "file.noProject": "{name} 不是本页面的项目文件。",
   "file.tooLarge": "这个文件太大，不像是台词。",
 
   script: "台词",
