@@ -1,9 +1,10 @@
 /** Puts the parts of the page together. What users or the server say reaches the document as text, never as HTML. */
 
+import { onLocked } from "./common/api.js";
 import { clock, find } from "./common/dom.js";
 import { wordsFor } from "./common/errors.js";
-import { language, onLanguage, setLanguage, t, translate } from "./common/i18n.js";
 import { refuseDropped } from "./common/files.js";
+import { language, onLanguage, setLanguage, t, translate } from "./common/i18n.js";
 import { setUpMenu } from "./common/menu.js";
 import { resolve, say, setUpNotices, showProblem, withdrawUndo } from "./common/notices.js";
 import { Panels } from "./common/panels.js";
@@ -24,7 +25,7 @@ import { Project, emptyProject, readProject } from "./script/project.js";
 import { nameOf } from "./script/row.js";
 import { turnEntries } from "./script/turn_menu.js";
 import { estimatedSeconds } from "./script/turns.js";
-import { askForKey, setUpKeyForm } from "./server/key_form.js";
+import { askForKey, setUpKeyForm, showKeyForm } from "./server/key_form.js";
 import { ServerStatus } from "./server/status.js";
 import { Settings } from "./settings/settings.js";
 import { Speech } from "./speech/speech.js";
@@ -43,8 +44,8 @@ import { addVoice } from "./voices/voice_api.js";
 translate(document);
 setUpMenu();
 setUpNotices();
-
 refuseDropped();
+
 const saved = load();
 const model = new Model();
 const first = { ...emptyProject(), ...projectOf(firstExample(model, language())) };
@@ -106,6 +107,7 @@ function show(error) {
     return;
   }
   showProblem(wordsFor(error), settings.point(error.param) ? "settings" : causeOf(error));
+  if (error.code === "unknown_voice") library.reload(); // so that it is seen which one
 }
 
 /** What has to change for an error to be gone. */
@@ -173,6 +175,7 @@ editor.addEventListener("again", ({ detail: id }) => !studio.isBusy && studio.ag
 // --- voices ---
 
 library.addEventListener("locked", askForKey);
+library.addEventListener("change", () => !casting.trouble && resolve("voices"));
 library.addEventListener("heard", () => {
   player.pause();
   design.hush();
@@ -217,8 +220,11 @@ takes.addEventListener("change", () => {
   if (!now) deck.clear();
   else if (now !== deck.take) deck.refresh(now);
 });
+takes.addEventListener("kept", () => resolve("takes"));
 
+/** @returns {Promise<boolean>} whether it is in the player: its sound may be lost */
 async function openTake(id, place = 0) {
+  const recording = await soundOf(id);
   const take = takes.find(id);
   if (!recording || !take) return false;
   deck.load(take, recording, place);
@@ -233,19 +239,16 @@ async function soundOf(id) {
   showProblem(t("take.lost", { name: takes.find(id)?.name ?? "" }), "sound");
   return null;
 }
-takes.addEventListener("kept", () => resolve("takes"));
 
-/** @returns {Promise<boolean>} whether it is in the player: its sound may be lost */
 async function saveTake(take, format) {
-  const recording = await soundOf(id);
   showProblem(null);
+  const raw = await soundOf(take.id);
+  if (!raw) return;
   try {
     say(t("download.making"));
     say(t("download.done", { file: await download(take, raw, format) }));
   } catch (error) {
     say("");
-  const raw = await soundOf(take.id);
-  if (!raw) return;
     show(error);
   }
 }
@@ -277,9 +280,10 @@ studio.addEventListener("error", ({ detail }) => show(detail));
 speech.addEventListener("change", () => !speech.isHeard && server.ask());
 server.addEventListener("back", () => {
   resolve("server");
-  if (!library.isLoaded) library.load();
+  library.reload(); // it may have others now
   model.load();
 });
+onLocked(showKeyForm); // whoever has asked
 setUpKeyForm(askServer);
 
 // --- the page ---
