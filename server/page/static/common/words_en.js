@@ -205,10 +205,10 @@ export const EN = {
   "take.seed": "Keep its seed, {seed}",
   "take.download": "Download…",
   "take.delete": "Delete",
-  "take.deleted": "{name} is deleted.",
-  "ended.length": "Cut",
   "take.homeless": "not kept",
   "take.lost": "The browser has lost the sound of {name}.",
+  "take.deleted": "{name} is deleted.",
+  "ended.length": "Cut",
   "ended.lengthWhy":
     "The speech was cut: it came to its length limit before its end. Speak it again, or raise “At most, seconds”.",
   "ended.stopped": "Stopped",
