@@ -407,6 +407,6 @@ def test_whoever_needs_the_key_is_asked_for_it(page: Page):
     page.reload()
     expect(key).to_be_focused()
     page.get_by_label("Words of turn 1").focus()
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    page.wait_for_timeout(300)  # what the page asks by itself takes nobody's place away
+    with page.expect_response("**/v1/models"):  # what the page asks by itself takes nobody's place away
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.get_by_label("Words of turn 1")).to_be_focused()

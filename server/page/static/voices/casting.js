@@ -119,7 +119,7 @@ export class Casting {
     );
   }
 
-  /** Why the server will refuse this choice: a voice that it has not, or none for a speaker in front of others; or null. */
+  /** Why the server will refuse this choice, or null: a voice that it has not, or none for a speaker before others. */
   get trouble() {
     const { cast } = this.#project.state;
     const missing = this.#library.isLoaded && this.#voiced.find((speaker) => !this.#library.find(cast[speaker]));

@@ -84,7 +84,7 @@ export class Library extends EventTarget {
   }
 
   #row(voice) {
-    const { name, starter } = voice;
+    const { name, text, starter } = voice;
     const own = [
       null,
       { label: t("voice.transcript"), icon: "edit", act: () => this.#editTranscript(voice) },
@@ -111,7 +111,7 @@ export class Library extends EventTarget {
         { class: "about" },
         made("strong", { class: "name", title: name, dir: "auto" }, name),
         made("span", { class: "hint" }, clock(Number(voice.seconds), 1)),
-        made("span", { class: "hint beginning", title: voice.text, dir: "auto" }, voice.text ?? t("voice.noTranscript")),
+        made("span", { class: "hint beginning", title: text, dir: "auto" }, text ?? t("voice.noTranscript")),
       ),
       more,
     );
