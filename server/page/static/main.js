@@ -1,13 +1,15 @@
 /** Puts the parts of the page together. What users or the server say reaches the document as text, never as HTML. */
 
+import { onLocked } from "./common/api.js";
 import { clock, find } from "./common/dom.js";
 import { wordsFor } from "./common/errors.js";
+import { refuseDropped } from "./common/files.js";
 import { language, onLanguage, setLanguage, t, translate } from "./common/i18n.js";
 import { setUpMenu } from "./common/menu.js";
 import { resolve, say, setUpNotices, showProblem, withdrawUndo } from "./common/notices.js";
 import { Panels } from "./common/panels.js";
 import { setUpShortcuts } from "./common/shortcuts.js";
-import { load, save } from "./common/store.js";
+import { load, loadProject, saveProject } from "./common/store.js";
 import { firstExample } from "./model/examples.js";
 import { showForm } from "./model/form.js";
 import { Model } from "./model/model.js";
@@ -23,7 +25,7 @@ import { Project, emptyProject, readProject } from "./script/project.js";
 import { nameOf } from "./script/row.js";
 import { turnEntries } from "./script/turn_menu.js";
 import { estimatedSeconds } from "./script/turns.js";
-import { askForKey, setUpKeyForm } from "./server/key_form.js";
+import { askForKey, setUpKeyForm, showKeyForm } from "./server/key_form.js";
 import { ServerStatus } from "./server/status.js";
 import { Settings } from "./settings/settings.js";
 import { Speech } from "./speech/speech.js";
@@ -42,12 +44,13 @@ import { addVoice } from "./voices/voice_api.js";
 translate(document);
 setUpMenu();
 setUpNotices();
+refuseDropped();
 
 const saved = load();
 const model = new Model();
 const first = { ...emptyProject(), ...projectOf(firstExample(model, language())) };
 // Versions before this one kept the parts of a project side by side.
-const project = new Project(readProject(saved.project ?? saved, first));
+const project = new Project(readProject(loadProject() ?? saved, first));
 let untouched = project.state.turns === first.turns ? project.state : null; // of a page that was never used; not kept
 const panels = new Panels();
 const settings = new Settings(project, model, (panel) => panels.show(panel));
@@ -104,6 +107,7 @@ function show(error) {
     return;
   }
   showProblem(wordsFor(error), settings.point(error.param) ? "settings" : causeOf(error));
+  if (error.code === "unknown_voice") library.reload(); // so that it is seen which one
 }
 
 /** What has to change for an error to be gone. */
@@ -127,7 +131,7 @@ project.addEventListener("change", ({ detail: { before, state } }) => {
 
 function keepProject() {
   untouched = null;
-  save({ project: project.state });
+  saveProject(project.state);
 }
 
 function showProject() {
@@ -171,6 +175,7 @@ editor.addEventListener("again", ({ detail: id }) => !studio.isBusy && studio.ag
 // --- voices ---
 
 library.addEventListener("locked", askForKey);
+library.addEventListener("change", () => !casting.trouble && resolve("voices"));
 library.addEventListener("heard", () => {
   player.pause();
   design.hush();
@@ -210,20 +215,38 @@ setUpFirstVoice(library, () => !studio.isBusy && studio.speak());
 // --- takes ---
 
 takes.addEventListener("change", () => {
-  const now = takes.find(deck.take?.id);
-  if (now && now !== deck.take) deck.refresh(now);
+  if (!deck.take) return;
+  const now = takes.find(deck.take.id);
+  if (!now) deck.clear();
+  else if (now !== deck.take) deck.refresh(now);
 });
+takes.addEventListener("kept", () => resolve("takes"));
 
+/** @returns {Promise<boolean>} whether it is in the player: its sound may be lost */
 async function openTake(id, place = 0) {
+  const recording = await soundOf(id);
   const take = takes.find(id);
-  deck.load(take, await takes.recording(id), place);
+  if (!recording || !take) return false;
+  deck.load(take, recording, place);
+  return true;
+}
+
+/** A take's samples, or null: the browser has lost them, and so it is said. */
+async function soundOf(id) {
+  resolve("sound");
+  const recording = await takes.recording(id);
+  if (recording.length) return recording;
+  showProblem(t("take.lost", { name: takes.find(id)?.name ?? "" }), "sound");
+  return null;
 }
 
 async function saveTake(take, format) {
   showProblem(null);
+  const raw = await soundOf(take.id);
+  if (!raw) return;
   try {
     say(t("download.making"));
-    say(t("download.done", { file: await download(take, await takes.recording(take.id), format) }));
+    say(t("download.done", { file: await download(take, raw, format) }));
   } catch (error) {
     say("");
     show(error);
@@ -236,9 +259,8 @@ function keepSeed(seed) {
 }
 
 list.addEventListener("open", async ({ detail: take }) => {
-  if (deck.take?.id !== take.id) await openTake(take.id);
-  else return controls.toggle();
-  return player.play();
+  if (deck.take?.id === take.id) controls.toggle();
+  else if (await openTake(take.id)) player.play();
 });
 list.addEventListener("restore", async ({ detail: take }) => {
   project.change(readProject({ ...take.project, title: project.state.title || take.project.title }));
@@ -258,9 +280,10 @@ studio.addEventListener("error", ({ detail }) => show(detail));
 speech.addEventListener("change", () => !speech.isHeard && server.ask());
 server.addEventListener("back", () => {
   resolve("server");
-  if (!library.isLoaded) library.load();
+  library.reload(); // it may have others now
   model.load();
 });
+onLocked(showKeyForm); // whoever has asked
 setUpKeyForm(askServer);
 
 // --- the page ---
@@ -279,7 +302,7 @@ setUpShortcuts(
 find("language").value = language();
 find("language").addEventListener("change", ({ target }) => setLanguage(target.value));
 onLanguage(showProject);
-addEventListener("beforeunload", (event) => speech.isHeard && event.preventDefault());
+addEventListener("beforeunload", (event) => (studio.isBusy || takes.nHomeless) && event.preventDefault());
 
 showModel();
 showProject();

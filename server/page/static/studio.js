@@ -119,7 +119,7 @@ export class Studio extends EventTarget {
 
   /** Speak turns of the script in the loaded take, in the place of so many of its own. */
   async #resume(id, wanted, nReplaced) {
-    const { deck } = this.#parts;
+    const { deck, takes } = this.#parts;
     const turns = wanted.filter(isSpoken);
     const fields = deck.take && this.#fields(turns);
     if (!fields) return;
@@ -132,7 +132,9 @@ export class Studio extends EventTarget {
     const kept = nReplaced === Infinity ? script.slice(0, Math.max(0, nBefore)) : script;
     const asked = withLacking([...take.turns.slice(0, k), ...turns, ...take.turns.slice(rest)], kept);
     if (baseWith) await this.#keepAndTime(baseWith, turns, result, fields.seed, asked);
-    else if (result.recording) deck.load(take, raw, sampleBefore(baseOf(take, raw), k) / raw.sampleRate);
+    else if (result.recording && takes.find(take.id))
+      deck.load(take, raw, sampleBefore(baseOf(take, raw), k) / raw.sampleRate);
+    else if (result.recording) deck.clear(); // deleted meanwhile
   }
 
   /**

@@ -99,6 +99,25 @@ def test_a_menu_is_used_by_keyboard_alone(page: Page):
     expect(page.get_by_role("button", name="Remove the pause of 2 s after turn 2")).to_be_visible()
 
 
+def test_a_menu_that_is_open_when_a_take_ends_gives_the_focus_back(page: Page):
+    speak(page)
+    open_panel(page, "Takes")
+    more = page.get_by_role("button", name="More for Take 1")
+    page.get_by_role("button", name="Pause Take 1", exact=True).or_(
+        page.get_by_role("button", name="Play Take 1", exact=True)
+    ).click()
+    page.get_by_role("slider", name="Position").press("Home")
+    page.evaluate("document.activeElement.blur()")
+    if page.get_by_role("button", name="Play", exact=True).is_visible():
+        page.keyboard.press(" ")
+    more.press("Enter")
+    expect(page.get_by_role("menuitem", name="Rename")).to_be_focused()
+    expect(page.get_by_role("button", name="Play Take 1", exact=True)).to_be_visible()  # at its end
+    page.keyboard.press("Escape")
+    expect(more).to_be_focused()
+    expect(more).to_have_attribute("aria-expanded", "false")
+
+
 def test_tabs_are_changed_by_arrow_keys(page: Page):
     page.get_by_role("tab", name="Voices").press("ArrowRight")
     expect(page.get_by_role("tab", name="Takes")).to_be_focused()
@@ -209,6 +228,37 @@ def test_stop_and_play_are_always_in_reach(page: Page, manager: FakeManager):
         assert dock
         assert dock["height"] < max(0.34 * height, 180)
     page.get_by_role("button", name="Stop", exact=True).click()
+
+
+@pytest.mark.parametrize("is_touched", [False, True])
+def test_no_control_of_the_player_is_cut_off(browser: Browser, address: str, is_touched: bool):
+    """With all that can be in it: a take to update, and two to compare."""
+    with browser.new_context(bypass_csp=True, has_touch=is_touched, is_mobile=is_touched) as context:
+        page = context.new_page()
+        page.goto(address)
+        for _ in range(2):
+            speak(page)
+        expect(open_panel(page, "Takes").get_by_role("listitem")).to_have_count(2)
+        page.get_by_label("Words of turn 1").fill("Others.")
+        page.get_by_role("button", name="Compare Take 1 as A").click()
+        expect(page.locator("#sides")).to_be_visible()
+        expect(page.get_by_role("button", name="Update take: Speaks only what was changed, 1 turn")).to_be_visible()
+        for width, height in [*SIZES.values(), (768, 1024), (700, 900), (600, 900), (360, 780), (960, 700), (667, 375)]:
+            page.set_viewport_size({"width": width, "height": height})
+            for language in ("zh", "en"):
+                page.locator("#language").select_option(language)
+                boxes = page.evaluate("""() => {
+                    const all = document.querySelectorAll("#dock :is(button, input)");
+                    const shown = [...all].filter((each) => each.checkVisibility());
+                    return shown.map((each) => [each.id, each.getBoundingClientRect()]).map(([id, box]) => {
+                        return [id, box.left, box.right, box.bottom];
+                    });
+                }""")
+                assert {"update", "speed", "download", "pause"} <= {name for name, *_ in boxes}
+                for name, left, right, bottom in boxes:
+                    assert left >= 0, (width, language, name)
+                    assert right <= width, (width, language, name)
+                    assert bottom <= height, (width, language, name)
 
 
 def test_words_of_others_are_never_html(page: Page):
@@ -322,3 +372,41 @@ def test_what_an_earlier_version_kept_is_still_there(page: Page):
     page.reload()
     assert turns_of(page) == [("2", "Old.")]
     expect(page.locator("#casting-trouble")).to_contain_text("“bob”, is not on this server")
+
+
+def test_what_is_written_from_right_to_left_stands_so(page: Page, address: str):
+    store_voice(address, "أحمد")
+    page.reload()
+    write(page, "[S1] مرحبا بكم (2024)! [S2] Hello.")
+    page.get_by_label("Title").fill("שלום!")
+    page.get_by_label("Name of speaker 1").fill("أحمد")
+    speak(page)
+    page.get_by_label("Position").press("Home")
+    direction = "each => getComputedStyle(each).direction"
+    assert page.locator(".words").evaluate_all(f"all => all.map({direction})") == ["rtl", "ltr"]
+    open_panel(page, "Takes")
+    for place in ("#title", ".cast input[data-speaker='1']", "#voices .name", "#takes .beginning"):
+        assert page.locator(place).evaluate(direction) == "rtl", place
+
+
+def test_whoever_needs_the_key_is_asked_for_it(page: Page):
+    """A server that was started again with a key."""
+    profile = page.evaluate("fetch('v1/audio/profile').then((answer) => answer.json())")
+    page.route("**/audio/profile", lambda route: route.fulfill(json={**profile, "offers": ["script"]}))
+    page.reload()
+    page.get_by_role("button", name="From a page or PDF").click()
+    refusal = {"error": {"message": "Unauthorized"}}
+    for path in ("**/page/script", "**/v1/**"):
+        page.route(path, lambda route: route.fulfill(status=401, json=refusal))
+    page.get_by_label("Address of a web page or PDF").fill("https://example.com")
+    page.get_by_role("button", name="Write the script").click()
+    expect(page.locator("#podcast-error")).to_have_text("The server wants another API key.")
+    page.get_by_role("button", name="Cancel").click()
+    key = page.get_by_label("This server asks for an API key")
+    expect(key).to_be_visible()
+    page.reload()
+    expect(key).to_be_focused()
+    page.get_by_label("Words of turn 1").focus()
+    with page.expect_response("**/v1/models"):  # what the page asks by itself takes nobody's place away
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_label("Words of turn 1")).to_be_focused()

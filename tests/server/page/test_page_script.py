@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_manager import FakeManager, event, frames_of
 from page_browser import choose, open_panel, speak, turns_of, write
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from waiting import wait_for
 
 pytestmark = pytest.mark.wide
@@ -49,7 +49,10 @@ VTT = """WEBVTT
 
 def paste(page: Page, text: str, turn: int = 1) -> None:
     """Paste into a turn, as from the clipboard."""
-    field = page.get_by_label(f"Words of turn {turn}")
+    paste_into(page.get_by_label(f"Words of turn {turn}"), text)
+
+
+def paste_into(field: Locator, text: str) -> None:
     field.focus()
     field.evaluate(
         """(field, text) => {
@@ -62,10 +65,11 @@ def paste(page: Page, text: str, turn: int = 1) -> None:
     )
 
 
-def open_file(page: Page, name: str, content: str) -> None:
+def open_file(page: Page, name: str, content: str | bytes) -> None:
+    data = content.encode() if isinstance(content, str) else content
     with page.expect_file_chooser() as chooser:
         choose(page, page.get_by_role("button", name="File"), "Open text")
-    chooser.value.set_files({"name": name, "mimeType": "text/plain", "buffer": content.encode()})
+    chooser.value.set_files({"name": name, "mimeType": "text/plain", "buffer": data})
 
 
 def names_of(page: Page) -> list[str]:
@@ -102,6 +106,22 @@ def test_a_dialogue_is_pasted_as_turns(page: Page):
         paste(page, text)
         assert turns_of(page) == turns
         assert names_of(page) == names
+
+
+def test_a_dialogue_is_pasted_into_the_text_with_tags(page: Page):
+    page.get_by_role("button", name="Edit as text").click()
+    text = page.get_by_label("Script with speaker tags")
+    text.fill("[S1] Before.")
+    paste_into(text, "Alice: Hi.\nBob: Ho.\nAlice: Bye.")
+    expect(text).to_have_value("[S1] Before.\n[S1] Hi.\n[S2] Ho.\n[S1] Bye.")
+    assert names_of(page) == ["Alice", "Bob"]
+    paste_into(text, "\n".join(f"{name}: Hi." for name in ("Ann", "Ben", "Cy", "Di", "Ed", "Flo")))
+    expect(page.get_by_role("alert")).to_contain_text("6 speakers")
+    text.fill("")
+    paste_into(text, "[S2] Tags\nstay.")
+    expect(text).to_have_value("[S2] Tags\nstay.")
+    page.get_by_role("button", name="Edit as text").click()
+    assert turns_of(page) == [("2", "Tags\nstay.")]
 
 
 def test_prose_is_pasted_as_it_is(page: Page):
@@ -166,6 +186,12 @@ def test_settings_voices_and_names_are_undone_too(page: Page):
     assert names_of(page) == ["", ""]
 
 
+def test_what_changes_nothing_is_nothing_to_undo(page: Page):
+    page.get_by_label("Words of turn 1").press("Alt+1")
+    choose(page, page.get_by_role("button", name="More for turn 1"), "None")
+    expect(page.locator("#undo")).to_be_disabled()
+
+
 def test_what_was_cleared_is_offered_back(page: Page):
     before = turns_of(page)
     page.get_by_role("button", name="Clear").click()
@@ -227,6 +253,8 @@ FILES = [
     ("talk.txt", "Ann: Hi.\r\nBen: Ho.", [("1", "Hi."), ("2", "Ho.")], ["Ann", "Ben"]),
     ("prose.txt", "One\nline.\n\nAnother.", [("1", "One line."), ("1", "Another.")], [""]),
     ("film.vtt", VTT, [("1", "Hello."), ("2", "Hi."), ("3", "Ho.")], ["Anna", "", ""]),
+    ("mark.txt", "Ann: Hi.\nBen: Ho.".encode("utf-16"), [("1", "Hi."), ("2", "Ho.")], ["Ann", "Ben"]),
+    ("page.vtt", f"{VTT[:32]}<v A &amp; B>Salt &amp; pepper &lt;3", [("1", "Salt & pepper <3")], ["A & B"]),
     ("film.srt", SRT, [("1", "This is one sentence."), ("2", "Late.")], ["Anna", "Ben"]),
 ]
 
@@ -254,12 +282,49 @@ def test_a_file_is_dropped_on_the_script(page: Page):
     assert turns_of(page) == [("1", "Hi."), ("2", "Ho.")]
 
 
+def test_a_file_that_is_dropped_elsewhere_does_not_take_the_place_of_the_page(page: Page):
+    assert page.evaluate("""() => {
+        const data = new DataTransfer();
+        data.items.add(new File(["Ann: Hi."], "talk.txt"));
+        const drop = (where, type) => !document.querySelector(where).dispatchEvent(
+            new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+        const places = ["#dock", "header.top", "main"];
+        const isRefused = places.every((where) => drop(where, "dragover") && drop(where, "drop"));
+        return isRefused && !drop("#podcast-file", "drop");  // which takes files by itself
+    }""")
+    assert len(turns_of(page)) == 4
+
+
 def test_a_file_without_words_is_refused(page: Page):
     before = turns_of(page)
     for name, content in (("a.txt", "\0\1\2"), ("b.txt", ""), ("c.txt", "   \n\n")):
         open_file(page, name, content)
         expect(page.get_by_role("alert")).to_have_text(f"{name} holds no words.")
         assert turns_of(page) == before
+
+
+def test_a_file_that_is_no_script_is_refused(page: Page):
+    before = turns_of(page)
+    not_utf8 = "Une leçon déjà apprise".encode("latin-1")
+    pdf = b"%PDF-1.4\n1 0 obj << /Length 9 >>\nstream\n\xff\xfe\xf0\x91\nendstream"
+    for name, content in (("a.txt", not_utf8), ("b.pdf", pdf), ("c.txt", "你好".encode("gb18030"))):
+        open_file(page, name, content)
+        expect(page.get_by_role("alert")).to_contain_text(f"{name} is no text in UTF-8")
+    times = '{"turns": [{"speaker": "S1", "start": 0, "end": 1, "text": "Hi."}], "seed": 1}'
+    for name, content in (("a.json", times), ("b.txt", times), ("c.json", '{"kind": "moss-ttsd-project", "tur')):
+        open_file(page, name, content)
+        expect(page.get_by_role("alert")).to_have_text(f"{name} is no project of this page.")
+    assert turns_of(page) == before
+
+
+def test_a_chinese_reader_opens_what_is_in_gb18030(page: Page):
+    page.get_by_role("combobox", name="Language").select_option("zh")
+    content = "小雨：你好。\n大林：嗯。".encode("gb18030")
+    with page.expect_file_chooser() as chooser:
+        choose(page, page.get_by_role("button", name="文件"), "打开文本")
+    chooser.value.set_files({"name": "a.txt", "mimeType": "text/plain", "buffer": content})
+    expect(page.locator(".words")).to_have_count(2)
+    assert [field.input_value() for field in page.locator(".words").all()] == ["你好。", "嗯。"]
 
 
 def fill_project(page: Page) -> list[tuple[str, str]]:

@@ -5,11 +5,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fake_manager import FRAME_SAMPLES, SAMPLE_RATE, STOP, FakeManager, event, frames_of
 from page_browser import N_EVENTS, NOISE, choose, downloaded, heard_samples, noise, open_panel, speak, store_voice
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sound_files import decoded
 from waiting import wait_for
 
@@ -284,3 +285,36 @@ def test_a_voice_that_speaks_is_silent_once_its_speech_begins(page: Page, addres
     expect(page.get_by_role("button", name="Stop alice")).to_be_visible()
     page.get_by_role("button", name="Speak", exact=True).click()
     expect(page.get_by_role("button", name="Play alice")).to_be_visible()
+
+
+@pytest.mark.parametrize(("status", "tells_models"), [(None, True), (502, True), (None, False)])
+def test_a_server_that_comes_back_is_asked_for_its_voices(
+    page: Page, address: str, status: int | None, tells_models: bool
+):
+    """It is gone, or the proxy in front of it says so; then it is there with other voices."""
+    state: dict[str, Any] = {"is_away": False}
+
+    def models(route: Route) -> None:
+        if not state["is_away"] and not tells_models:
+            route.fulfill(status=404, json={})
+        elif not state["is_away"]:
+            route.fulfill(json={"data": [{"id": "some-model"}]})
+        elif status is None:
+            route.abort()
+        else:
+            route.fulfill(status=status, body="Bad Gateway")
+
+    page.route("**/v1/models", models)
+    page.route("**/v1/loads*", lambda route: route.fulfill(json={"loads": []}))
+    store_voice(address, "alice")
+    page.reload()
+    page.get_by_label("Voice of speaker 1").select_option("alice")
+    state["is_away"] = True
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#server")).to_contain_text("cannot be reached")
+    assert httpx.delete(f"{address}v1/audio/voices/alice").status_code == 200
+    store_voice(address, "bob")
+    state["is_away"] = False
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("button", name="Play bob")).to_be_visible()
+    expect(page.locator("#casting-trouble")).to_contain_text("“alice”, is not on this server")

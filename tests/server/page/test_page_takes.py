@@ -328,6 +328,24 @@ def test_a_file_is_named_after_project_and_take(page: Page):
     assert Path(download.value.path()).stat().st_size > 1000
 
 
+def test_a_long_title_leaves_the_takes_name_in_the_files(page: Page):
+    page.get_by_label("Title").fill("多" * 200)
+    speak(page)
+    page.locator("#download").click()
+    with page.expect_download() as download:
+        page.get_by_role("menuitem", name="WAV").click()
+    assert download.value.suggested_filename == f"{'多' * 40}-Take-1.wav"
+
+
+def test_subtitles_hold_any_words(page: Page):
+    write(page, "[S1] One --> two & <b>three</b>\n \nfour. [S2] Five.")
+    page.get_by_label("Name of speaker 1").fill("A & B <3")
+    speak(page)
+    vtt = downloaded(page, "WebVTT").read_text()
+    assert "<v A &amp; B &lt;3>One --&gt; two &amp; &lt;b&gt;three&lt;/b&gt;\nfour.\n\n" in vtt
+    assert vtt.count("-->") == 2
+
+
 def test_only_what_was_changed_is_spoken_for_an_updated_take(page: Page, manager: FakeManager):
     write(page, "[S1] One. [S2] Two. [S1] Three. [S2] Four.")
     manager.script = lambda _: [event(np.concatenate([frames_of(1000 * k, 20) for k in (2, 4, 6, 8)]), STOP)]

@@ -239,6 +239,22 @@ def test_voices_are_searched_by_name_and_words(page: Page):
     expect(rows).to_have_count(3)
     page.get_by_label("Search voices").fill("nobody")
     expect(page.locator("#voices-none")).to_have_text("No voice is called so.")
+    page.get_by_label("Search voices").fill("v11")
+    page.route("**/audio/voices/v11", lambda route: route.fulfill(json={}))
+    del voices[5:]
+    choose(page, page.get_by_role("button", name="More for v11"), "Delete")
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_label("Search voices")).to_be_hidden()  # so few need no search, and are all there
+    expect(rows).to_have_count(5)
+
+
+def test_a_clip_that_the_browser_cannot_play_says_so(page: Page, address: str):
+    store_voice(address, "alice")
+    page.route("**/alice/clip", lambda route: route.fulfill(body=b"no sound" * 99, content_type="audio/basic"))
+    page.reload()
+    page.get_by_role("button", name="Play alice").click()
+    expect(page.locator("#voices-error")).to_contain_text("This browser cannot play it")
+    expect(page.get_by_role("button", name="Play alice")).to_be_visible()
 
 
 def test_a_voice_is_cast_from_its_menu(page: Page, address: str):
@@ -361,8 +377,13 @@ def test_a_voice_that_somebody_else_deleted_is_pointed_out(page: Page, address: 
     assert httpx.delete(f"{address}v1/audio/voices/alice").status_code == 200
     page.get_by_role("button", name="Speak", exact=True).click()
     expect(page.locator("#problem-words")).to_have_text("The server has no voice of this name any more.")
-    page.reload()
     expect(page.locator("#casting-trouble")).to_have_text("S1’s voice, “alice”, is not on this server.")
+    open_form(page)
+    page.get_by_label("Clip of one speaker").set_input_files(clip("alice.wav"))
+    page.get_by_role("combobox", name="Cast as").select_option("")
+    page.get_by_role("button", name="Store the voice").click()
+    expect(page.locator("#problem-words")).to_be_hidden()  # there it is again
+    expect(page.locator("#casting-trouble")).to_be_hidden()
 
 
 def test_a_speech_goes_on_while_voices_are_changed(page: Page, address: str, manager: FakeManager):

@@ -31,12 +31,24 @@ try {
   // No storage.
 }
 
-/** @returns {Promise<Response>} of status 2xx. @throws {ApiError} */
-export async function request(path, options = {}) {
+let tellLocked = () => {};
+
+/** Call `tell` whenever the server wants another key for what somebody has asked for. */
+export function onLocked(tell) {
+  tellLocked = tell;
+}
+
+/**
+ * @param {object} options of `fetch`; `isByItself`: nobody has asked for it, so nobody is asked for a key
+ * @returns {Promise<Response>} of status 2xx
+ * @throws {ApiError}
+ */
+export async function request(path, { isByItself = false, ...options } = {}) {
   const headers = new Headers(options.headers);
   try {
     if (currentKey) headers.set("Authorization", `Bearer ${currentKey}`);
   } catch {
+    tellLocked();
     throw new ApiError(401, "No header can hold this key.");
   }
   let response;
@@ -46,6 +58,7 @@ export async function request(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, error instanceof TypeError ? "" : String(error.message));
   }
+  if (response.status === 401 && !isByItself) tellLocked();
   if (!response.ok) throw await errorOf(response);
   return response;
 }
@@ -75,8 +88,8 @@ export function post(path, body, signal) {
 /** What the server is and has to do: its model's name, or null, and its load as SGLang tells it, or null. */
 export async function serverState() {
   const [models, loads] = await Promise.all([
-    request("v1/models").then((response) => response.json()),
-    request("v1/loads?include=core").then(
+    request("v1/models", { isByItself: true }).then((response) => response.json()),
+    request("v1/loads?include=core", { isByItself: true }).then(
       (response) => response.json(),
       () => null,
     ),
@@ -97,7 +110,8 @@ export async function turnsIn(pcm, { rate, script, isCut }) {
   body.append("script", script);
   body.append("rate", String(rate));
   body.append("is_cut", String(isCut));
-  const answer = request("page/turns", { method: "POST", body, signal: AbortSignal.timeout(TURNS_MS) });
+  const options = { method: "POST", body, signal: AbortSignal.timeout(TURNS_MS), isByItself: true };
+  const answer = request("page/turns", options);
   return answer
     .then((response) => response.json())
     .then((told) => (Array.isArray(told?.turns) ? told.turns : null))

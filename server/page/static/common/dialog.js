@@ -31,9 +31,10 @@ async function ask({ question, yes, value = null, rows = 0, isDangerous = false 
   field.replaceChildren();
   let written = null;
   if (value !== null) {
+    const about = { value, dir: "auto", "aria-labelledby": "dialog-question" };
     written = rows
-      ? made("textarea", { rows, value, maxlength: 10_000, "aria-labelledby": "dialog-question" })
-      : made("input", { value, maxlength: 200, autocomplete: "off", "aria-labelledby": "dialog-question" });
+      ? made("textarea", { rows, maxlength: 10_000, ...about })
+      : made("input", { maxlength: 200, autocomplete: "off", ...about });
     field.append(written);
   }
   dialog.returnValue = "no";

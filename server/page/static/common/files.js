@@ -1,5 +1,7 @@
 /** Files between the page and its user's disk. */
 
+const LONGEST_PART = 40; // characters of a file's name
+
 /** Hand a file to the user. */
 export function offer(blob, name) {
   const link = document.createElement("a");
@@ -21,15 +23,48 @@ export function pick(accept) {
   });
 }
 
-/** A name for a file, of what people call a thing. */
+/**
+ * What a text file holds.
+ *
+ * @param {string[]} others encodings that are tried beside UTF-8 and UTF-16, which has a mark in front
+ * @returns {Promise<string?>} null: it is in none of them
+ */
+export async function textOf(file, others = []) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const mark = bytes.length > 1 ? bytes[0] * 256 + bytes[1] : 0;
+  const known = { 0xfffe: ["utf-16le"], 0xfeff: ["utf-16be"] }[mark] ?? ["utf-8", ...others];
+  for (const encoding of known) {
+    try {
+      return new TextDecoder(encoding, { fatal: true }).decode(bytes);
+    } catch {
+      // Not in this one.
+    }
+  }
+  return null;
+}
+
+/** A name for a file, of what people call a thing; of a long one, each part keeps its beginning. */
 export function fileName(...parts) {
   const words = parts.map((part) =>
-    part
-      .trim()
-      .replace(/[^\p{L}\p{N}\p{M}]+/gu, "-")
+    [...part.trim().replace(/[^\p{L}\p{N}\p{M}]+/gu, "-")]
+      .slice(0, LONGEST_PART)
+      .join("")
       .replace(/^-+|-+$/g, ""),
   );
-  return words.filter(Boolean).join("-").slice(0, 80) || "dialogue";
+  return words.filter(Boolean).join("-") || "dialogue";
+}
+
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+
+/** A file that is dropped where nothing takes it is not opened by the browser, in the place of the page. */
+export function refuseDropped() {
+  for (const type of ["dragover", "drop"]) {
+    addEventListener(type, (event) => {
+      if (event.defaultPrevented || !hasFiles(event) || event.target.matches?.("[type=file]")) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "none";
+    });
+  }
 }
 
 /**
@@ -38,7 +73,6 @@ export function fileName(...parts) {
  * @param {(file: File) => void} take the first of them
  */
 export function takeDropped(element, take) {
-  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
   let depth = 0;
   const show = (by) => {
     depth = by ? Math.max(0, depth + by) : 0;

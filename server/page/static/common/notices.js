@@ -17,7 +17,7 @@ export function say(message, isPassing = false) {
  * Show what is wrong.
  *
  * @param {string?} message null: nothing is
- * @param {string} why its cause, as `resolve` calls it: "script", "settings", "voices", "server", "takes"
+ * @param {string} why its cause, as `resolve` calls it: "script", "settings", "voices", "server", "takes", "sound"
  */
 export function showProblem(message, why = "server") {
   cause = message ? why : null;
@@ -44,7 +44,12 @@ export function offerUndo(message, undo, to) {
   );
   toast.dataset.to = to;
   toast.hidden = false;
-  closing = setTimeout(() => (toast.hidden = true), UNDO_SECONDS * 1000);
+  closing = setTimeout(close, UNDO_SECONDS * 1000);
+
+  function close() {
+    if (toast.matches(":hover, :focus-within")) closing = setTimeout(close, 1000); // somebody is about to use it
+    else toast.hidden = true;
+  }
 }
 
 /** Something else was done to it, so that undoing would undo that. */

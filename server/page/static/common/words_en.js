@@ -38,6 +38,8 @@ export const EN = {
   "file.cleared": "The script is cleared.",
   "file.opened": "The script is replaced by the one you opened.",
   "file.noWords": "{name} holds no words.",
+  "file.noText": "{name} is no text in UTF-8: save it as one, and open it again.",
+  "file.noProject": "{name} is no project of this page.",
   "file.tooLarge": "This file is too large for a script.",
 
   script: "Script",
@@ -203,6 +205,8 @@ export const EN = {
   "take.seed": "Keep its seed, {seed}",
   "take.download": "Download…",
   "take.delete": "Delete",
+  "take.homeless": "not kept",
+  "take.lost": "The browser has lost the sound of {name}.",
   "take.deleted": "{name} is deleted.",
   "ended.length": "Cut",
   "ended.lengthWhy":

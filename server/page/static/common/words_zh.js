@@ -38,6 +38,8 @@ export const ZH = {
   "file.cleared": "台词已清空。",
   "file.opened": "已换成您打开的台词。",
   "file.noWords": "{name} 里没有文字。",
+  "file.noText": "{name} 不是 UTF-8 文本：请另存为 UTF-8 后再打开。",
+  "file.noProject": "{name} 不是本页面的项目文件。",
   "file.tooLarge": "这个文件太大，不像是台词。",
 
   script: "台词",
@@ -203,6 +205,8 @@ export const ZH = {
   "take.seed": "沿用种子 {seed}",
   "take.download": "下载…",
   "take.delete": "删除",
+  "take.homeless": "未保存",
+  "take.lost": "浏览器已丢失 {name} 的声音。",
   "take.deleted": "{name} 已删除。",
   "ended.length": "被截断",
   "ended.lengthWhy": "语音被截断：到结尾之前已达长度上限。请重新合成，或调大“最长秒数”。",

@@ -56,6 +56,7 @@ export class Dock {
     if (n === null) return;
     update.querySelector(".count").textContent = n ? String(n) : "";
     update.title = n ? t("update.why", { n }) : t("update.whyNone");
+    update.setAttribute("aria-label", `${t("update")}: ${update.title}`); // its words are not always in sight
   }
 
   #showFigures() {

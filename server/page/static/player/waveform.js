@@ -1,6 +1,7 @@
 /** A recording's waveform in its speakers' colours, with a mark for each turn; also the slider of its position. */
 
 import { t } from "../common/i18n.js";
+import { nameOf } from "../script/row.js";
 
 const BAR = 3; // CSS pixels
 const GAP = 1;
@@ -139,8 +140,10 @@ export class Waveform extends EventTarget {
 
   /** Say whose turn the mouse points at. */
   #point(event) {
-    const mark = this.#deck.recording?.length ? this.#deck.marks[this.#deck.markAt(this.#secondsAt(event))] : null;
-    const words = mark ? `S${mark.speaker}: ${mark.words.trim().slice(0, 80)}` : "";
+    const { recording, marks, take } = this.#deck;
+    const mark = recording?.length ? marks[this.#deck.markAt(this.#secondsAt(event))] : null;
+    const who = mark && nameOf(mark.speaker, take?.project.names ?? {});
+    const words = mark ? `${who}: ${mark.words.trim().slice(0, 80)}` : "";
     if (this.#canvas.title !== words) this.#canvas.title = words;
   }
 

@@ -31,9 +31,11 @@ export class Editor extends EventTarget {
     this.#text.addEventListener("input", () => {
       project.change({ turns: withKnownIds(this.#turnsOfText(), project.turns) }, "text");
     });
+    this.#text.addEventListener("paste", (event) => this.#onPasteOfText(event));
     letDrag(this.#list, (ids) => {
       const byId = new Map(project.turns.map((turn) => [turn.id, turn]));
-      project.change({ turns: ids.map((id) => byId.get(id)) });
+      if (ids.every((id) => byId.has(id))) project.change({ turns: ids.map((id) => byId.get(id)) });
+      else this.show(); // others have come meanwhile
     });
     this.show();
   }
@@ -149,17 +151,36 @@ export class Editor extends EventTarget {
   /** What is pasted and is a dialogue becomes turns. */
   #onPaste(event) {
     const { target: field } = event;
-    const text = event.clipboardData?.getData("text") ?? "";
-    if (!field.matches(".words") || !/\n/.test(text.trim()) || hasTag(text)) return;
+    const found = field.matches(".words") ? this.#pastedIn(event) : null;
+    if (!found) return;
     const { id } = field.closest("li").dataset;
+    this.#replace(id, field.value.trim() ? [this.#turn(id), ...found.turns] : found.turns, found.names);
+  }
+
+  /** The same where the script is one text: there they stand with their tags. */
+  #onPasteOfText(event) {
+    const found = this.#isPlain ? null : this.#pastedIn(event);
+    if (!found) return;
+    const { value, selectionStart: from, selectionEnd: to } = this.#text;
+    const [before, after] = [value.slice(0, from).trimEnd(), value.slice(to).trimStart()];
+    const text = [before, scriptOf(found.turns), after].filter(Boolean).join("\n");
+    this.#text.value = text;
+    this.#text.selectionStart = this.#text.selectionEnd = text.length - after.length;
+    this.#project.change({ turns: withKnownIds(this.#turnsOfText(), this.#project.turns), names: found.names });
+  }
+
+  /** The pasted dialogue without tags, which then does not paste itself; null: there is none, or an unreadable one. */
+  #pastedIn(event) {
+    const text = event.clipboardData?.getData("text") ?? "";
+    if (!/\n/.test(text.trim()) || hasTag(text)) return null;
     try {
       const found = readDialogue(text, this.#project.state.names);
-      if (!found) return;
-      event.preventDefault();
-      this.#replace(id, field.value.trim() ? [this.#turn(id), ...found.turns] : found.turns, found.names);
+      if (found) event.preventDefault();
+      return found;
     } catch (error) {
       event.preventDefault();
       this.dispatchEvent(new CustomEvent("unreadable", { detail: error }));
+      return null;
     }
   }
 

@@ -1,8 +1,8 @@
 /** The project's comings and goings: examples, text and subtitles read, files and links made. */
 
 import { find } from "../common/dom.js";
-import { fileName, offer, pick, takeDropped } from "../common/files.js";
-import { t } from "../common/i18n.js";
+import { fileName, offer, pick, takeDropped, textOf } from "../common/files.js";
+import { language, t } from "../common/i18n.js";
 import { opensMenu } from "../common/menu.js";
 import { offerUndo, resolve, say, showProblem } from "../common/notices.js";
 import { examplesFor } from "../model/examples.js";
@@ -58,10 +58,20 @@ export class FileMenu {
       showProblem(t("file.tooLarge"), "script");
       return;
     }
-    const text = (await file.text()).replace(/^\ufeff/, "");
+    const { name } = file;
+    const text = await textOf(file, language() === "zh" ? ["gb18030"] : []);
+    if (text === null) {
+      showProblem(t("file.noText", { name }), "script");
+      return;
+    }
     try {
-      const found = readProjectFile(text) ?? (isSubtitles(text) ? readSubtitles(text) : this.#read(text));
-      if (!found.turns.length || text.includes("\0")) showProblem(t("file.noWords", { name: file.name }), "script");
+      const project = readProjectFile(text);
+      if (!project && isJson(name, text)) {
+        showProblem(t("file.noProject", { name }), "script");
+        return;
+      }
+      const found = project ?? (isSubtitles(text) ? readSubtitles(text) : this.#read(text));
+      if (!found.turns.length || text.includes("\0")) showProblem(t("file.noWords", { name }), "script");
       else this.#replace(found.title === undefined ? { ...found, title: titleOf(file) } : found, t("file.opened"));
     } catch (error) {
       this.explain(error);
@@ -128,6 +138,15 @@ export class FileMenu {
 export function projectOf({ title, names = {}, lines, settings }) {
   const turns = lines.map(([speaker, words]) => newTurn(speaker, words));
   return { title, names, turns, ...(settings && { settings }) };
+}
+
+/** Whether a file is one for programs, so that nobody wants it read aloud. */
+function isJson(name, text) {
+  try {
+    return /\.json$/i.test(name) || typeof JSON.parse(text) === "object";
+  } catch {
+    return false;
+  }
 }
 
 const titleOf = (file) => file.name.replace(/\.[^.]*$/, "").slice(0, 200);

@@ -54,8 +54,10 @@ export class Project extends EventTarget {
     this.#show({ ...this.#state, ...patch });
   }
 
-  /** Change one turn. */
+  /** Change one turn; what changes nothing is nothing to undo. */
   changeTurn(id, patch, kind = null) {
+    const now = this.turns.find((turn) => turn.id === id);
+    if (Object.entries(patch).every(([name, value]) => now?.[name] === value)) return;
     this.change(
       { turns: this.turns.map((turn) => (turn.id === id ? Object.freeze({ ...turn, ...patch }) : turn)) },
       kind,

@@ -19,7 +19,7 @@ export function makeRow(id, entries) {
     { class: "turn", dataset: { id } },
     made("span", { class: "grip", "aria-hidden": "true" }),
     made("select", { class: "speaker" }, ...Array.from({ length: MAX_SPEAKERS }, (_, k) => new Option("", k + 1))),
-    made("textarea", { class: "words", rows: 1, spellcheck: "true" }),
+    made("textarea", { class: "words", rows: 1, spellcheck: "true", dir: "auto" }),
     made(
       "span",
       { class: "tools" },

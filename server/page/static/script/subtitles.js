@@ -5,6 +5,7 @@ import { numbered } from "./parse.js";
 const TIMES = /(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})\s*-->\s*(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})/;
 const VOICE = /^<v(?:\.[^ >]*)?\s+([^>]+)>/;
 const LABEL = /^([\p{Lu}\p{Lo}][\p{L}\p{N}\p{M}.'’ -]{0,29}?)\s*[:：]\s+(?=\S)/u;
+const ENTITIES = { amp: "&", lt: "<", gt: ">", nbsp: " ", lrm: "\u200e", rlm: "\u200f" };
 const SENTENCE_END = /[.!?…。！？]["'”’)\]]*$/;
 const NAMELESS = ["-", "--"]; // who says what nobody's name stands at
 const LEAST_PAUSE = 1; // seconds between two cues that are kept as a pause
@@ -49,8 +50,8 @@ function cueOf(block) {
   const texts = lines.slice(at + 1).map((line) => line.trim());
   const isDialogue = texts.filter((line) => /^[-–—]\s*\S/.test(line)).length > 1;
   for (const line of texts) {
-    const plain = line.replace(/<[^>]*>|\{\\[^}]*\}/g, "");
-    const name = VOICE.exec(line)?.[1].trim() ?? LABEL.exec(plain)?.[1] ?? null;
+    const plain = unescaped(line.replace(/<[^>]*>|\{\\[^}]*\}/g, ""));
+    const name = unescaped(VOICE.exec(line)?.[1].trim()) ?? LABEL.exec(plain)?.[1] ?? null;
     const words = plain
       .replace(LABEL, "")
       .replace(isDialogue ? /^[-–—]\s*/ : /^$/, "")
@@ -67,6 +68,8 @@ function secondsOf([hours = 0, minutes, seconds, fraction]) {
   return Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds) + Number(fraction.padEnd(3, "0")) / 1000;
 }
 
+const unescaped = (words) => words?.replace(/&(amp|lt|gt|nbsp|lrm|rlm);/g, (_, name) => ENTITIES[name]);
+
 /** @param {{start: number, end: number, name: string, words: string}[]} turns times in seconds */
 export function writeSrt(turns) {
   const cues = turns.map((turn, i) => `${i + 1}\n${range(turn, ",")}\n${turn.name}: ${oneBlock(turn.words)}\n`);
@@ -75,14 +78,14 @@ export function writeSrt(turns) {
 
 /** As `writeSrt`. */
 export function writeVtt(turns) {
-  const escaped = (words) => words.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  const escaped = (words) => words.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const cues = turns.map((turn) => {
-    return `${range(turn, ".")}\n<v ${turn.name.replace(/[>\n]/g, "")}>${escaped(oneBlock(turn.words))}\n`;
+    return `${range(turn, ".")}\n<v ${escaped(turn.name).replace(/\s+/g, " ")}>${escaped(oneBlock(turn.words))}\n`;
   });
   return `WEBVTT\n\n${cues.join("\n")}`;
 }
 
-const oneBlock = (words) => words.trim().replace(/\n{2,}/g, "\n");
+const oneBlock = (words) => words.trim().replace(/\n\s*\n/g, "\n");
 const range = ({ start, end }, point) => `${stamp(start, point)} --> ${stamp(end, point)}`;
 
 function stamp(seconds, point) {

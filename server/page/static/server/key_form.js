@@ -6,10 +6,15 @@ import { t } from "../common/i18n.js";
 
 let hasTried = false;
 
-/** Show the form. */
-export function askForKey() {
+/** Show the form, and leave whoever writes elsewhere alone. */
+export function showKeyForm() {
   find("key-hint").textContent = t(hasTried ? "key.wrong" : "key.kept");
   find("key-form").hidden = false;
+}
+
+/** Show it to whoever has just asked for what needs the key. */
+export function askForKey() {
+  showKeyForm();
   find("key").focus();
 }
 

@@ -25,14 +25,15 @@ export class ServerStatus extends EventTarget {
   /** Ask now, and again later. */
   async ask() {
     clearTimeout(this.#timer);
+    const wasAway = this.#isAway;
     try {
       this.#known = await serverState();
-      if (this.#isAway) this.dispatchEvent(new Event("back"));
       this.#isAway = false;
     } catch (error) {
-      this.#isAway = error.status === 0;
+      this.#isAway = error.status === 0 || error.status >= 500; // the latter is what a proxy in front of it says
       if (!this.#isAway) this.#known = null; // a key is missing, or this server does not tell
     }
+    if (wasAway && !this.#isAway) this.dispatchEvent(new Event("back"));
     this.#show();
     clearTimeout(this.#timer);
     if (!document.hidden) this.#timer = setTimeout(() => this.ask(), this.#isBusy() ? BUSY_MS : USUAL_MS);

@@ -11,24 +11,40 @@ const STORES = ["takes", "sound"];
 export class Database {
   #database = null; // IDBDatabase, or null: nothing is kept
   #memory = new Map(STORES.map((store) => [store, new Map()]));
+  #otherTabs = null; // BroadcastChannel
 
-  /** @returns {Promise<boolean>} whether takes outlive the tab */
-  async open() {
+  /**
+   * @param {(id: string) => void} changed is told of takes that another tab has kept, changed or deleted
+   * @returns {Promise<boolean>} whether takes outlive the tab
+   */
+  async open(changed) {
     try {
       const request = indexedDB.open(NAME, 1);
       request.onupgradeneeded = () => STORES.forEach((store) => request.result.createObjectStore(store));
-      this.#database = await done(request);
-      this.#database.onversionchange = () => this.#database.close();
-      return true;
+      const database = await done(request);
+      database.onversionchange = () => database.close();
+      database.transaction(STORES); // throws where somebody else's database has our name
+      this.#database = database;
     } catch {
       return false;
     }
+    if (window.BroadcastChannel) {
+      this.#otherTabs = new BroadcastChannel(NAME);
+      this.#otherTabs.onmessage = ({ data }) => changed(data);
+    }
+    return true;
   }
 
   /** @returns {Promise<object[]>} what is known of all takes */
   all() {
     if (!this.#database) return Promise.resolve([...this.#memory.get("takes").values()]);
     return done(this.#database.transaction("takes").objectStore("takes").getAll());
+  }
+
+  /** What is known of one. @returns {Promise<object?>} null: it is gone */
+  async take(id) {
+    if (!this.#database) return this.#memory.get("takes").get(id) ?? null;
+    return (await done(this.#database.transaction("takes").objectStore("takes").get(id))) ?? null;
   }
 
   /** The samples of a take. @returns {Promise<Int16Array?>} */
@@ -54,6 +70,7 @@ export class Database {
     transaction.objectStore("takes").put(take, take.id);
     if (pcm) transaction.objectStore("sound").put(pcm, take.id);
     await ended(transaction);
+    this.#otherTabs?.postMessage(take.id);
   }
 
   async remove(id) {
@@ -62,6 +79,7 @@ export class Database {
     const transaction = this.#database.transaction(STORES, "readwrite");
     for (const store of STORES) transaction.objectStore(store).delete(id);
     await ended(transaction);
+    this.#otherTabs?.postMessage(id);
   }
 }
 

@@ -14,6 +14,7 @@ export class TakeList extends EventTarget {
   #player;
   #compare;
   #list = find("takes");
+  #menus = new Map(); // button of each take's menu, by id: it outlives its row, since its menu may be open
 
   constructor(takes, deck, player, compare) {
     super();
@@ -36,46 +37,57 @@ export class TakeList extends EventTarget {
   #row(take) {
     const isLoaded = this.#deck.take?.id === take.id;
     const isPlaying = isLoaded && this.#player.isPlaying;
-    const tell =
-      (type, detail = take) =>
-      () =>
-        this.dispatchEvent(new CustomEvent(type, { detail }));
     const { name } = take;
-    const more = iconButton("more", t("take.more", { name }), () => {}, { dataset: { place: "more" } });
-    opensMenu(more, () => [
-      { label: t("take.rename"), icon: "edit", act: () => this.#rename(take) },
-      { label: t("take.restore"), icon: "undo", act: tell("restore") },
-      { label: t("take.seed", { seed: String(take.seed) }), icon: "pin", act: tell("seed") },
-      {
-        label: t("take.download"),
-        icon: "download",
-        act: () =>
-          openMenu(
-            more,
-            formats((format) => tell("save", { take, format })()),
-          ),
-      },
-      null,
-      { label: t("take.delete"), icon: "trash", isDanger: true, act: () => this.#remove(take) },
-    ]);
+    if (!this.#menus.has(take.id)) this.#menus.set(take.id, this.#menu(take.id));
+    const more = this.#menus.get(take.id);
+    for (const attribute of ["aria-label", "title"]) more.setAttribute(attribute, t("take.more", { name }));
+    const open = () => this.dispatchEvent(new CustomEvent("open", { detail: take }));
     return made(
       "li",
       { class: isLoaded ? "take loaded" : "take", dataset: { id: take.id } },
-      iconButton(isPlaying ? "pause" : "play", t(isPlaying ? "take.pause" : "take.play", { name }), tell("open"), {
+      iconButton(isPlaying ? "pause" : "play", t(isPlaying ? "take.pause" : "take.play", { name }), open, {
         class: "round",
         dataset: { place: "play" },
       }),
       made(
         "div",
         { class: "about" },
-        made("strong", {}, name),
+        made("strong", { title: name, dir: "auto" }, name),
         made("span", { class: "hint" }, `${clock(take.seconds)} · ${dateOf(take.created)}`),
-        made("span", { class: "hint beginning" }, beginning(take)),
-        ...badges(take).map((badge) => made("span", { class: "badge", title: badge.title }, badge.label)),
+        made("span", { class: "hint beginning", dir: "auto" }, beginning(take)),
+        ...badges(take, this.#takes.isHomeless(take.id)).map(({ label, title }) => {
+          return made("span", { class: "badge", title }, label);
+        }),
       ),
       made("span", { class: "sides" }, this.#side("a", take), this.#side("b", take)),
       more,
     );
+  }
+
+  /** The button that opens a take's menu. */
+  #menu(id) {
+    const more = iconButton("more", "", () => {}, { dataset: { place: "more" } });
+    return opensMenu(more, () => this.#entries(this.#takes.find(id), more));
+  }
+
+  #entries(take, more) {
+    const tell = (type, detail = take) => this.dispatchEvent(new CustomEvent(type, { detail }));
+    return [
+      { label: t("take.rename"), icon: "edit", act: () => this.#rename(take) },
+      { label: t("take.restore"), icon: "undo", act: () => tell("restore") },
+      { label: t("take.seed", { seed: String(take.seed) }), icon: "pin", act: () => tell("seed") },
+      {
+        label: t("take.download"),
+        icon: "download",
+        act: () =>
+          openMenu(
+            more,
+            formats((format) => tell("save", { take, format })),
+          ),
+      },
+      null,
+      { label: t("take.delete"), icon: "trash", isDanger: true, act: () => this.#remove(take) },
+    ];
   }
 
   #side(side, take) {
@@ -102,7 +114,6 @@ export class TakeList extends EventTarget {
   }
 
   async #remove(take) {
-    if (this.#deck.take?.id === take.id) this.#deck.clear();
     const bringBack = await this.#takes.remove(take.id);
     (this.#list.querySelector("button") ?? find("tab-takes")).focus();
     offerUndo(t("take.deleted", { name: take.name }), bringBack, "takes");
@@ -117,9 +128,10 @@ function dateOf(created) {
   return new Intl.DateTimeFormat(language(), style).format(created);
 }
 
-/** How a speech ended, where it is not by itself. */
-function badges({ finishReason }) {
-  if (finishReason === "stop") return [];
+/** How a speech ended, where it is not by itself; and whether it goes with the tab. */
+function badges({ finishReason }, isHomeless) {
+  const found = isHomeless ? [{ label: t("take.homeless"), title: t("problem.full") }] : [];
+  if (finishReason === "stop") return found;
   const known = ["length", "stopped", "broken"].includes(finishReason) ? finishReason : "broken";
-  return [{ label: t(`ended.${known}`), title: t(`ended.${known}Why`) }];
+  return [...found, { label: t(`ended.${known}`), title: t(`ended.${known}Why`) }];
 }

@@ -105,7 +105,7 @@ export class Casting {
       voice.replaceChildren(new Option(t("cast.own"), OWN), ...all.map((each) => new Option(each, each)));
       voice.value = chosen;
     }
-    this.#showTrouble();
+    showText(find("casting-trouble"), this.trouble);
   }
 
   #row(speaker) {
@@ -114,20 +114,18 @@ export class Casting {
       "div",
       { class: "cast", dataset },
       made("span", { class: "chip" }, `S${speaker}`),
-      made("input", { maxlength: 40, autocomplete: "off", spellcheck: "false", dataset }),
+      made("input", { maxlength: 40, autocomplete: "off", spellcheck: "false", dir: "auto", dataset }),
       made("select", { dataset }),
     );
   }
 
-  /** Say so if the server will refuse this choice: a voice that it has not, or none for a speaker in front of others. */
-  #showTrouble() {
+  /** Why the server will refuse this choice, or null: a voice that it has not, or none for a speaker before others. */
+  get trouble() {
     const { cast } = this.#project.state;
     const missing = this.#library.isLoaded && this.#voiced.find((speaker) => !this.#library.find(cast[speaker]));
     const gap = this.#voiced.findIndex((speaker, i) => speaker !== i + 1) + 1;
     const values = { gap: `S${gap}`, last: `S${this.#voiced.at(-1)}` };
-    let message = null;
-    if (missing) message = t("cast.missing", { name: cast[missing], speaker: `S${missing}` });
-    else if (gap) message = t(this.speakers.includes(gap) ? "cast.gap" : "cast.gapNobody", values);
-    showText(find("casting-trouble"), message);
+    if (missing) return t("cast.missing", { name: cast[missing], speaker: `S${missing}` });
+    return gap ? t(this.speakers.includes(gap) ? "cast.gap" : "cast.gapNobody", values) : null;
   }
 }

@@ -14,7 +14,12 @@ export class ClipPlayer extends EventTarget {
     for (const type of ["ended", "error"]) this.#audio.addEventListener(type, () => this.#set(null));
   }
 
-  /** Play a voice's clip, or stop it. @throws {ApiError} it cannot be fetched */
+  /**
+   * Play a voice's clip, or stop it.
+   *
+   * @throws {ApiError} it cannot be fetched
+   * @throws {DOMException} NotSupportedError: the browser cannot play it
+   */
   async toggle(name) {
     const wasPlaying = this.playing;
     this.stop();
@@ -28,7 +33,7 @@ export class ClipPlayer extends EventTarget {
       await this.#audio.play();
     } catch (error) {
       if (this.playing === name) this.#set(null);
-      if (!(error instanceof DOMException)) throw error; // else it was stopped, or the browser does not know the format
+      if (error.name !== "AbortError" && error.name !== "NotAllowedError") throw error; // else it was stopped
     }
   }
 

@@ -63,9 +63,16 @@ export class Library extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
+  /** Ask again: the server may have other voices under the same names. */
+  reload() {
+    this.#clips.forget();
+    return this.load();
+  }
+
   show() {
-    find("search-field").hidden = this.#voices.length < SEARCHED;
-    const wanted = find("voice-search").value.trim().toLocaleLowerCase();
+    const isSearched = this.#voices.length >= SEARCHED;
+    find("search-field").hidden = !isSearched;
+    const wanted = isSearched ? find("voice-search").value.trim().toLocaleLowerCase() : "";
     const found = this.#voices.filter(({ name, text }) => `${name} ${text ?? ""}`.toLocaleLowerCase().includes(wanted));
     const [starters, stored] = [true, false].map((is) => found.filter(({ starter }) => Boolean(starter) === is));
     find("voices").replaceChildren(...stored.map((voice) => this.#row(voice)));
@@ -77,7 +84,7 @@ export class Library extends EventTarget {
   }
 
   #row(voice) {
-    const { name, starter } = voice;
+    const { name, text, starter } = voice;
     const own = [
       null,
       { label: t("voice.transcript"), icon: "edit", act: () => this.#editTranscript(voice) },
@@ -102,9 +109,9 @@ export class Library extends EventTarget {
       made(
         "div",
         { class: "about" },
-        made("strong", { class: "name", title: name }, name),
+        made("strong", { class: "name", title: name, dir: "auto" }, name),
         made("span", { class: "hint" }, clock(Number(voice.seconds), 1)),
-        made("span", { class: "hint beginning", title: voice.text }, voice.text ?? t("voice.noTranscript")),
+        made("span", { class: "hint beginning", title: text, dir: "auto" }, text ?? t("voice.noTranscript")),
       ),
       more,
     );
@@ -177,7 +184,7 @@ export class Library extends EventTarget {
       return true;
     } catch (error) {
       if (error.status === 401) this.dispatchEvent(new Event("locked"));
-      else showText(find("voices-error"), wordsFor(error));
+      else showText(find("voices-error"), error.name === "NotSupportedError" ? t("clip.unreadable") : wordsFor(error));
       return Boolean(harmless) && error.status === harmless; // somebody else was faster
     }
   }
