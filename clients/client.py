@@ -38,7 +38,7 @@ class MossClient(Connected[httpx.Client]):
         timeout_s: how long to wait for more of an answer; one that does not stream comes all at once.
         retries: how often a request is sent again that found the server busy (HTTP 429, 503) or not at all (502 and
             504 of a proxy, too); a stream only as long as none of it has come, and what adds or removes a voice only
-            where the server was busy.
+            where the server was busy or no connection was made.
     Raises:
         ValueError: no URL of a server, or a key that no HTTP header can carry.
     """

@@ -1,7 +1,7 @@
 """Trying again what may work a moment later: a server that is busy or starting, a connection that failed.
 
 Asking twice for speech changes nothing on the server: a request that was made before its connection broke is ended
-there. What changes the server is asked for again only where it was refused before anything was done.
+there. What changes the server is asked for again only where it was refused before anything was done, or not reached.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from .errors import ServerRefused, ServerUnreachable
 
 _BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 _BEHIND_A_PROXY = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)  # the server restarts, or had begun
+_NOT_ASKED = (httpx.ConnectError, httpx.ConnectTimeout)
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _LONGEST_ASKED_WAIT_S = 120.0  # however long a server asks for
@@ -28,10 +29,13 @@ def may_pass(error: BaseException) -> bool:
 
 
 def did_nothing(error: BaseException) -> bool:
-    """Whether the server was too busy to begin: a proxy's own 503, of a connection that broke, says nothing of that."""
-    if not isinstance(error, ServerRefused) or error.status not in _BUSY:
-        return False
-    return error.code is not None or error.retry_after_s is not None
+    """Whether the server was too busy to begin, or never asked.
+
+    A proxy's own 503, of a connection that broke, says nothing of that.
+    """
+    if isinstance(error, ServerRefused):
+        return error.status in _BUSY and (error.code is not None or error.retry_after_s is not None)
+    return isinstance(error, ServerUnreachable) and isinstance(error.__cause__, _NOT_ASKED)
 
 
 def retrying(retries: int, on: Callable[[BaseException], bool] = may_pass) -> Retrying:

@@ -47,7 +47,7 @@ class OneEach(httpx.AsyncBaseTransport):
             await transport.aclose()  # whatever state it is in
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _GivingBack(response.stream, lambda: self._give_back(transport))
+        response.stream = _GivingBack(response.stream, lambda: self._give_back(transport), transport.aclose)
         return response
 
     async def aclose(self) -> None:
@@ -74,9 +74,15 @@ class OneEach(httpx.AsyncBaseTransport):
 class _GivingBack(httpx.AsyncByteStream):
     """An answer's body, at whose end its connection is idle again."""
 
-    def __init__(self, stream: httpx.AsyncByteStream, give_back: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        stream: httpx.AsyncByteStream,
+        give_back: Callable[[], Awaitable[None]],
+        give_up: Callable[[], Awaitable[None]],
+    ) -> None:
         self._stream = stream
         self._give_back: Callable[[], Awaitable[None]] | None = give_back
+        self._give_up = give_up
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._stream:
@@ -84,8 +90,11 @@ class _GivingBack(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         give_back, self._give_back = self._give_back, None
+        if give_back is None:
+            return
         try:
             await self._stream.aclose()
-        finally:
-            if give_back is not None:
-                await give_back()
+        except BaseException:  # cancelled, for one: it may never be free for another request
+            await self._give_up()
+            raise
+        await give_back()

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from sglang_moss.errors import BadReference, BadRequest, BadText, Code, MossError, PromptTooLong
@@ -25,6 +26,7 @@ from .json_body import read_json
 logger = logging.getLogger(__name__)
 
 _SHOWN_FIELDS = 8
+_CLIENT_CLOSED = 499
 _MEANT = {  # what other servers, and `/generate`, call by another name
     "max_new_tokens": "max_seconds",
     "max_tokens": "max_seconds",
@@ -191,6 +193,8 @@ def _parts_of(error: Exception) -> tuple[int, str, str | None, Code]:
             return error.status, str(error), _field_of(error), error.code
         case RequestValidationError():
             return (HTTPStatus.BAD_REQUEST, *_validation_message(error.errors()), "bad_setting")
+        case ClientDisconnect():  # nobody reads it, and nothing has failed
+            return _CLIENT_CLOSED, "the client has gone", None, "bad_request"
         case HTTPException():
             return error.status_code, str(error.detail), None, _code_of(error.status_code)
     return HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why", None, "server_failed"

@@ -13,6 +13,7 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from sglang_moss.errors import BadRequest, MossError
@@ -52,7 +53,7 @@ def generate_router(profile: Profile) -> APIRouter:
         try:
             wanted = parse(await read_json(await _body(request)))
             answer = await serve_generate_request(wanted, request)
-        except (BadRequest, HTTPException) as error:
+        except (BadRequest, HTTPException, ClientDisconnect) as error:
             return _refusal(request.scope, error)
         if isinstance(answer, StreamingResponse):
             events: Any = answer.body_iterator
@@ -68,7 +69,7 @@ def generate_router(profile: Profile) -> APIRouter:
     return router
 
 
-def _refusal(scope: Scope, error: BadRequest | HTTPException) -> JSONResponse:
+def _refusal(scope: Scope, error: BadRequest | HTTPException | ClientDisconnect) -> JSONResponse:
     """An answer to what was refused. The route's own frame is in the error's traceback, and so keeps no name for it."""
     problem = error.__cause__ if isinstance(error.__cause__, MossError) else error
     return JSONResponse(error_for(scope, problem), error_status(error))

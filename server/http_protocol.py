@@ -8,7 +8,7 @@ An offer does not cost the body of the request:
     HTTP2-Settings: AAEAAEAA...
 
 A server may ignore such an offer, and then answers the request as if it had not been made (RFC 9110, 7.8). So the head
-is read again without it, by a parser that then goes on to the body. Offers of WebSocket stay with uvicorn.
+is read again without it, by a parser that then goes on to the body. So with WebSocket, which no route speaks.
 
 A body is handed on in pieces of some two megabytes, as far as it has come: uvicorn stops reading at 64 KB, and each
 piece costs a turn of the event loop, through all layers. Until it is handed on it is kept as it came, not copied.
@@ -22,7 +22,8 @@ from typing import Any, cast
 import httptools
 from sglang.srt.environ import envs
 from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .http_connection import BoundedConnection
 
 _OFFERS = (b"upgrade", b"http2-settings")  # headers that only speak of the other protocol
 _SMALL_BYTES = 1 << 12
@@ -37,7 +38,7 @@ def install() -> None:
         envs.SGLANG_TIMEOUT_KEEP_ALIVE.set(_IDLE_SECONDS)
 
 
-class OfferIgnoringProtocol(HttpToolsProtocol):
+class OfferIgnoringProtocol(BoundedConnection):
     """One connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -53,8 +54,9 @@ class OfferIgnoringProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
+        self.has_progressed()
         cycle = self.cycle
-        if self._is_upgraded() or cycle.response_complete:
+        if cycle.response_complete:
             return
         if not isinstance(cycle.body, _Pieces):  # the first since the application has taken any
             cycle.body = cast(bytearray, _Pieces())
@@ -71,12 +73,9 @@ class OfferIgnoringProtocol(HttpToolsProtocol):
         lines += [b"%s: %s" % header for header in self.headers if header[0] not in _OFFERS]
         return b"\r\n".join([*lines, b"", b""])
 
-    def _is_upgraded(self) -> bool:
-        return self.parser.should_upgrade() and self._should_upgrade()
-
     def _is_ignored(self) -> bool:
         is_offer = any(name == b"upgrade" for name, _value in self.headers)  # a CONNECT has none
-        return is_offer and self.parser.should_upgrade() and not self._should_upgrade()
+        return is_offer and self.parser.should_upgrade()
 
 
 class _Pieces:

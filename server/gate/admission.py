@@ -38,6 +38,10 @@ class Admission:
         """Take nothing new from now on; what runs has `seconds` left."""
         self._closes_at = self._clock() + seconds
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closes_at is not None
+
     def check_open(self) -> None:
         """
         Raises:

@@ -100,7 +100,7 @@ class Gate:
         }.get(route.work, limits.small_bytes)
         body = BoundedBody(scope, receive, max_bytes, limits.body_seconds, ticket, needs_place)
         body.check_announced()
-        answer = _Answer(send, body, ticket)
+        answer = _Answer(send, body, ticket, self._admission)
         try:
             await self._app(scope, body.receive, answer.send)
         except Exception:
@@ -135,11 +135,12 @@ class Gate:
 class _Answer:
     """What a route sends, but for its own idea of what is wrong with a body that was refused."""
 
-    def __init__(self, send: Send, body: BoundedBody, ticket: Ticket) -> None:
+    def __init__(self, send: Send, body: BoundedBody, ticket: Ticket, admission: Admission) -> None:
         self.has_begun = False
         self._send = send
         self._body = body
         self._ticket = ticket
+        self._admission = admission
 
     async def send(self, message: Message) -> None:
         if self._body.refusal is not None and not self.has_begun:
@@ -155,6 +156,8 @@ class _Answer:
             if self._body.is_unread and message["status"] >= 400:
                 # Else the rest of a refused body would still be received, for as long as it is sent.
                 headers["Connection"] = "close"
+            if self._admission.is_closed:
+                headers["Connection"] = "close"  # else a proxy sends what comes next into a server that ends
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._ticket.release()

@@ -24,11 +24,12 @@ from sglang.srt.utils.cudacore_pyspy_dump_utils import collect_scheduler_process
 
 from sglang_moss import socket_folder
 
+from ..http_closing import all_has_left
 from .admission import Admission
 
 logger = logging.getLogger(__name__)
 
-_LAST_WORDS_SECONDS = 5.0  # for clients to read that it is over
+_LAST_WORDS_SECONDS = 5.0  # for clients to read that it is over, and slow ones the end of their answers
 _HURRIED_WORDS_SECONDS = 0.5
 _CHILDREN_SECONDS = 1.5  # to leave by themselves; taking an interpreter down takes longer, and has nothing to save
 _POLL_SECONDS = 0.05
@@ -79,7 +80,8 @@ class GracefulShutdown(SignalHandler):
             await self._until(lambda: self._admission.n_requests == 0 or self._hurry.is_set(), self._seconds)
             hurried = time.monotonic() + _HURRIED_WORDS_SECONDS
             await self._until(
-                lambda: self._is_over() or (self._hurry.is_set() and time.monotonic() > hurried), _LAST_WORDS_SECONDS
+                lambda: (self._is_over() and all_has_left()) or (self._hurry.is_set() and time.monotonic() > hurried),
+                _LAST_WORDS_SECONDS,
             )
             await self._end_children()
         except Exception:

@@ -27,6 +27,7 @@ from sglang_moss.clients import (
     SpeechChunk,
     UnusableAnswer,
     Voice,
+    retrying,
 )
 from sglang_moss.clients.local_server import free_port
 from sglang_moss.clients.speech_request import SpeechSettings
@@ -260,6 +261,31 @@ def test_voices_are_changed_again_only_where_nothing_was_done(
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _transport, request: handle(request))
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle_async)
     with pytest.raises(ServerRefused, match=f"HTTP {status}"):
+        change("http://127.0.0.1:1", 2)
+    assert len(asked) == times
+
+
+@pytest.mark.parametrize("change", [add_voice, add_voice_async, remove_voice, remove_voice_async])
+@pytest.mark.parametrize(
+    ("kind", "times"),
+    [(httpx.ConnectError, 3), (httpx.ConnectTimeout, 3), (httpx.ReadError, 1), (httpx.ReadTimeout, 1)],
+)
+def test_voices_are_changed_again_where_the_server_was_never_asked(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[str, int], Any], kind: type[httpx.RequestError], times: int
+):
+    asked: list[httpx.Request] = []
+
+    def handle(_transport: object, request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        raise kind("no")
+
+    async def handle_async(transport: object, request: httpx.Request) -> httpx.Response:
+        return handle(transport, request)
+
+    monkeypatch.setattr(retrying, "_backoff", lambda _state: 0.0)
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle_async)
+    with pytest.raises(ServerUnreachable):
         change("http://127.0.0.1:1", 2)
     assert len(asked) == times
 

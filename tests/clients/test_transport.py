@@ -124,6 +124,31 @@ async def test_a_request_that_is_given_up_takes_its_connection_with_it():
         await asyncio.wait_for(server.all_left(but=1), 5)
 
 
+async def test_a_connection_whose_answer_is_not_left_in_peace_serves_nobody_else():
+    class Body(httpx.AsyncByteStream):
+        async def aclose(self) -> None:
+            await asyncio.sleep(60)
+
+    class Connection(httpx.AsyncHTTPTransport):
+        is_closed = False
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, stream=Body(), request=request)
+
+        async def aclose(self) -> None:
+            self.is_closed = True
+
+    connection, pool = Connection(), OneEach(False, 10.0)
+    pool._connection = lambda: connection
+    response = await pool.handle_async_request(httpx.Request("GET", "http://a/"))
+    leaving = asyncio.create_task(response.aclose())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    assert connection.is_closed
+    assert not pool._idle
+
+
 async def test_where_nobody_listens_it_is_httpx_that_says_so():
     async with many_at_once(**connection("http://127.0.0.1:9", None, 10)) as client:
         for _ in range(2):

@@ -37,9 +37,9 @@ def serving(script: Callable[[Any], Any], tmp_path: Path, **options: Any) -> Ite
 
 
 @contextmanager
-def listening(app: Any) -> Iterator[str]:
-    """The address of an ASGI application, served by a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="critical"))
+def listening(app: Any, **options: Any) -> Iterator[str]:
+    """The address of an ASGI application, served by a thread; `options` are uvicorn's."""
+    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="critical", **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -394,6 +394,20 @@ def test_a_closed_server_refuses_everything_but_finishes_what_runs():
     asyncio.run(run())
 
 
+def test_what_a_server_that_ends_still_answers_is_the_last_on_its_connection():
+    admission = Admission(1)
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        admission.close(30)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a"})
+
+    limits = Limits(body_bytes=10, voice_bytes=10, body_seconds=5)
+    answer = asked(Gate(app, admission, None, limits), lambda client: client.get(VOICES))
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
 def test_a_get_that_is_refused_keeps_its_connection():
     answer = asked(application(Admission(1), []), lambda client: client.get("/nowhere"))
     assert answer.status_code == 404
