@@ -92,7 +92,8 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
 
 def _check_fields(app: FastAPI, tokenizer_manager: Any) -> None:
     state = ReqState([], False, Event(), GenerateReqInput(), APIServerReqTimeStats())
-    check_fields(PRIVATE_FIELDS, {"FastAPI": app, "TokenizerManager": tokenizer_manager, "ReqState": state})
+    found = {"FastAPI": app, "TokenizerManager": tokenizer_manager, "ReqState": state}
+    check_fields(PRIVATE_FIELDS, {**found, "HttpToolsProtocol": http_protocol.a_connection()})
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -17,11 +17,14 @@ A connection stays open longer than the usual client or proxy keeps an idle one.
 it, a request that is sent just then is lost, and speech is nothing that a proxy asks for a second time by itself.
 """
 
+import asyncio
 from typing import Any, cast
 
 import httptools
 from sglang.srt.environ import envs
-from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.config import HTTP_PROTOCOLS, Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from .http_connection import BoundedConnection
 
@@ -36,6 +39,18 @@ def install() -> None:
     HTTP_PROTOCOLS["auto"] = f"{OfferIgnoringProtocol.__module__}:{OfferIgnoringProtocol.__qualname__}"
     if not envs.SGLANG_TIMEOUT_KEEP_ALIVE.is_set():
         envs.SGLANG_TIMEOUT_KEEP_ALIVE.set(_IDLE_SECONDS)
+
+
+def a_connection() -> HttpToolsProtocol:
+    """One of uvicorn's, not connected: what is relied upon can be looked for in it."""
+    loop = asyncio.new_event_loop()
+    try:
+        return HttpToolsProtocol(Config(_no_application, log_config=None), ServerState(), {}, loop)
+    finally:
+        loop.close()
+
+
+async def _no_application(_scope: Any, _receive: Any, _send: Any) -> None: ...
 
 
 class OfferIgnoringProtocol(BoundedConnection):

@@ -33,6 +33,21 @@ def is_fused(model_path: str) -> bool:
         return False
 
 
+def missing_weights(model_path: str) -> str | None:
+    """The name of a file of weights that a fused checkpoint lacks, as where copying it broke off; None: none is."""
+    folder = Path(model_path)
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        shards = sorted(set(index["weight_map"].values()))
+    except FileNotFoundError:
+        shards = []
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return "model.safetensors.index.json"
+    if not shards:
+        return None if any(folder.glob("*.safetensors")) else "model.safetensors"
+    return next((name for name in shards if not (folder / name).is_file()), None)
+
+
 def why_not_served(model_path: str) -> str:
     """One sentence for a path that `is_fused` refuses: what is there, and what makes a fused checkpoint."""
     path = Path(model_path)

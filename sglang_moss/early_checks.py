@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sglang_moss.checkpoint import is_fused, why_not_served
+from sglang_moss.checkpoint import is_fused, missing_weights, why_not_served
 from sglang_moss.command_line import FLAG, NoConfigFile, read
 from sglang_moss.devices import device_problem
 
@@ -35,7 +35,7 @@ def check(argv: Sequence[str]) -> None:
     """Check what is named on a command line for which `is_ours` holds.
 
     Raises:
-        SystemExit: no model is named, or it is no fused checkpoint; there is no such device; the address is none or is
+        SystemExit: no model is named, or it is no fused checkpoint, or not whole; there is no such device; the address is none or is
             taken; the folder of voices cannot be written; or a file of arguments cannot be read.
     """
     try:
@@ -50,6 +50,8 @@ def check(argv: Sequence[str]) -> None:
         )
     if not is_fused(words.model_path):
         raise SystemExit(f"sglang_moss: {why_not_served(words.model_path)}")
+    if words.load_format != "dummy" and (name := missing_weights(words.model_path)) is not None:
+        raise SystemExit(f"sglang_moss: {words.model_path} is not whole: it has no {name}; fuse or copy it again")
     if words.device is not None and (problem := device_problem(words.device, one_gpu=False)) is not None:
         raise SystemExit(f"sglang_moss: --device: {problem}")
     if words.node_rank == "0":

@@ -319,4 +319,22 @@ PRIVATE_FIELDS = (
         ("user_middleware", "build_middleware_stack"),
         why="our layers stand inside SGLang's key check, and around everything",
     ),
+    PrivateFields(
+        "HttpToolsProtocol",
+        (
+            "_should_upgrade",
+            "_start_asgi_task",
+            "_unset_keepalive_if_required",
+            "cycle",
+            "expect_100_continue",
+            "flow",
+            "headers",
+            "parser",
+            "pipeline",
+            "send_400_response",
+            "timeout_keep_alive_handler",
+            "timeout_keep_alive_task",
+        ),
+        why="uvicorn's connection loses refusals and requests, and waits for ever (`server/http_connection.py`)",
+    ),
 )

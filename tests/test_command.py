@@ -45,6 +45,7 @@ def test_it_is_told_before_anything_dear_is_imported():
 @pytest.mark.parametrize("flag", [[], [FLAG]])
 def test_sglang_gets_the_arguments_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flag: list[str]):
     (tmp_path / "config.json").write_text('{"architectures": ["MossTTSDelayWithCodec"]}')
+    (tmp_path / "model.safetensors").touch()
     words = [str(tmp_path), "--port", str(free_port()), *flag, "--voices-dir", str(tmp_path), "--tp-size", "2"]
     called: list[list[str]] = []
     monkeypatch.setattr(sglang.cli.main, "main", lambda: called.append(sys.argv[1:]))

@@ -16,6 +16,7 @@ def fused(tmp_path: Path) -> str:
     folder = tmp_path / "fused"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"architectures": [ARCHITECTURE]}))
+    (folder / "model.safetensors").touch()
     return str(folder)
 
 
@@ -69,6 +70,36 @@ def test_a_model_that_is_no_fused_checkpoint_is_named_with_what_is_there(name: s
     (tmp_path / "other" / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')
     with pytest.raises(SystemExit, match=rf"{sentence}.*python -m sglang_moss\.fuse"):
         check(serve(str(tmp_path / name), "--delay-pattern", voices=tmp_path))
+
+
+def index(*shards: str) -> str:
+    return json.dumps({"weight_map": {f"weight{i}": shard for i, shard in enumerate(shards)}})
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ({}, "model.safetensors"),
+        (
+            {"model.safetensors.index.json": index("a.safetensors", "b.safetensors"), "a.safetensors": ""},
+            "b.safetensors",
+        ),
+        ({"model.safetensors.index.json": "{", "a.safetensors": ""}, "model.safetensors.index.json"),
+        ({"model.safetensors.index.json": '{"weight_map": ', "a.safetensors": ""}, "model.safetensors.index.json"),
+    ],
+)
+def test_a_checkpoint_whose_copying_broke_off_is_named(fused: str, tmp_path: Path, files: dict[str, str], named: str):
+    (Path(fused) / "model.safetensors").unlink()
+    for name, text in files.items():
+        (Path(fused) / name).write_text(text)
+    with pytest.raises(SystemExit, match=rf"{fused} is not whole: it has no {named};"):
+        check(serve(fused, voices=tmp_path))
+    check(serve(fused, "--load-format", "dummy", voices=tmp_path))
+
+
+def test_a_checkpoint_of_shards_passes(fused: str, tmp_path: Path):
+    (Path(fused) / "model.safetensors.index.json").write_text(index("model.safetensors"))
+    check(serve(fused, voices=tmp_path))
 
 
 def test_a_device_that_is_none_is_named(fused: str, tmp_path: Path):

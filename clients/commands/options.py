@@ -132,7 +132,7 @@ def _sentence(error: Exception) -> str:
     """What went wrong, and which option mends it."""
     match error:
         case ServerUnreachable() if "is the server running" in str(error):
-            return f"{error} `sglang serve` starts one, --url or MOSS_URL names another"
+            return f"{error} `moss-ttsd serve` starts one, --url or MOSS_URL names another"
         case ServerRefused(status=401):
             return f"{error}; --api-key or MOSS_API_KEY gives it"
         case OSError(filename=str(name), strerror=str(reason)):

@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import pytest
 from fake_endpoints import listening, serving, three_events
-from fake_manager import SAMPLE_RATE
+from fake_manager import SAMPLE_RATE, FakeManager
 from fastapi import FastAPI, Request
 from sglang.srt.environ import envs
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sglang_moss.server import http_protocol
+from sglang_moss.server.app import add_routes
 
 pytestmark = pytest.mark.wide
 
@@ -159,3 +161,10 @@ def test_idle_connections_stay_open_longer_than_a_proxy_keeps_them(
         monkeypatch.delenv("SGLANG_TIMEOUT_KEEP_ALIVE")
     http_protocol.install()
     assert envs.SGLANG_TIMEOUT_KEEP_ALIVE.get() == seconds
+
+
+def test_a_uvicorn_without_what_is_relied_upon_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delattr(HttpToolsProtocol, "_start_asgi_task")  # as before 0.46
+    manager = FakeManager(three_events, tmp_path)
+    with pytest.raises(RuntimeError, match=r"HttpToolsProtocol\._start_asgi_task"):
+        add_routes(FastAPI(), manager.server_args, manager)
