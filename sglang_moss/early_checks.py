@@ -35,8 +35,8 @@ def check(argv: Sequence[str]) -> None:
     """Check what is named on a command line for which `is_ours` holds.
 
     Raises:
-        SystemExit: no model is named, or it is no fused checkpoint, or not whole; there is no such device; the address is none or is
-            taken; the folder of voices cannot be written; or a file of arguments cannot be read.
+        SystemExit: no model is named, or it is no fused checkpoint, or not whole; there is no such device; the address
+            is none or is taken; the folder of voices cannot be written; or a file of arguments cannot be read.
     """
     try:
         words = read(argv)
