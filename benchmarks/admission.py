@@ -22,10 +22,10 @@ import psutil
 
 from ..clients import AsyncMossClient
 from ..clients.connection import DEFAULT_URL
-from .exiting import exit_on_sigterm, in_one_line
-from .host_memory import server_of
-from .record import record
-from .workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker
+from .loads.workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker
+from .runs.exiting import exit_on_sigterm, in_one_line
+from .runs.host_memory import server_of
+from .runs.record import record
 
 
 @in_one_line("lines of the cases before are written")

@@ -25,9 +25,9 @@ from sglang_moss.codec.config import CodecConfig, TransformerShape
 from sglang_moss.codec.encoder_runner import WINDOW_FRAMES, EncoderRunner
 from sglang_moss.codec.runner import DecoderRunner
 
-from .random_weights import draw_weight
-from .record import record
-from .shapes import codec_shape
+from .runs.record import record
+from .shapes.random_weights import draw_weight
+from .shapes.real_shapes import codec_shape
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _LAYER_SCALES = (0.01, 0.1, 0.5)

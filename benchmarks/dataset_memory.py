@@ -22,8 +22,8 @@ import numpy as np
 from ..training.data.dataset import SpeechDataset
 from ..training.data.shards import DatasetWriter, StoredExample
 from ..training.data.storage import INFO_NAME, DatasetInfo
-from .exiting import exit_on_sigterm
-from .record import record
+from .runs.exiting import exit_on_sigterm
+from .runs.record import record
 
 _N_VQ = 16
 _FRAMES_PER_SECOND = 12.5

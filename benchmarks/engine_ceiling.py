@@ -37,15 +37,15 @@ from typing import Any
 from ..clients import AsyncMossClient, UnusableAnswer
 from ..clients.client import encoded
 from ..clients.local_server import SGLANG_SERVE, LocalServer
-from . import load
-from .ceiling import BENCHMARK
-from .exiting import exit_on_sigterm
-from .load import Exchange, Load, failures
-from .load_statistics import mean, percentiles, steady_rate, steady_window
-from .prompt_rows import PromptRows, prompt_rows
-from .record import record
-from .shapes import write_plain_checkpoint
-from .workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, share
+from .loads import loops
+from .loads.ceiling import BENCHMARK
+from .loads.loops import Exchange, Load, failures
+from .loads.prompt_rows import PromptRows, prompt_rows
+from .loads.statistics import mean, percentiles, steady_rate, steady_window
+from .loads.workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, share
+from .runs.exiting import exit_on_sigterm
+from .runs.record import record
+from .shapes.real_shapes import write_plain_checkpoint
 
 _SAMPLING = {"temperature": 1.1, "top_p": 0.9, "top_k": 50, "ignore_eos": True}
 _WARM_UP_TOKENS = 25
@@ -125,7 +125,7 @@ def cases(
         log_start = server.log.stat().st_size
         n_new = [maker.frames(i) for i in range(n_requests)]
         name = f"{args.seed}/{maker.workload.spread}/{concurrency}"  # no two cases share a prompt's own part
-        exchanges = load.run(_case(name, server.url, prompts, concurrency, n_new))
+        exchanges = loops.run(_case(name, server.url, prompts, concurrency, n_new))
         time.sleep(0.2)  # for the log's last lines
         with server.log.open("rb") as log:
             log.seek(log_start)

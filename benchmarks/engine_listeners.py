@@ -18,16 +18,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..clients import AsyncMossClient
-from . import load
 from .engine_ceiling import PlainPrompts, add_server_arguments, plain_server
-from .exiting import exit_on_sigterm
-from .host_memory import server_of
 from .listeners import add_load_arguments, has_new_voices, promise_of, row, search, window_of, workload_of
-from .listening import Listener
-from .listening_load import ListeningLoad
-from .promise import Heard
-from .record import record
-from .workloads import FRAMES_PER_SECOND, RequestMaker
+from .listening.listener import Listener
+from .listening.load import ListeningLoad
+from .listening.promise import Heard
+from .loads import loops
+from .loads.workloads import FRAMES_PER_SECOND, RequestMaker
+from .runs.exiting import exit_on_sigterm
+from .runs.host_memory import server_of
+from .runs.record import record
 
 _FRAMES_AT_A_TIME = 4
 _WARM_UP_TOKENS = 25
@@ -58,7 +58,7 @@ def main() -> int:
         ThreadPoolExecutor(1) as pool,  # bodies are small
     ):
         began = time.perf_counter()
-        load.run(_warm_up(server.url, prompts))
+        loops.run(_warm_up(server.url, prompts))
         measure = measure_plain(args, server.url, prompts, maker, pool)
         lines = record(args.out, search(args, measure, server_of(server.url), began, {"plain": True}), row)
     return 0 if lines[-1]["kept"] else 1
@@ -85,7 +85,7 @@ def measure_plain(
                 streams = ListeningLoad(client.events, dialogues, None, listener, pool)
                 return await streams.run(rate, window_of(args), promise_of(args), args.seed)
 
-        return load.run(run())
+        return loops.run(run())
 
     return measure
 

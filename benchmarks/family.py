@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 
 from ..clients.local_server import SGLANG_SERVE, LocalServer, ServerFailed
-from .exiting import exit_on_sigterm
-from .gpu_memory import gpu_memory_mib
+from .loads.workloads import FAMILY_WORKLOADS
 from .random_checkpoint import write_weights
-from .record import record
+from .runs.exiting import exit_on_sigterm
+from .runs.gpu_memory import gpu_memory_mib
+from .runs.record import record
 from .serving import ADMIN_KEY_VARIABLE
 from .serving import main as measure_serving
-from .shapes import SHAPES, write_checkpoint
-from .workloads import FAMILY_WORKLOADS
+from .shapes.real_shapes import SHAPES, write_checkpoint
 
 _DIALOGUE = "dialogue"
 

@@ -22,15 +22,15 @@ from typing import Any
 
 import httpx
 
-from .asking import ask, client, generate, speech
-from .bad_fields import send_bad_fields
-from .closed_doors import knock_at_all
-from .host_memory import resident_mib, server_of
-from .hostile_audio import DOUBTFUL, REFUSED
-from .record import record
-from .storm import storm
-from .synthetic_voice import synthetic_clip
-from .tenants import inline_voices, stored_voices
+from .hostile.asking import ask, client, generate, speech
+from .hostile.audio import DOUBTFUL, REFUSED
+from .hostile.bad_fields import send_bad_fields
+from .hostile.closed_doors import knock_at_all
+from .hostile.storm import storm
+from .hostile.tenants import inline_voices, stored_voices
+from .loads.synthetic_voice import synthetic_clip
+from .runs.host_memory import resident_mib, server_of
+from .runs.record import record
 
 _VOICES = "/v1/audio/voices"
 _SOUND = "hostile"  # name of a voice that a doubtful file becomes

@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from ..clients import AsyncMossClient, ClientError, SpeechChunk
-from . import load
-from .exiting import exit_on_sigterm, in_one_line
-from .first_sound_parts import figures, parts_ms, table
-from .load import Exchange, Load
-from .load_statistics import mean
-from .record import record
+from .loads import loops
+from .loads.first_sound_parts import figures, parts_ms, table
+from .loads.loops import Exchange, Load
+from .loads.speech_reading import SpeechReader, SpeechReading
+from .loads.statistics import mean
+from .loads.workloads import WORKLOADS, RequestMaker
+from .runs.exiting import exit_on_sigterm, in_one_line
+from .runs.record import record
 from .serving import add_connection_arguments, flush_cache
-from .speech_reading import SpeechReader, SpeechReading
-from .workloads import WORKLOADS, RequestMaker
 
 _BENCHMARK = "first_sound"
 _WORKERS = 2
@@ -80,7 +80,7 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         "voices": voices,
                         "concurrency": concurrency,
                         "first_frames": first_frames,
-                        **load.run(_case(args, case, pool, concurrency)),
+                        **loops.run(_case(args, case, pool, concurrency)),
                     }
 
 

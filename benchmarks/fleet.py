@@ -26,8 +26,8 @@ import numpy as np
 
 from sglang_moss.request.ranks import Ranks, by_preference
 
-from .ranks import n_cards
-from .record import read_lines, record
+from .loads.ranks import n_cards
+from .runs.record import read_lines, record
 
 FRAME_SECONDS = 0.08
 _PLACES = 128  # running on a card

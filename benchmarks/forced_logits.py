@@ -20,7 +20,7 @@ from sglang_moss.request.settings import RequestOptions
 from sglang_moss.request.speech import SpeechRequest
 from sglang_moss.server_args import MossServerArgs
 
-from .rows_engine import prompt_of_rows
+from .reference.rows_engine import prompt_of_rows
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ from torch.nn import functional
 from sglang_moss.step import eager as rows
 from sglang_moss.step.kernels import step
 
-from .kernel_checks import checks
-from .kernel_inputs import DEVICE, N_INPUTS, Inputs, Shape, random_weights
-from .record import record
+from .runs.record import record
+from .shapes.kernel_checks import checks
+from .shapes.kernel_inputs import DEVICE, N_INPUTS, Inputs, Shape, random_weights
 
 _REPLAYS = 30
 _PREFILL_ROWS = 2048

@@ -27,19 +27,19 @@ import httpx
 
 from ..clients import AsyncMossClient
 from ..clients.connection import DEFAULT_TIMEOUT_S, connection
-from . import load
-from .capacity_search import CapacitySearch
-from .exiting import exit_on_sigterm, in_one_line
-from .gpu_memory import GpuWatch
-from .host_memory import resident_mib, server_of
-from .listening import Listener
-from .listening_load import ListeningLoad, arrivals
-from .promise import Heard, Promise, Window, figures
-from .ranks import ranks_of
-from .record import record
+from .listening.capacity_search import CapacitySearch
+from .listening.listener import Listener
+from .listening.load import ListeningLoad, arrivals
+from .listening.promise import Heard, Promise, Window, figures
+from .loads import loops
+from .loads.ranks import ranks_of
+from .loads.speech_reading import SpeechReader
+from .loads.workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, Workload, share
+from .runs.exiting import exit_on_sigterm, in_one_line
+from .runs.gpu_memory import GpuWatch
+from .runs.host_memory import resident_mib, server_of
+from .runs.record import record
 from .serving import add_connection_arguments, flush_cache
-from .speech_reading import SpeechReader
-from .workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, Workload, share
 
 LOAD, RESULT = "listeners_load", "listeners"
 _MAX_WORKERS = 4
@@ -156,7 +156,7 @@ def _measure(args: argparse.Namespace, maker: RequestMaker, pool: Executor, rate
             streams = ListeningLoad(client.events, Dialogues(maker, args.new_voices), read, listener, pool)
             return await streams.run(rate, window, promise_of(args), args.seed)
 
-    return load.run(run())
+    return loops.run(run())
 
 
 def warm_up(args: argparse.Namespace, maker: RequestMaker) -> None:
@@ -172,7 +172,7 @@ def warm_up(args: argparse.Namespace, maker: RequestMaker) -> None:
             async for _event in client.events(body):
                 pass
 
-    load.run(run())
+    loops.run(run())
 
 
 def speech_seconds(event: bytes) -> float | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .plot import pyplot
-from .record import read_lines
+from .runs.record import read_lines
 
 LOAD = "listeners_load"
 

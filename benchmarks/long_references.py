@@ -20,10 +20,10 @@ import numpy as np
 
 from ..clients import ClientError, MossClient, Reference, UnusableAnswer
 from . import serving
-from .exiting import exit_on_sigterm, in_one_line
-from .load_statistics import percentiles
-from .record import record
-from .synthetic_voice import RATE, synthetic_speech, wav_of
+from .loads.statistics import percentiles
+from .loads.synthetic_voice import RATE, synthetic_speech, wav_of
+from .runs.exiting import exit_on_sigterm, in_one_line
+from .runs.record import record
 
 _CLIPS = 5
 _CLIP_SECONDS = 60

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ..clients import ClientError, MossClient
-from .gpu_memory import gpu_memory_mib
-from .host_memory import resident_mib, server_of
-from .record import record
-from .workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, script
+from .loads.workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, script
+from .runs.gpu_memory import gpu_memory_mib
+from .runs.host_memory import resident_mib, server_of
+from .runs.record import record
 
 _PARTS = 10
 

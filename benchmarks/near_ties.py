@@ -20,8 +20,8 @@ from sglang_moss.config import SpecialTokens
 from sglang_moss.delay.state import DelayState, allowed_text, open_codebooks, replay
 
 from .forced_logits import ForcedModel
-from .golden_cases import GoldenCases, GreedyCase
-from .record import record
+from .reference.golden_cases import GoldenCases, GreedyCase
+from .runs.record import record
 
 
 def main() -> None:

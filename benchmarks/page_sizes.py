@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .exiting import exit_on_sigterm
-from .golden_cases import GoldenCases
 from .parity import equality, greedy, sampled, served
-from .record import record
-from .rows_engine import RowsAnswer, RowsEngine
+from .reference.golden_cases import GoldenCases
+from .reference.rows_engine import RowsAnswer, RowsEngine
+from .runs.exiting import exit_on_sigterm
+from .runs.record import record
 
 
 def main() -> None:

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from .exiting import exit_on_sigterm
-from .golden_cases import GoldenCases
-from .record import record
-from .rows_engine import RowsAnswer, RowsEngine
-from .waveforms import pcm_of_wav
+from .reference.golden_cases import GoldenCases
+from .reference.rows_engine import RowsAnswer, RowsEngine
+from .reference.waveforms import pcm_of_wav
+from .runs.exiting import exit_on_sigterm
+from .runs.record import record
 
 _RETRACT = {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "3"}
 _N_SEEDS = 3

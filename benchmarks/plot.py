@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .ceiling import BENCHMARK as CEILING
-from .record import read_lines
+from .loads.ceiling import BENCHMARK as CEILING
+from .runs.record import read_lines
 
 Curve = list[tuple[int, float]]  # concurrency, value; in the order of concurrency
 

@@ -29,9 +29,9 @@ from sglang_moss.decode.clip_encoder import ClipEncoder
 
 from ..training.data.checkpoint import Checkpoint
 from ..training.data.encoders import SLOTS, SteadyRunner
+from .loads.synthetic_voice import RATE, synthetic_speech
 from .random_checkpoint import write_codec
-from .record import record
-from .synthetic_voice import RATE, synthetic_speech
+from .runs.record import record
 
 _FORMATS = {  # suffix, rate, channels
     "wav": (("wav", 24_000, 1),),

@@ -39,13 +39,13 @@ from ..evaluation.judge import BackEnds
 from ..evaluation.results import Result
 from ..evaluation.run import Choice
 from ..fuse import FuseError
-from .exiting import exit_on_sigterm
-from .quality_codec import reconstruction_errors
-from .quality_gates import Line, cost_lines, heard_lines, reading, row_of, short_form, stream_lines
-from .quality_speech import speak_and_judge, steps_apart, stream_each
-from .quality_texts import held_out_sentences, source_speech, write_dialogues
-from .quality_variants import VARIANTS, Variant, on_cores
-from .record import record
+from .judging.codec import reconstruction_errors
+from .judging.gates import Line, cost_lines, heard_lines, reading, row_of, short_form, stream_lines
+from .judging.speech import speak_and_judge, steps_apart, stream_each
+from .judging.texts import held_out_sentences, source_speech, write_dialogues
+from .judging.variants import VARIANTS, Variant, on_cores
+from .runs.exiting import exit_on_sigterm
+from .runs.record import record
 
 _SHORT_SENTENCES, _SHORT_STREAMS, _STREAMS = 16, 2, 6
 

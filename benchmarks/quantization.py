@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-from .exiting import exit_on_sigterm
-from .prompt_rows import made_up_rows
-from .record import record
-from .workloads import WORKLOADS, RequestMaker
+from .loads.prompt_rows import made_up_rows
+from .loads.workloads import WORKLOADS, RequestMaker
+from .runs.exiting import exit_on_sigterm
+from .runs.record import record
 
 _TEMPERATURE = 1.1
 _CHANNELS = ("text_logits", "audio_logits")

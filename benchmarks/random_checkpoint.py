@@ -19,8 +19,8 @@ from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec.weights import checkpoint_shapes
 
-from .random_weights import draw_weight
-from .shapes import SHAPES, write_checkpoint
+from .shapes.random_weights import draw_weight
+from .shapes.real_shapes import SHAPES, write_checkpoint
 
 _SHARD_BYTES = 4 << 30
 _LANGUAGE_STD = 0.02

@@ -25,17 +25,17 @@ import httpx
 
 from ..clients import AsyncMossClient, ClientError, Reference
 from ..clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, connection
-from . import load
-from .ceiling import engine_ratios
-from .exiting import exit_on_sigterm, in_one_line
-from .gpu_memory import GpuWatch
-from .host_memory import resident_mib, server_of
-from .load import Exchange, Load
-from .load_statistics import failure, summary
-from .ranks import over_one_card, ranks_of
-from .record import read_lines, record
-from .speech_reading import SpeechReader, SpeechReading
-from .workloads import FAMILY_WORKLOADS, WORKLOADS, RequestMaker, share
+from .loads import loops
+from .loads.ceiling import engine_ratios
+from .loads.loops import Exchange, Load
+from .loads.ranks import over_one_card, ranks_of
+from .loads.speech_reading import SpeechReader, SpeechReading
+from .loads.statistics import failure, summary
+from .loads.workloads import FAMILY_WORKLOADS, WORKLOADS, RequestMaker, share
+from .runs.exiting import exit_on_sigterm, in_one_line
+from .runs.gpu_memory import GpuWatch
+from .runs.host_memory import resident_mib, server_of
+from .runs.record import read_lines, record
 
 ADMIN_KEY_VARIABLE = "MOSS_ADMIN_API_KEY"
 _BENCHMARK = "serving"
@@ -73,7 +73,7 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 case = f"{'stream' if args.stream else 'whole'}-{f'rate{rate:g}' if rate else concurrency}"
                 run = _case(args, replace(maker, case=case), pool, concurrency, rate)
                 with GpuWatch() as gpu:
-                    exchanges = load.run(run)
+                    exchanges = loops.run(run)
                 line = {
                     "benchmark": _BENCHMARK,
                     **({"label": args.label} if args.label else {}),
@@ -154,7 +154,7 @@ async def _ask(client: AsyncMossClient, stream: bool, body: bytes) -> AsyncItera
         yield event
 
 
-def _numbered(ask: Callable[[bytes], AsyncIterator[bytes]], bodies: Sequence[bytes]) -> load.Ask:
+def _numbered(ask: Callable[[bytes], AsyncIterator[bytes]], bodies: Sequence[bytes]) -> loops.Ask:
     return lambda number: ask(bodies[number])
 
 

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from ..clients.local_server import SGLANG_SERVE, LocalServer, ServerFailed
-from .exiting import exit_on_sigterm
-from .gpu_memory import gpu_memory_mib
-from .part_process import Program, module_command, run_together
-from .record import read_lines, record
-from .release_tables import tables
+from .runs.exiting import exit_on_sigterm
+from .runs.gpu_memory import gpu_memory_mib
+from .runs.part_process import Program, module_command, run_together
+from .runs.record import read_lines, record
+from .runs.release_tables import tables
 from .serving import ADMIN_KEY_VARIABLE
 
 LINES = "settings.jsonl"

@@ -29,10 +29,10 @@ import httpx
 
 from ..clients.local_server import SGLANG_SERVE, LocalServer, ServerFailed
 from ..clients.request import FRAME_SECONDS
-from .exiting import exit_on_sigterm
-from .part_process import Program, module_command, run_together
-from .record import read_lines, record
-from .release_tables import table, tables
+from .runs.exiting import exit_on_sigterm
+from .runs.part_process import Program, module_command, run_together
+from .runs.record import read_lines, record
+from .runs.release_tables import table, tables
 from .serving import ADMIN_KEY_VARIABLE
 
 LINES = "several_gpus.jsonl"

@@ -24,9 +24,9 @@ import httpx
 
 from ..clients import AsyncMossClient
 from ..clients.connection import DEFAULT_URL
-from . import load
-from .record import record
-from .workloads import WORKLOADS, RequestMaker
+from .loads import loops
+from .loads.workloads import WORKLOADS, RequestMaker
+from .runs.record import record
 
 _LEAST_OF_A_GRAPH = 8  # kernels that share a launch; fewer: no graph
 _SECONDS = 120.0  # of speech: the requests still run when the last step is recorded
@@ -67,7 +67,7 @@ def profiles(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for running in args.running:
             traces = args.trace_dir or Path(folder)
-            trace = load.run(_recorded_trace(args, running, traces))
+            trace = loops.run(_recorded_trace(args, running, traces))
             origin = {"running": running, "label": args.label}
             for line in step_lines(launches(json.loads(gzip.decompress(trace.read_bytes()))), args.names):
                 yield {**origin, **line}

@@ -28,7 +28,7 @@ import typer
 from sglang_moss.request.turns import Turn
 from sglang_moss.turn_times.timing import by_length, expected_turns, turn_times
 
-from .record import record
+from .runs.record import record
 
 VOICES = ("rms", "slt", "awb")
 TEMPI = (0.85, 1.0, 1.2)  # Flite's `duration_stretch`

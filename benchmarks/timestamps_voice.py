@@ -30,10 +30,10 @@ from ..clients.local_server import SGLANG_SERVE, LocalServer
 from ..clients.request import Reference
 from ..clients.small_voice import VOICES, Clip, clips_in, default_pair
 from ..clients.speech import Speech
-from .exiting import exit_on_sigterm
-from .quality_texts import held_out_sentences
-from .record import record
-from .spoken_letters import Letters, spoken_times
+from .judging.spoken_letters import Letters, spoken_times
+from .judging.texts import held_out_sentences
+from .runs.exiting import exit_on_sigterm
+from .runs.record import record
 from .timestamps import errors_of, figures
 
 _ENV = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}

@@ -19,8 +19,8 @@ from torch import Tensor, distributed, multiprocessing
 from torch.multiprocessing.spawn import spawn
 
 from ..clients.local_server import free_port
-from .exiting import exit_on_sigterm
-from .record import record
+from .runs.exiting import exit_on_sigterm
+from .runs.record import record
 
 _REPEATED = 100  # in one graph
 _RUNS = 20

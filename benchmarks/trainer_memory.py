@@ -45,8 +45,8 @@ from ..training.model import ModelShape
 from ..training.rows import prompt_rows
 from ..training.run_plan import RunPlan, plan_run
 from .dataset_memory import memory_mib, write
-from .exiting import exit_on_sigterm
-from .record import record
+from .runs.exiting import exit_on_sigterm
+from .runs.record import record
 
 _N_STEPS = 4  # half of them in the second epoch
 _LOOK_S = 0.02

@@ -51,13 +51,13 @@ from ..training.loop import Loop
 from ..training.memory import device_memory, is_sharded, settle_exchange
 from ..training.model import ModelShape
 from ..training.run_plan import RunPlan, plan_run
-from .device_work import draw, empty_cache, matmul_tflops
-from .dialogues import LENGTHS, Dialogues, Lengths
-from .padded_batches import BatchedPlanner, PaddedDataset, PaddedPlanner
-from .record import record
-from .timed_steps import DATASHEET_TFLOPS, timed_steps
-from .training_shapes import CASES, write_shape
-from .upstream_training import upstream_steps
+from .runs.record import record
+from .steps.device_work import draw, empty_cache, matmul_tflops
+from .steps.dialogues import LENGTHS, Dialogues, Lengths
+from .steps.padded_batches import BatchedPlanner, PaddedDataset, PaddedPlanner
+from .steps.timed_steps import DATASHEET_TFLOPS, timed_steps
+from .steps.training_shapes import CASES, write_shape
+from .steps.upstream_training import upstream_steps
 
 _PADDED = {"padded": PaddedPlanner, "batched": BatchedPlanner}
 

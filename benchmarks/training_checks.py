@@ -27,8 +27,8 @@ from ..training.loss import channel_weights, loss_scales
 from ..training.model import SpeechModel
 from ..training.pack import Pack, make_pack
 from ..training.rows import IGNORED, labels_of
-from .record import record
-from .training_shapes import TrainingCase, write_shape
+from .runs.record import record
+from .steps.training_shapes import TrainingCase, write_shape
 
 SMALL = {
     "hidden_size": 512,

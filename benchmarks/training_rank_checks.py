@@ -24,9 +24,9 @@ from ..training.config import TrainConfig
 from ..training.config_file import config_of
 from ..training.distributed import World, processes
 from ..training.model import ModelShape, SpeechModel
-from .record import record
+from .runs.record import record
+from .steps.training_shapes import TrainingCase, write_shape
 from .training_checks import SMALL, distance_of, small_pack
-from .training_shapes import TrainingCase, write_shape
 
 _PACKS = 2  # of each rank
 _ALLOWED = 1e-5

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .exiting import exit_on_sigterm
+from .runs.exiting import exit_on_sigterm
 
 _BENCHMARKS = "sglang_moss.benchmarks"
 _STEPS = ("--steps", "6", "--warmup", "2")

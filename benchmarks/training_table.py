@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .record import read_lines
+from .runs.record import read_lines
 
 _COLUMNS = (
     ("case", "case"),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sglang_moss.audio.loading import ReferenceLimits, load_audio
 from sglang_moss.audio.preparation import concatenate_references, normalize_loudness, prepare_reference, to_mono
 from sglang_moss.audio.wav import WavBase64, wav_bytes
-from sglang_moss.benchmarks.hostile_audio import encoded, flac_that_announces
+from sglang_moss.benchmarks.hostile.audio import encoded, flac_that_announces
 from sglang_moss.codec.pcm import to_pcm16
 from sglang_moss.errors import BadReference, MossError
 

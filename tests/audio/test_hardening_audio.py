@@ -20,7 +20,7 @@ from scipy.signal import resample
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import prepare_reference, to_mono
 from sglang_moss.audio.sources import SourcePolicy, read_source
-from sglang_moss.benchmarks.hostile_audio import DOUBTFUL, RATE, REFUSED, encoded, written
+from sglang_moss.benchmarks.hostile.audio import DOUBTFUL, RATE, REFUSED, encoded, written
 from sglang_moss.errors import BadReference
 
 pytestmark = pytest.mark.wide

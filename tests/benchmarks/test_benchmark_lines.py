@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sglang_moss.benchmarks import engine_ceiling, plot, step_profile
-from sglang_moss.benchmarks.record import origin_of, read_lines, record
+from sglang_moss.benchmarks.runs.record import origin_of, read_lines, record
 
 
 @pytest.mark.parametrize(

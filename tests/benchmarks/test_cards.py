@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sglang_moss.benchmarks.ranks import n_cards, over_one_card, ranks_of
+from sglang_moss.benchmarks.loads.ranks import n_cards, over_one_card, ranks_of
 from sglang_moss.benchmarks.several_gpus import PHASES, shares
 
 CASE = {"benchmark": "serving", "workload": "dialogue", "concurrency": 16, "stream": False, "dtype": "bfloat16"}

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sglang_moss.benchmarks.exiting import in_one_line
+from sglang_moss.benchmarks.runs.exiting import in_one_line
 from sglang_moss.clients import ServerRefused
 
 

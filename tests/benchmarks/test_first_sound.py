@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglang_moss.benchmarks.first_sound_parts import PARTS, figures, parts_ms, table
+from sglang_moss.benchmarks.loads.first_sound_parts import PARTS, figures, parts_ms, table
 from sglang_moss.clients import UnusableAnswer
 from sglang_moss.request.first_sound import MARKS
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sglang_moss.benchmarks.fleet import CardModel, checks, fleets, poisson, policies, simulate
-from sglang_moss.benchmarks.record import read_lines
+from sglang_moss.benchmarks.runs.record import read_lines
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "release_h100.jsonl"
 

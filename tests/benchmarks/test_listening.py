@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglang_moss.benchmarks.capacity_search import CapacitySearch
 from sglang_moss.benchmarks.engine_listeners import plain_seconds
 from sglang_moss.benchmarks.listeners import speech_seconds
 from sglang_moss.benchmarks.listeners_plot import curves
-from sglang_moss.benchmarks.listening import Listener, Stream
-from sglang_moss.benchmarks.listening_load import ListeningLoad, arrivals
-from sglang_moss.benchmarks.load_statistics import longest_wait
-from sglang_moss.benchmarks.promise import Heard, Promise, Window, figures, is_broken, is_late, is_lost
+from sglang_moss.benchmarks.listening.capacity_search import CapacitySearch
+from sglang_moss.benchmarks.listening.listener import Listener, Stream
+from sglang_moss.benchmarks.listening.load import ListeningLoad, arrivals
+from sglang_moss.benchmarks.listening.promise import Heard, Promise, Window, figures, is_broken, is_late, is_lost
+from sglang_moss.benchmarks.loads.statistics import longest_wait
 from sglang_moss.clients import ServerRefused
 
 

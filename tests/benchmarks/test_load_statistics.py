@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglang_moss.benchmarks.ceiling import engine_ratios
-from sglang_moss.benchmarks.load import Exchange, Load
-from sglang_moss.benchmarks.load_statistics import longest_wait, percentiles, steady_rate, steady_window, summary
-from sglang_moss.benchmarks.speech_reading import SpeechReading
+from sglang_moss.benchmarks.loads.ceiling import engine_ratios
+from sglang_moss.benchmarks.loads.loops import Exchange, Load
+from sglang_moss.benchmarks.loads.speech_reading import SpeechReading
+from sglang_moss.benchmarks.loads.statistics import longest_wait, percentiles, steady_rate, steady_window, summary
 from sglang_moss.clients import ServerRefused
 
 

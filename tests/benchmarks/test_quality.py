@@ -15,13 +15,14 @@ from judged_speech import Repeating
 from sound_files import tone_file
 from typer.testing import CliRunner
 
-from sglang_moss.benchmarks import quality, quality_texts
-from sglang_moss.benchmarks.quality_codec import through_codec
-from sglang_moss.benchmarks.quality_gates import cost_lines, heard_lines, reading, row_of, short_form, stream_lines
-from sglang_moss.benchmarks.quality_speech import Stream, steps_apart, stream_each
-from sglang_moss.benchmarks.quality_texts import RATE, held_out_sentences, source_speech, write_dialogues
-from sglang_moss.benchmarks.quality_variants import VARIANTS, on_cores
-from sglang_moss.benchmarks.record import read_lines
+from sglang_moss.benchmarks import quality
+from sglang_moss.benchmarks.judging import texts as quality_texts
+from sglang_moss.benchmarks.judging.codec import through_codec
+from sglang_moss.benchmarks.judging.gates import cost_lines, heard_lines, reading, row_of, short_form, stream_lines
+from sglang_moss.benchmarks.judging.speech import Stream, steps_apart, stream_each
+from sglang_moss.benchmarks.judging.texts import RATE, held_out_sentences, source_speech, write_dialogues
+from sglang_moss.benchmarks.judging.variants import VARIANTS, on_cores
+from sglang_moss.benchmarks.runs.record import read_lines
 from sglang_moss.clients.small_voice import NoSmallVoice, clips_in
 from sglang_moss.evaluation.aligners import load_aligner
 from sglang_moss.evaluation.dataset import read_dataset

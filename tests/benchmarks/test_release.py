@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from sglang_moss.benchmarks import release
-from sglang_moss.benchmarks.part_process import Program, run_together
-from sglang_moss.benchmarks.record import record
-from sglang_moss.benchmarks.release_parts import LINES, PARTS, Kind, Part
-from sglang_moss.benchmarks.release_tables import tables
+from sglang_moss.benchmarks.runs.part_process import Program, run_together
+from sglang_moss.benchmarks.runs.record import record
+from sglang_moss.benchmarks.runs.release_parts import LINES, PARTS, Kind, Part
+from sglang_moss.benchmarks.runs.release_tables import tables
 
 pytestmark = pytest.mark.wide
 
-RECORDS = "from pathlib import Path; from sglang_moss.benchmarks.record import record; "
+RECORDS = "from pathlib import Path; from sglang_moss.benchmarks.runs.record import record; "
 
 
 def program(folder: Path, name: str, code: str, limit_s: float = 20.0) -> Program:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from warm_start import warm_server
 
 from sglang_moss.benchmarks import first_sound, listeners, serving
-from sglang_moss.benchmarks.record import read_lines
+from sglang_moss.benchmarks.runs.record import read_lines
 from sglang_moss.clients.cli import app
 
 pytestmark = pytest.mark.wide

@@ -9,7 +9,7 @@ from typing import Any, Self
 import pytest
 
 from sglang_moss.benchmarks import settings
-from sglang_moss.benchmarks.part_process import Program
+from sglang_moss.benchmarks.runs.part_process import Program
 from sglang_moss.benchmarks.settings import LINES, SETTINGS, main
 
 pytestmark = pytest.mark.wide

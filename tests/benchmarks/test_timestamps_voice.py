@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sglang_moss.benchmarks.spoken_letters import Letters, spoken_times
+from sglang_moss.benchmarks.judging.spoken_letters import Letters, spoken_times
 from sglang_moss.benchmarks.timestamps_voice import KINDS, Kind, scripts_of
 from sglang_moss.clients.small_voice import Clip as VoiceClip
 from sglang_moss.clients.small_voice import default_pair

@@ -14,10 +14,10 @@ from speech_examples import golden_tokens
 from train_invented import small_config
 
 from sglang_moss.benchmarks import training
-from sglang_moss.benchmarks.dialogues import Dialogues, Lengths
-from sglang_moss.benchmarks.padded_batches import BatchedPlanner, PaddedDataset, PaddedPlanner
-from sglang_moss.benchmarks.timed_steps import computed_size
-from sglang_moss.benchmarks.training_shapes import CASES, write_shape
+from sglang_moss.benchmarks.steps.dialogues import Dialogues, Lengths
+from sglang_moss.benchmarks.steps.padded_batches import BatchedPlanner, PaddedDataset, PaddedPlanner
+from sglang_moss.benchmarks.steps.timed_steps import computed_size
+from sglang_moss.benchmarks.steps.training_shapes import CASES, write_shape
 from sglang_moss.benchmarks.training_table import ratios
 from sglang_moss.training.flops import model_parameters
 from sglang_moss.training.golden.model_check import golden_model

@@ -10,10 +10,10 @@ import pytest
 from fake_speech_server import speech_answer, speech_events
 from golden_data import GOLDEN
 
-from sglang_moss.benchmarks.prompt_rows import prompt_rows
-from sglang_moss.benchmarks.speech_reading import SpeechReader, clipped_share, silent
-from sglang_moss.benchmarks.synthetic_voice import synthetic_speech
-from sglang_moss.benchmarks.workloads import FAMILY_WORKLOADS, WORKLOADS, RequestMaker, Workload, script
+from sglang_moss.benchmarks.loads.prompt_rows import prompt_rows
+from sglang_moss.benchmarks.loads.speech_reading import SpeechReader, clipped_share, silent
+from sglang_moss.benchmarks.loads.synthetic_voice import synthetic_speech
+from sglang_moss.benchmarks.loads.workloads import FAMILY_WORKLOADS, WORKLOADS, RequestMaker, Workload, script
 from sglang_moss.request.profile import PROFILES
 from sglang_moss.request.prompt import choose_mode
 from sglang_moss.request.script import check_script, read_script

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from golden_data import GOLDEN
 
-from sglang_moss.benchmarks.waveforms import pcm_of_wav
+from sglang_moss.benchmarks.reference.waveforms import pcm_of_wav
 
 
 def clip(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fresh_process import in_fresh_process
 
-from sglang_moss.benchmarks.rows_engine import RowsAnswer, RowsEngine
+from sglang_moss.benchmarks.reference.rows_engine import RowsAnswer, RowsEngine
 from sglang_moss.request.prompt import SpeechPrompt
 
 

@@ -49,7 +49,7 @@ MODULES = (
     "sglang_moss.serve_backend",
     "sglang_moss.server.app",
     "sglang_moss.warmup",
-    "sglang_moss.benchmarks.rows_engine",
+    "sglang_moss.benchmarks.reference.rows_engine",
 )
 HEADER = struct.Struct("!I")  # bytes of the request that follows, sent with its files
 MAX_FILES = 4

@@ -9,8 +9,8 @@ from golden_data import GOLDEN, golden_arrays
 from warm_engine import generated
 from warm_start import warm
 
-from sglang_moss.benchmarks.golden_cases import GoldenCases, GreedyCase
-from sglang_moss.benchmarks.rows_engine import RowsAnswer
+from sglang_moss.benchmarks.reference.golden_cases import GoldenCases, GreedyCase
+from sglang_moss.benchmarks.reference.rows_engine import RowsAnswer
 
 pytestmark = pytest.mark.server
 

@@ -15,7 +15,7 @@ from golden_data import GOLDEN, golden_arrays
 from server_processes import cpu_seconds, named, schedulers, status_of
 from warm_start import warm_server
 
-from sglang_moss.benchmarks.golden_cases import GoldenCases
+from sglang_moss.benchmarks.reference.golden_cases import GoldenCases
 from sglang_moss.clients.local_server import LocalServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

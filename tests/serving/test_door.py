@@ -12,7 +12,7 @@ import pytest
 from waiting import n_running, wait_until_idle
 from warm_start import warm_server
 
-from sglang_moss.benchmarks.closed_doors import knock_at_all
+from sglang_moss.benchmarks.hostile.closed_doors import knock_at_all
 from sglang_moss.clients.local_server import LocalServer
 
 pytestmark = pytest.mark.wide

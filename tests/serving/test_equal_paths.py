@@ -9,8 +9,8 @@ from fresh_process import in_fresh_process
 from golden_data import GOLDEN
 from warm_engine import asked
 
-from sglang_moss.benchmarks.golden_cases import GoldenCases
-from sglang_moss.benchmarks.rows_engine import RowsAnswer, RowsEngine
+from sglang_moss.benchmarks.reference.golden_cases import GoldenCases
+from sglang_moss.benchmarks.reference.rows_engine import RowsAnswer, RowsEngine
 
 pytestmark = pytest.mark.server
 

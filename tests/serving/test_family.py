@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from warm_engine import asked
 from warm_start import warm_server
 
-from sglang_moss.benchmarks.rows_engine import RowsAnswer
+from sglang_moss.benchmarks.reference.rows_engine import RowsAnswer
 from sglang_moss.clients import MossClient, Reference
 from sglang_moss.clients.cli import app
 from sglang_moss.clients.local_server import LocalServer

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from sglang.srt.managers.io_struct import GenerateReqInput
 from starlette.testclient import TestClient
 
-from sglang_moss.benchmarks.bad_fields import CHECKS
+from sglang_moss.benchmarks.hostile.bad_fields import CHECKS
 from sglang_moss.generate_body import prepare
 from sglang_moss.request.settings import RequestOptions
 from sglang_moss.server.app import add_routes

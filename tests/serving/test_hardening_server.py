@@ -19,12 +19,12 @@ import pytest
 from waiting import n_running, wait_until_idle
 from warm_start import warm_server
 
-from sglang_moss.benchmarks.asking import ask, client, generate, speech
-from sglang_moss.benchmarks.host_memory import server_of
-from sglang_moss.benchmarks.hostile_audio import DOUBTFUL, REFUSED
-from sglang_moss.benchmarks.storm import questions, storm
-from sglang_moss.benchmarks.synthetic_voice import synthetic_clip
-from sglang_moss.benchmarks.tenants import inline_voices, stored_voices
+from sglang_moss.benchmarks.hostile.asking import ask, client, generate, speech
+from sglang_moss.benchmarks.hostile.audio import DOUBTFUL, REFUSED
+from sglang_moss.benchmarks.hostile.storm import questions, storm
+from sglang_moss.benchmarks.hostile.tenants import inline_voices, stored_voices
+from sglang_moss.benchmarks.loads.synthetic_voice import synthetic_clip
+from sglang_moss.benchmarks.runs.host_memory import server_of
 from sglang_moss.clients.local_server import LocalServer
 from sglang_moss.server.speech.voice_store import VoiceStore
 

@@ -11,7 +11,7 @@ import pytest
 from fake_manager import FakeManager
 from fastapi import FastAPI
 
-from sglang_moss.benchmarks.hostile_audio import DOUBTFUL, REFUSED, written
+from sglang_moss.benchmarks.hostile.audio import DOUBTFUL, REFUSED, written
 from sglang_moss.server.app import add_routes
 from sglang_moss.server.speech import routes
 

@@ -19,7 +19,7 @@ from page_browser import chromium, downloaded, open_panel, speak, write
 from sound_files import assert_same_samples, best_match, decoded
 from warm_start import warm_server
 
-from sglang_moss.benchmarks.waveforms import pcm_of_wav
+from sglang_moss.benchmarks.reference.waveforms import pcm_of_wav
 from sglang_moss.clients.local_server import LocalServer
 
 pytestmark = pytest.mark.server

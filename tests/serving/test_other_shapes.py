@@ -29,8 +29,8 @@ from warm_start import warm
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
-from sglang_moss.benchmarks.golden_cases import GoldenCases, GreedyCase
-from sglang_moss.benchmarks.rows_engine import RowsAnswer, RowsEngine
+from sglang_moss.benchmarks.reference.golden_cases import GoldenCases, GreedyCase
+from sglang_moss.benchmarks.reference.rows_engine import RowsAnswer, RowsEngine
 from sglang_moss.config import SpecialTokens
 from sglang_moss.request.prompt import SpeechPrompt, build_prompt, choose_mode
 from sglang_moss.request.script import read_script

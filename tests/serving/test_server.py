@@ -18,8 +18,8 @@ from golden_data import GOLDEN, golden_arrays
 from sound_files import tone_file
 from waiting import wait_until_idle
 
-from sglang_moss.benchmarks.golden_cases import GoldenCases
-from sglang_moss.benchmarks.waveforms import pcm_of_wav
+from sglang_moss.benchmarks.reference.golden_cases import GoldenCases
+from sglang_moss.benchmarks.reference.waveforms import pcm_of_wav
 from sglang_moss.clients.local_server import LocalServer
 
 pytestmark = pytest.mark.server

@@ -16,8 +16,8 @@ from golden_data import GOLDEN
 from waiting import n_running, wait_until_idle, wait_until_running
 from warm_start import warm_server
 
-from sglang_moss.benchmarks.golden_cases import GoldenCases
-from sglang_moss.benchmarks.waveforms import pcm_of_wav
+from sglang_moss.benchmarks.reference.golden_cases import GoldenCases
+from sglang_moss.benchmarks.reference.waveforms import pcm_of_wav
 from sglang_moss.request.first_sound import MARKS
 
 pytestmark = pytest.mark.server

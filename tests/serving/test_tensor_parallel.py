@@ -18,7 +18,7 @@ from waiting import n_running, wait_until_idle, wait_until_running
 from warm_engine import asked
 from warm_start import warm_server
 
-from sglang_moss.benchmarks.golden_cases import GoldenCases
+from sglang_moss.benchmarks.reference.golden_cases import GoldenCases
 from sglang_moss.clients.local_server import LocalServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

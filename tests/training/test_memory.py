@@ -7,7 +7,7 @@ import pytest
 from golden_data import GOLDEN
 from train_invented import small_config
 
-from sglang_moss.benchmarks.training_shapes import CASES, write_shape
+from sglang_moss.benchmarks.steps.training_shapes import CASES, write_shape
 from sglang_moss.training.memory import estimate, settle_exchange
 from sglang_moss.training.model import ModelShape
 

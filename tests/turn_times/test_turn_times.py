@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sglang_moss.benchmarks.synthetic_voice import synthetic_speech
+from sglang_moss.benchmarks.loads.synthetic_voice import synthetic_speech
 from sglang_moss.request.turns import Turn
 from sglang_moss.turn_times.estimate import _fewer, _Problem
 from sglang_moss.turn_times.sound import FRAME_S, N_FEATURES, Stretches, stretches_of

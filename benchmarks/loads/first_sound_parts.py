@@ -8,7 +8,7 @@ import numpy as np
 
 from sglang_moss.request.first_sound import MARKS
 
-from ..clients import UnusableAnswer
+from ...clients import UnusableAnswer
 
 PARTS = {  # by the mark that ends each, those of the client included: what passed until then
     "received": "on the way to the server",

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from ..loads.synthetic_voice import synthetic_clip
 from .asking import Heard, Question, ask, client, generate, speech
-from .synthetic_voice import synthetic_clip
 
 _ARRIVAL_SECONDS = 2.0  # in which all clients come
 _MOMENTS = ("connecting", "sending", "waiting", "listening", "reading")

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..clients import ClientError
+from ...clients import ClientError
 
 T = TypeVar("T")
 Ask = Callable[[int], AsyncIterator[bytes]]  # request's number -> the parts of its answer, each whole when it comes

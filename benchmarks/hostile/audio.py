@@ -14,7 +14,7 @@ import av
 import numpy as np
 import soundfile
 
-from .synthetic_voice import RATE, wav_of
+from ..loads.synthetic_voice import RATE, wav_of
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _MOST = 0xFFFFFFFF

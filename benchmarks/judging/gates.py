@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from ..evaluation.comparison import compare
-from ..evaluation.results import Result
-from .quality_speech import Stream
+from ...evaluation.comparison import compare
+from ...evaluation.results import Result
+from .speech import Stream
 
 Line = dict[str, Any]
 AT_MOST = {"codec": 0.05, "wer": 0.15, "unspoken": 0, "streams_apart": 0, "rtf": 1.0, "first_audio_s": 1.5}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from ..training.distributed import World
+from ...training.distributed import World
 
 _STD = 0.02
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import ParamSpec
 
-from ..clients.errors import ClientError
+from ...clients.errors import ClientError
 
 P = ParamSpec("P")
 _INTERRUPTED = 128 + signal.SIGINT

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen3Model
 
-from ..training.model import ModelShape
-from ..training.rows import IGNORED
+from ...training.model import ModelShape
+from ...training.rows import IGNORED
 
 
 class UpstreamModel(nn.Module):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..clients.small_voice import RECIPE
+from ...clients.small_voice import RECIPE
 
 FRAME_S = 0.08
 _WRONG, _PASSED_OVER, _NO_SILENCE = 1.0, 0.3, 3.0

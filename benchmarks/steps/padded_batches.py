@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..training.loading import PackDataset, PackOrder
-from ..training.pack import Pack as PackTensors
-from ..training.pack import make_pack
-from ..training.planning import Pack, Planner
-from ..training.rows import IGNORED
+from ...training.loading import PackDataset, PackOrder
+from ...training.pack import Pack as PackTensors
+from ...training.pack import make_pack
+from ...training.planning import Pack, Planner
+from ...training.rows import IGNORED
 
 
 class PaddedPlanner(Planner):

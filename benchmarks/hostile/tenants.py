@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from ..loads.synthetic_voice import synthetic_clip
 from .asking import Heard, Question, ask, client, generate, speech
-from .synthetic_voice import synthetic_clip
 
 _CLIP_SECONDS = 0.96  # 12 frames
 _FRAMES = 12

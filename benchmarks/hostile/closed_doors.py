@@ -95,7 +95,7 @@ async def _samples(server: httpx.AsyncClient) -> list[tuple[str, str]]:
 
 def knock_at_all(url: str, api_key: str | None) -> dict[str, Any]:
     """`knock` by what the server's own document lists as served to clients."""
-    from ..server.gate.paths import ROUTES, Caller
+    from ...server.gate.paths import ROUTES, Caller
 
     ours = {route.path for route in ROUTES if route.caller is not Caller.ADMINISTRATOR}
     return asyncio.run(knock(url, api_key, ours | {"/v1/models/{model:path}", "/"}))

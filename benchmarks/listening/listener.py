@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from ..clients import ClientError
+from ...clients import ClientError
 
 
 @dataclass

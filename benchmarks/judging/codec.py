@@ -10,14 +10,14 @@ from scipy.signal import resample_poly
 
 from sglang_moss.codec.kernels import plain_torch
 
-from ..evaluation.clips import RATE
-from ..evaluation.error_rates import word_errors
-from ..evaluation.recognisers import Recogniser
-from ..evaluation.results import Figure
-from ..evaluation.spoken_words import tokens_of
-from ..evaluation.statistics import ratio_figure
-from ..training.data.checkpoint import Checkpoint
-from .quality_texts import RATE as CODEC_RATE
+from ...evaluation.clips import RATE
+from ...evaluation.error_rates import word_errors
+from ...evaluation.recognisers import Recogniser
+from ...evaluation.results import Figure
+from ...evaluation.spoken_words import tokens_of
+from ...evaluation.statistics import ratio_figure
+from ...training.data.checkpoint import Checkpoint
+from .texts import RATE as CODEC_RATE
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..clients import Speech, SpeechChunk, UnusableAnswer
+from ...clients import Speech, SpeechChunk, UnusableAnswer
 from .workloads import FRAMES_PER_SECOND
 
 _FULL_SCALE = 32_767

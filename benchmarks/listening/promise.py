@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .listening import Stream
-from .load_statistics import percentiles
+from ..loads.statistics import percentiles
+from .listener import Stream
 
 
 @dataclass(frozen=True)

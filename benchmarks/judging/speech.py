@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from ..clients.batch_lines import BatchLine
-from ..clients.client import MossClient
-from ..clients.request import Settings
-from ..evaluation.dataset import Item
-from ..evaluation.judge import BackEnds
-from ..evaluation.results import Result
-from ..evaluation.run import judge_folder
-from ..evaluation.speaking import Speaking, speak
+from ...clients.batch_lines import BatchLine
+from ...clients.client import MossClient
+from ...clients.request import Settings
+from ...evaluation.dataset import Item
+from ...evaluation.judge import BackEnds
+from ...evaluation.results import Result
+from ...evaluation.run import judge_folder
+from ...evaluation.speaking import Speaking, speak
 
 SETTINGS = Settings(seed=12, max_seconds=45.0)  # the longest dialogue takes about fifteen; the rest is the server's own
 _TIMEOUT_S = 600.0

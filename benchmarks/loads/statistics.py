@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .load import Exchange
+from .loops import Exchange
 from .speech_reading import SpeechReading
 
 _QUANTILES = (50, 95, 99)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from ..clients import Mode, Reference, Settings
-from ..clients.client import encoded
-from ..clients.request import request_body
+from ...clients import Mode, Reference, Settings
+from ...clients.client import encoded
+from ...clients.request import request_body
 from .synthetic_voice import synthetic_clip
 
 FRAMES_PER_SECOND = 12.5  # of the published codec

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from ..training.distributed import World
-from ..training.flops import StepSize, step_flops
-from ..training.loading import Packs
-from ..training.loop import Loop
-from ..training.memory import estimate
-from ..training.metrics import StepMetrics
-from ..training.planning import Pack
-from ..training.run_plan import RunPlan
+from ...training.distributed import World
+from ...training.flops import StepSize, step_flops
+from ...training.loading import Packs
+from ...training.loop import Loop
+from ...training.memory import estimate
+from ...training.metrics import StepMetrics
+from ...training.planning import Pack
+from ...training.run_plan import RunPlan
 from .device_work import profile, wait
 from .padded_batches import PaddedPlanner
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from ..clients.events import EventReader
+from ...clients.events import EventReader
 
 _TRIES = 20  # of a request that is told to come again
 _TIMEOUT_S = 300.0

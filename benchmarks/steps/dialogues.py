@@ -12,8 +12,8 @@ from sglang_moss.config import SpecialTokens
 from sglang_moss.request.prompt import Tokenizer
 from sglang_moss.request.template import TTSD
 
-from ..training.example import Example
-from ..training.rows import prompt_rows
+from ...training.example import Example
+from ...training.rows import prompt_rows
 
 _FRAMES_PER_S = 12.5
 _TEXT_ROWS_PER_S = 3.3

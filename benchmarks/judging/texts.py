@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from ..clients.small_voice import RECIPE, Clip, NoSmallVoice, clips_in
+from ...clients.small_voice import RECIPE, Clip, NoSmallVoice, clips_in
 
 RATE = 24_000  # of the codec
 FLITE_VOICES: tuple[str, ...] = ("rms", "slt", "awb")

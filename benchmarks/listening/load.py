@@ -9,10 +9,10 @@ from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from ..clients import ClientError
-from .listening import Listener, Stream
+from ...clients import ClientError
+from ..loads.speech_reading import SpeechReading
+from .listener import Listener, Stream
 from .promise import Heard, Promise, Window, in_window, is_lost
-from .speech_reading import SpeechReading
 
 _LOOK_S = 0.25  # between two looks at how the streams are
 _AHEAD = 8  # bodies that are made before they are due; one has a megabyte

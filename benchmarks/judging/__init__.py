@@ -1,0 +1,1 @@
+"""Speech of the small voice, and what a recogniser makes of it."""

@@ -1,0 +1,1 @@
+"""The reference's golden data, and an engine that speaks them."""

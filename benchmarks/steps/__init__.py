@@ -1,0 +1,1 @@
+"""Steps of training: their data, their sizes, their time."""
