@@ -34,7 +34,7 @@ class ClosingTransport:
     def __init__(self, transport: Any, is_unread: Callable[[], bool]) -> None:
         self.is_lingering = False
         self._transport = transport
-        self._is_unread = is_unread
+        self._is_unread: Callable[[], bool] = is_unread
         self._is_closing = False
         self._n_thrown_away = 0
         self._deadline: asyncio.TimerHandle | None = None
@@ -81,6 +81,7 @@ class ClosingTransport:
         """To be called when the connection has ended."""
         self._is_closing = True
         self.is_lingering = False
+        self._is_unread = bool  # false; and the connection is not kept until Python looks for cycles
         _open.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()

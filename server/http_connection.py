@@ -66,6 +66,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.pipeline.clear()
         self._leave_running()
         super().connection_lost(exc)
+        cast(_Flow, self.flow).lost()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -97,9 +98,9 @@ class BoundedConnection(HttpToolsProtocol):
     # the parser's
 
     def on_message_begin(self) -> None:
+        self._is_in_head = self._is_in_message = True
         if len(self.pipeline) >= _MOST_QUEUED:
             raise _TooMuch
-        self._is_in_head = self._is_in_message = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -115,6 +116,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False
         super().on_headers_complete()
+        self.flow.resume_reading()  # uvicorn stops for a request that waits; a client that leaves would not be seen
 
     def on_message_complete(self) -> None:
         self.has_progressed()
@@ -197,8 +199,9 @@ class BoundedConnection(HttpToolsProtocol):
             self._running.message_event.set()
 
     def _has_enough(self) -> bool:
-        """Whether what waits for the request that runs needs no more of its body yet."""
-        return bool(self.pipeline) and len(self.cycle.body) > HIGH_WATER_LIMIT
+        """Whether enough waits for the request that runs: requests, or of the body of the last one."""
+        n_queued = len(self.pipeline)
+        return n_queued >= _MOST_QUEUED // 2 or (n_queued > 0 and len(self.cycle.body) > HIGH_WATER_LIMIT)
 
     def _expect_head(self) -> None:
         if self._head_deadline is None and self.timeout_keep_alive_task is None:
@@ -206,11 +209,15 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """uvicorn's, which each look for a client that has left lets read on."""
+    """uvicorn's, which each look for a client that has left lets read on, however much waits."""
 
     def __init__(self, transport: asyncio.Transport, has_enough: Callable[[], bool]) -> None:
         super().__init__(transport)
         self._has_enough = has_enough
+
+    def lost(self) -> None:
+        """To be called when the connection has ended: it is not kept until Python looks for cycles."""
+        self._has_enough = bool  # false
 
     def resume_reading(self) -> None:
         if not self._has_enough():

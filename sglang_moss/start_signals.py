@@ -26,15 +26,29 @@ def end_at_once() -> None:
 def _end(number: int, _frame: FrameType | None) -> None:
     for other in _SIGNALS:
         signal.signal(other, signal.SIG_IGN)
-    name = signal.Signals(number).name
-    os.write(2, f"sglang_moss: {name} while the server starts: nothing is left running\n".encode())
-    if "sglang" in sys.modules:  # else there are no children yet
-        import psutil
+    try:
+        _tell(number)
+        _end_children()
+    finally:  # whatever failed: nothing else would end it now
+        try:
+            socket_folder.remove()
+        finally:
+            os._exit(128 + number)
 
-        children = psutil.Process().children(recursive=True)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        psutil.wait_procs(children, timeout=_CHILDREN_SECONDS)
-    socket_folder.remove()
-    os._exit(128 + number)
+
+def _tell(number: int) -> None:
+    name = signal.Signals(number).name
+    with contextlib.suppress(OSError):  # who read it has ended by the same Ctrl-C, as `| tee` does
+        os.write(2, f"sglang_moss: {name} while the server starts: nothing is left running\n".encode())
+
+
+def _end_children() -> None:
+    if "sglang" not in sys.modules:  # there are none yet
+        return
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=_CHILDREN_SECONDS)

@@ -51,3 +51,14 @@ def test_a_background_job_is_not_stopped_by_ctrl_c(tmp_path: Path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_a_start_whose_log_nobody_reads_any_more_is_stopped_all_the_same(tmp_path: Path):
+    process = start(tmp_path)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stderr.close()  # `| tee` ends by the same Ctrl-C
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 128 + signal.SIGINT
+    assert list(tmp_path.iterdir()) == []
