@@ -67,7 +67,10 @@ class ClosingTransport:
         seconds = _LINGER_SECONDS if self.is_lingering else _FLUSH_SECONDS
         self._deadline = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
         if self.is_lingering:
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # it has just been reset
+                self._transport.abort()
         else:
             self._transport.close()
 

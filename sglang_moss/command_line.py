@@ -70,7 +70,7 @@ def arguments_of(path: str) -> list[str]:
         raise NoConfigFile(f"--config {path} cannot be read ({' '.join(str(error).split())})") from error
     if values is None:
         return []
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise NoConfigFile(f"--config {path}: a line of it is an argument, such as 'port: 30000'")
     flags = [f"--{name}" for name, value in values.items() if value is True]
     return flags + [f"--{name}={value}" for name, value in values.items() if not isinstance(value, bool | list)]

@@ -19,6 +19,7 @@ from pathlib import Path
 _PREFIX = "sglang-moss-"
 _CUTILE = "CUDA_TILE_TEMP_DIR"
 _made: dict[Path, int] = {}  # folders of this process: file descriptors that hold their locks
+os.register_at_fork(after_in_child=_made.clear)  # they are its parent's
 
 
 def enter() -> Path:

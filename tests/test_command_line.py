@@ -53,6 +53,7 @@ def test_the_command_line_goes_before_a_file_of_arguments(tmp_path: Path):
     [
         ("a.yaml", None, "cannot be read"),
         ("a.yaml", "port: [", "cannot be read"),
+        ("a.yaml", "1: x", "a line of it is an argument"),
         ("a.yaml", "port", "is an argument"),
         ("a.toml", "", r"end in \.yaml or \.yml"),
     ],

@@ -83,3 +83,11 @@ def test_a_process_has_one_folder_and_cutile_makes_its_own_in_it(root: Path, mon
     socket_folder.enter()
     socket_folder.remove()
     assert os.environ["CUDA_TILE_TEMP_DIR"] == str(root / "mine")
+
+
+def test_what_is_forked_does_not_take_it_along(root: Path):
+    forks = "import os\nfrom sglang_moss import socket_folder\nfolder = socket_folder.enter()\n"
+    forks += "if os.fork() == 0:\n    raise SystemExit\nos.wait()\nprint(folder.is_dir())\n"
+    done = subprocess.run([sys.executable, "-c", forks], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+    assert list(root.iterdir()) == []
