@@ -10,7 +10,7 @@ this, once it has looked; and it imports nothing of the other commands, which al
 import sys
 from collections.abc import Sequence
 
-from sglang_moss import early_checks, start_signals
+from sglang_moss import early_checks
 from sglang_moss.command_line import FLAG
 
 _HELP = {"-h", "--help"}
@@ -35,6 +35,8 @@ def serve(words: Sequence[str]) -> None:
     Raises:
         SystemExit: they cannot work, or the server has ended.
     """
+    from sglang_moss import start_signals  # of POSIX; the other commands, which import this module, need none of it
+
     flag = () if FLAG in words else (FLAG,)
     argv = ["serve", *words, *flag]
     if early_checks.is_ours(argv):  # else SGLang's parser says what is wrong
