@@ -140,7 +140,7 @@ class BoundedConnection(HttpToolsProtocol):
         async def answer(scope: Any, receive: Any, send: Any) -> None:
             async def send_on(message: Any) -> None:
                 if cycle.more_body and message["type"] == "http.response.start":
-                    cycle.keep_alive = False
+                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
                 await send(message)
 
             await app(scope, receive, send_on)
