@@ -28,9 +28,8 @@ _TAGS = {
     "Server": "Models, load, health and metrics.",
 }
 _REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
-_METHOD = re.compile(
-    r"_(?:get|head|post|put|patch|delete|options|trace)$"
-)  # of a route with several, FastAPI takes any of them
+# Of a route with several methods, FastAPI takes any of them.
+_METHOD = re.compile(r"_(?:get|head|post|put|patch|delete|options|trace)$")
 _KEY = "key"
 _SECURITY = {
     _KEY: {"type": "http", "scheme": "bearer", "description": "The value of `--api-key`, if the server has one."}

@@ -21,7 +21,6 @@ from sglang_moss.hooks import PRIVATE_FIELDS
 from sglang_moss.request.text import MAX_SPEAKERS
 
 from . import cors, heap, http_protocol, json_body
-from .answered import AnsweredFaults
 from .api_pages import ApiPages
 from .errors import error_for, error_status
 from .gate import http_labels
@@ -125,11 +124,11 @@ def _watch_over(app: FastAPI, server_args: Any, tokenizer_manager: Any, engine: 
         write_access_log()
     build = app.build_middleware_stack  # what is added to the application later would stand around ours
 
-    def build_all() -> AnsweredFaults:
+    def build_all() -> AccessLog:
         if server_args.enable_metrics:
             http_labels.bound(app)
         cors.put_outermost(app)
-        return AnsweredFaults(AccessLog(Page(ApiPages(build(), app)), metrics, writes_log))
+        return AccessLog(Page(ApiPages(build(), app)), metrics, writes_log)
 
     app.build_middleware_stack = build_all
     tokenizer_manager.signal_handler_class = lambda manager: GracefulShutdown(

@@ -26,7 +26,7 @@ from .json_body import read_json
 logger = logging.getLogger(__name__)
 
 _SHOWN_FIELDS = 8
-_CLIENT_CLOSED = 499
+CLIENT_CLOSED = 499  # as nginx calls it: the client has gone, and reads no answer
 _MEANT = {  # what other servers, and `/generate`, call by another name
     "max_new_tokens": "max_seconds",
     "max_tokens": "max_seconds",
@@ -193,8 +193,8 @@ def _parts_of(error: Exception) -> tuple[int, str, str | None, Code]:
             return error.status, str(error), _field_of(error), error.code
         case RequestValidationError():
             return (HTTPStatus.BAD_REQUEST, *_validation_message(error.errors()), "bad_setting")
-        case ClientDisconnect():  # nobody reads it, and nothing has failed
-            return _CLIENT_CLOSED, "the client has gone", None, "bad_request"
+        case ClientDisconnect():  # nothing has failed
+            return CLIENT_CLOSED, "the client has gone", None, "bad_request"
         case HTTPException():
             return error.status_code, str(error.detail), None, _code_of(error.status_code)
     return HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why", None, "server_failed"

@@ -10,10 +10,13 @@
 - An answer that begins before its body has come is the last one. A client that was refused sends the rest or does not
   (with `Expect: 100-continue` it need not), and what it sends next would be taken for the rest.
 - A client that leaves is gone for the request that runs, not only for the one that came last.
+- A fault that has been answered costs the connection nothing. Starlette answers a fault with 500, and raises it all the
+  same; what runs after an answer may fail as well. uvicorn then closes what its head has said to stay open.
 - What is no HTTP is told so after the answers that are due, not in the middle of them.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,6 +24,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .http_closing import ClosingTransport
+
+logger = logging.getLogger(__name__)
 
 _HEAD_SECONDS = 60.0  # from its first byte to its last; as nginx and Node have it
 _HEAD_BYTES = 1 << 16
@@ -143,7 +148,12 @@ class BoundedConnection(HttpToolsProtocol):
                     message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
                 await send(message)
 
-            await app(scope, receive, send_on)
+            try:
+                await app(scope, receive, send_on)
+            except Exception:
+                if not cycle.response_complete:
+                    raise  # what has come so far must not look whole
+                logger.exception("%s %s failed", scope["method"], scope["path"])
 
         super()._start_asgi_task(cycle, answer)
 

@@ -1,4 +1,4 @@
-"""Around all layers that answer: gives every request an id, and says what became of it, in one line and in metrics.
+"""The outermost layer: gives every request an id, and says at its end what became of it, in one line and in metrics.
 
     {"time": "2025-01-31T12:00:00.123+00:00", "id": "5f...", "client": "10.0.0.7", "method": "POST",
      "route": "/v1/audio/speech", "status": 200, "outcome": "ok", "seconds": 2.1, "audio_seconds": 30.4,
@@ -23,12 +23,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sglang_moss.request.record import RequestRecord, open_record
 
+from ..errors import CLIENT_CLOSED
 from .metrics import SpeechMetrics, refusal_of
 from .paths import route_of
 
 LOGGER = "sglang_moss.access"
 _SANE_ID = re.compile(r"[!-~]{1,128}")
-_CLIENT_CLOSED = 499
 
 
 def write_access_log() -> None:
@@ -118,7 +118,7 @@ class _Exchange:
             self.end()
 
     def outcome(self, record: RequestRecord) -> str:
-        if self._has_left or self.status == _CLIENT_CLOSED:
+        if self._has_left or self.status == CLIENT_CLOSED:
             return "left"
         if self.status >= 400:
             return "failed" if self.status >= 500 else "refused"

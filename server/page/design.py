@@ -16,7 +16,7 @@ from ...clients.async_client import AsyncMossClient
 from ...clients.design import NoDesign, async_design, makes_voices, sample_text
 from ...clients.errors import ClientError, ServerRefused
 from ..errors import BadField, HelperFailed, QueueFull, SpeechRoute
-from .waiting import while_connected
+from ..waiting import while_connected
 
 _Words = Annotated[str, Field(max_length=2_000)]
 _TIMEOUT_SECONDS = 300.0  # without anything new

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from sglang_moss.audio.formats import FILE_FORMATS, FileEncoder
 
 from ..errors import BadField, SpeechRoute
-from .waiting import WaitingRoom
+from ..waiting import WaitingRoom
 
 FileName = Literal["wav", "flac", "mp3", "opus", "aac", "m4a"]
 MEDIA_TYPES: dict[FileName, str] = {

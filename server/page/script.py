@@ -18,9 +18,9 @@ from ...clients.podcast_script import NoScript, checked_script, script_request
 from ...clients.podcast_source import BROWSER, HTML_SUFFIXES, MAX_BYTES, MAX_CHARS
 from ...clients.podcast_writer import ask_writer
 from ..errors import BadField, HelperFailed, SpeechRoute
+from ..waiting import while_connected
 from .document_text import UNUSABLE
 from .programs import run_program
-from .waiting import while_connected
 
 _READER = "sglang_moss.server.page.document_text"
 _READ_SECONDS, _FETCH_SECONDS, _WRITE_SECONDS = 60.0, 30.0, 600.0

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from ...evaluation.hear import UNUSABLE_CLIP
 from ..errors import BadField, HelperFailed, SpeechRoute
+from ..waiting import while_connected
 from .programs import run_program
-from .waiting import while_connected
 
 _PROGRAM = "sglang_moss.evaluation.hear"
 _SECONDS = 180.0

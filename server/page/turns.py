@@ -17,7 +17,7 @@ from sglang_moss.request.turns import turns_of
 from sglang_moss.turn_times.timing import told_turns
 
 from ..errors import BadField, SpeechRoute
-from .waiting import WaitingRoom, while_connected
+from ..waiting import WaitingRoom, while_connected
 
 _LEAST_RATE, _LARGEST_RATE = 8_000, 48_000  # Hz
 _MOST_TURNS = 2_000

@@ -9,18 +9,17 @@ from http import HTTPStatus
 from typing import Any
 
 import pybase64
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ..errors import error_body
 from ..pings import PING, PING_SECONDS, with_silences
+from ..waiting import while_connected
 from .encoding import Encoder
 from .narration import Narration
 
 _ENCODERS = 4  # threads; FFmpeg works outside the interpreter's lock
-_LOOK_SECONDS = 0.5  # between two looks whether the client is still there, before the first byte
-_CLIENT_CLOSED = 499
 
 _pool = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="moss-encode")
 
@@ -107,15 +106,9 @@ async def _first_bytes(body: AsyncGenerator[bytes, None], request: Request) -> b
     async def begin() -> bytes:
         return await anext(body, b"")
 
-    beginning = asyncio.create_task(begin())
     try:
-        while not (await asyncio.wait({beginning}, timeout=_LOOK_SECONDS))[0]:
-            if await request.is_disconnected():
-                raise HTTPException(_CLIENT_CLOSED, "the client has gone")
-        return beginning.result()
+        return await while_connected(request, begin())
     except BaseException:
-        beginning.cancel()
-        await asyncio.wait({beginning})
         await body.aclose()
         raise
 

@@ -13,7 +13,7 @@ import pytest
 from fake_endpoints import serving, three_events
 
 from sglang_moss.request.turns import turns_of
-from sglang_moss.server.page import waiting
+from sglang_moss.server import waiting
 from sglang_moss.turn_times import timing
 from sglang_moss.turn_times.timing import told_turns, turn_times
 

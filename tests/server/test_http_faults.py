@@ -13,10 +13,15 @@ from fake_manager import FakeManager
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.responses import StreamingResponse
 
-from sglang_moss.server.answered import AnsweredFaults
+from sglang_moss.server import http_protocol
 from sglang_moss.server.app import add_routes
 
 pytestmark = pytest.mark.wide
+
+
+@pytest.fixture(scope="module", autouse=True)
+def protocol() -> None:
+    http_protocol.install()
 
 
 def fail() -> None:
@@ -64,7 +69,7 @@ def ask_in_turn(app: Any, paths: list[str]) -> list[int]:
 
 def test_the_next_request_over_the_connection_is_answered(caplog: pytest.LogCaptureFixture):
     paths = ["/fails", "/works", "/later", "/works", "/fails", "/fails", "/works"]
-    assert ask_in_turn(AnsweredFaults(application()), paths) == [500, 200, 200, 200, 500, 500, 200]
+    assert ask_in_turn(application(), paths) == [500, 200, 200, 200, 500, 500, 200]
     assert [record.message for record in caplog.records if record.name.startswith("sglang_moss")] == [
         "GET /fails failed",
         "GET /later failed",
@@ -82,5 +87,5 @@ def test_so_it_is_on_the_server(tmp_path: Path):
 
 
 def test_an_answer_that_breaks_off_does_not_look_whole():
-    with listening(AnsweredFaults(application())) as url, pytest.raises(httpx.RemoteProtocolError):
+    with listening(application()) as url, pytest.raises(httpx.RemoteProtocolError):
         httpx.get(f"{url}/breaks")

@@ -5,12 +5,12 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from fastapi import HTTPException, Request
+from fastapi import Request
+from starlette.requests import ClientDisconnect
 
-from ..errors import QueueFull
+from .errors import QueueFull
 
 _LOOK_SECONDS = 0.5  # between two looks whether the client is still there
-_CLIENT_CLOSED = 499
 _MOST_WAITING, _RETRY_SECONDS = 8, 5.0  # an hour of samples has 170 MB
 
 Result = TypeVar("Result")
@@ -44,14 +44,14 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
     Args:
         request: whose body has been read.
     Raises:
-        HTTPException: the client has gone.
+        ClientDisconnect: the client has gone.
         Exception: what `work` raises.
     """
     task = asyncio.create_task(work)
     try:
         while not (await asyncio.wait({task}, timeout=_LOOK_SECONDS))[0]:
             if await request.is_disconnected():
-                raise HTTPException(_CLIENT_CLOSED, "the client has gone")
+                raise ClientDisconnect
         return task.result()
     finally:
         task.cancel()
