@@ -2,12 +2,11 @@
 
 from pathlib import Path, PurePath
 
+from sglang_moss.checkpoint import INDEX_NAME, SINGLE_NAME
+
 from .errors import FuseError, listed
 from .json_file import JsonFile, read_json
 from .safetensors_file import StoredTensor, read_header
-
-INDEX_NAME = "model.safetensors.index.json"
-SINGLE_NAME = "model.safetensors"
 
 
 def read_weights(directory: Path) -> dict[str, StoredTensor]:

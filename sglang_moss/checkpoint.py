@@ -11,6 +11,8 @@ ARCHITECTURE = "MossTTSDdelayWithCodec"
 TTS_ARCHITECTURE = "MossTTSDelayWithCodec"  # of MOSS-TTS, as the served fork's own tool fuses it
 ARCHITECTURES = (ARCHITECTURE, TTS_ARCHITECTURE)
 MODEL_TYPE = "moss_tts_delay_with_codec"
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"  # where there is no index
 OWN_FIELD = (
     "sglang_moss"  # of config.json; absent from checkpoints of MOSS-TTSD, which are as the reference's tool fuses
 )
@@ -37,14 +39,14 @@ def missing_weights(model_path: str) -> str | None:
     """The name of a file of weights that a fused checkpoint lacks, as where copying it broke off; None: none is."""
     folder = Path(model_path)
     try:
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
         shards = sorted(set(index["weight_map"].values()))
     except FileNotFoundError:
         shards = []
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return "model.safetensors.index.json"
+        return INDEX_NAME
     if not shards:
-        return None if any(folder.glob("*.safetensors")) else "model.safetensors"
+        return None if any(folder.glob("*.safetensors")) else SINGLE_NAME
     return next((name for name in shards if not (folder / name).is_file()), None)
 
 

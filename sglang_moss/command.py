@@ -35,14 +35,9 @@ def serve(words: Sequence[str]) -> None:
     Raises:
         SystemExit: they cannot work, or the server has ended.
     """
-    from sglang_moss import start_signals  # of POSIX; the other commands, which import this module, need none of it
-
     flag = () if FLAG in words else (FLAG,)
     argv = ["serve", *words, *flag]
-    if early_checks.is_ours(argv):  # else SGLang's parser says what is wrong
-        early_checks.check(argv)
-        early_checks.announce()
-        start_signals.end_at_once()
+    early_checks.begin(argv)  # what is not ours then, SGLang's parser refuses
     sys.argv = ["sglang", *argv]  # where SGLang and its plugins look
     from sglang.cli.main import main as sglang
 

@@ -55,26 +55,36 @@ def check(argv: Sequence[str]) -> None:
     if words.device is not None and (problem := device_problem(words.device, one_gpu=False)) is not None:
         raise SystemExit(f"sglang_moss: --device: {problem}")
     if words.node_rank == "0":
-        check_address(words.host, port_of(words.port))
+        try:
+            port = int(words.port)
+        except ValueError:
+            raise _no_port(words.port) from None
+        check_address(words.host, port)
     voices_folder(words.voices_dir)
 
 
+def begin(argv: Sequence[str]) -> bool:
+    """What comes first of a server of ours: it can be stopped, `check` passes, and it says what it does.
+
+    Returns:
+        `is_ours`; if not, nothing was done.
+    Raises:
+        SystemExit: as `check`.
+    """
+    if not is_ours(argv):
+        return False
+    from sglang_moss import start_signals  # of POSIX; what only reads a command line needs none of it
+
+    start_signals.end_at_once()
+    check(argv)
+    _announce()
+    return True
+
+
 @functools.cache
-def announce() -> None:
+def _announce() -> None:
     """Say, once in a process, why nothing is heard of it for a while."""
     print("sglang_moss: importing SGLang, which says nothing for half a minute", file=sys.stderr, flush=True)
-
-
-def port_of(text: str) -> int:
-    """The number of a port, as a command line has it.
-
-    Raises:
-        SystemExit: it is none.
-    """
-    try:
-        return int(text)
-    except ValueError:
-        raise SystemExit(f"sglang_moss: --port is a number from 1 to {_N_PORTS - 1}, got {text!r}") from None
 
 
 def check_address(host: str, port: int) -> None:
@@ -84,7 +94,7 @@ def check_address(host: str, port: int) -> None:
         SystemExit: it could not; the message names the address and the argument.
     """
     if not 0 < port < _N_PORTS:  # `getaddrinfo` takes the remainder; 0 is any, and nobody would be told which
-        raise SystemExit(f"sglang_moss: --port is a number from 1 to {_N_PORTS - 1}, got {port}")
+        raise _no_port(port)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:
@@ -96,6 +106,10 @@ def check_address(host: str, port: int) -> None:
             f"sglang_moss: no server can listen on port {port} of {host or 'an empty --host'} ({error}); "
             "name another with --port or --host"
         ) from error
+
+
+def _no_port(said: str | int) -> SystemExit:
+    return SystemExit(f"sglang_moss: --port is a number from 1 to {_N_PORTS - 1}, got {said!r}")
 
 
 def voices_folder(named: str | None) -> Path:

@@ -12,7 +12,7 @@ import warnings
 from importlib.metadata import version
 from typing import Any
 
-from sglang_moss import TESTED_SGLANG, early_checks, socket_folder, start_signals
+from sglang_moss import TESTED_SGLANG, early_checks, socket_folder
 
 
 def register() -> None:
@@ -22,10 +22,7 @@ def register() -> None:
         SystemExit: the command line cannot work (`early_checks`); or a registration or a hook failed: the message says
             which, and for which SGLang this was tested.
     """
-    if multiprocessing.parent_process() is None and early_checks.is_ours(sys.argv[1:]):
-        start_signals.end_at_once()
-        early_checks.check(sys.argv[1:])
-        early_checks.announce()
+    if multiprocessing.parent_process() is None and early_checks.begin(sys.argv[1:]):
         socket_folder.enter()  # before anything that makes files there is imported
         _silence()
     try:

@@ -229,6 +229,23 @@ def remove_voice_async(url: str, retries: int) -> None:
     asyncio.run(run())
 
 
+def answer_by(monkeypatch: pytest.MonkeyPatch, reply: Callable[[], httpx.Response]) -> list[httpx.Request]:
+    """Let `reply` stand for every connection; returns what will have been asked."""
+    asked: list[httpx.Request] = []
+
+    def handle(_transport: object, request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return reply()
+
+    async def handle_async(transport: object, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        return handle(transport, request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle_async)
+    return asked
+
+
 @pytest.mark.parametrize("change", [add_voice, add_voice_async, remove_voice, remove_voice_async])
 @pytest.mark.parametrize(
     ("status", "headers", "times"),
@@ -248,18 +265,7 @@ def test_voices_are_changed_again_only_where_nothing_was_done(
     headers: dict[str, str],
     times: int,
 ):
-    asked: list[httpx.Request] = []
-
-    def handle(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        return httpx.Response(status, headers=headers)
-
-    async def handle_async(_transport: object, request: httpx.Request) -> httpx.Response:
-        await request.aread()
-        return handle(request)
-
-    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _transport, request: handle(request))
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle_async)
+    asked = answer_by(monkeypatch, lambda: httpx.Response(status, headers=headers))
     with pytest.raises(ServerRefused, match=f"HTTP {status}"):
         change("http://127.0.0.1:1", 2)
     assert len(asked) == times
@@ -273,18 +279,11 @@ def test_voices_are_changed_again_only_where_nothing_was_done(
 def test_voices_are_changed_again_where_the_server_was_never_asked(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[str, int], Any], kind: type[httpx.RequestError], times: int
 ):
-    asked: list[httpx.Request] = []
-
-    def handle(_transport: object, request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+    def fail() -> httpx.Response:
         raise kind("no")
 
-    async def handle_async(transport: object, request: httpx.Request) -> httpx.Response:
-        return handle(transport, request)
-
+    asked = answer_by(monkeypatch, fail)
     monkeypatch.setattr(retrying, "_backoff", lambda _state: 0.0)
-    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle_async)
     with pytest.raises(ServerUnreachable):
         change("http://127.0.0.1:1", 2)
     assert len(asked) == times

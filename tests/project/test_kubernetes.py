@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 from container import ROOT, Container
+from proxies import DEPLOY
 
-DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 IMAGE_FOLDERS = re.compile(r"install --directory --owner=moss --group=moss (.*)")
 

@@ -46,6 +46,12 @@ def listed(page: Page) -> Locator:
     return open_panel(page, "Takes").get_by_role("listitem")
 
 
+def speak_take(page: Page, number: int) -> None:
+    """Speak, however it is kept, and wait for the take."""
+    page.get_by_role("button", name="Speak", exact=True).click()
+    expect(page.locator("#heard")).to_have_text(f"Take {number}")
+
+
 def known(name: str, **fields: Any) -> dict[str, Any]:
     """What is known of a take of one turn."""
     turn = {"id": "a", "speaker": 1, "words": "Hm."}
@@ -99,8 +105,7 @@ def test_a_take_that_is_deleted_while_it_plays_is_silent(page: Page):
 def test_what_there_was_no_room_for_lasts_as_long_as_the_tab(page: Page):
     page.evaluate(FILL)
     for n in range(1, 7):
-        page.get_by_role("button", name="Speak", exact=True).click()
-        expect(page.locator("#heard")).to_have_text(f"Take {n}")
+        speak_take(page, n)
         expect(page.get_by_role("alert")).to_contain_text("The browser has no room left to keep this take")
     expect(listed(page).get_by_text("not kept")).to_have_count(6)
     page.get_by_role("button", name="Play Take 1", exact=True).click()
@@ -111,8 +116,7 @@ def test_what_there_was_no_room_for_lasts_as_long_as_the_tab(page: Page):
 def test_where_there_is_room_again_takes_are_kept_and_the_message_goes(page: Page):
     page.evaluate(FILL)
     for n in range(1, 4):
-        page.get_by_role("button", name="Speak", exact=True).click()
-        expect(page.locator("#heard")).to_have_text(f"Take {n}")
+        speak_take(page, n)
     expect(page.get_by_role("alert")).to_contain_text("no room left")
     listed(page)
     choose(page, page.get_by_role("button", name="More for Take 1"), "Rename")  # is not kept either, with its sound
