@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, cast
 
+from starlette.datastructures import MutableHeaders
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -145,7 +146,8 @@ class BoundedConnection(HttpToolsProtocol):
         async def answer(scope: Any, receive: Any, send: Any) -> None:
             async def send_on(message: Any) -> None:
                 if cycle.more_body and message["type"] == "http.response.start":
-                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+                    message = {**message, "headers": list(message.get("headers", ()))}
+                    MutableHeaders(scope=message)["Connection"] = "close"
                 await send(message)
 
             try:

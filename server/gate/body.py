@@ -28,11 +28,9 @@ class BoundedBody:
         ticket: Ticket,
         needs_place: bool,
     ) -> None:
-        self.is_whole = False
+        self._is_whole = False
         self.refusal: Refused | None = None
-        headers = Headers(scope=scope)
-        self._announced = headers.get("content-length", "")
-        self._has_body = self._announced not in ("", "0") or "transfer-encoding" in headers
+        self._announced = Headers(scope=scope).get("content-length", "")
         self._receive = receive
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
@@ -40,11 +38,6 @@ class BoundedBody:
         self._needs_place = needs_place
         self._deadline = asyncio.get_running_loop().time() + max_seconds
         self._n_bytes = 0
-
-    @property
-    def is_unread(self) -> bool:
-        """Whether something of it may still come."""
-        return self._has_body and not self.is_whole
 
     def check_announced(self) -> None:
         """Refuse by the header alone.
@@ -62,7 +55,7 @@ class BoundedBody:
             Refused: the request will not be served.
         """
         try:
-            message = await (self._receive() if self.is_whole else self._receive_body())
+            message = await (self._receive() if self._is_whole else self._receive_body())
         except Refused as error:
             self.refusal = error
             raise
@@ -81,7 +74,7 @@ class BoundedBody:
             raise self._too_large()
         self._ticket.hold(len(message.get("body", b"")))
         if not message.get("more_body", False):
-            self.is_whole = True
+            self._is_whole = True
             if message["type"] == "http.request":
                 self._ticket.claim(self._needs_place)
         return message

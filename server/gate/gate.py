@@ -153,9 +153,6 @@ class _Answer:
                 headers["Retry-After"] = str(refusal.retry_after)
             elif busy is not None and message["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
                 headers["Retry-After"] = str(math.ceil(busy))
-            if self._body.is_unread and message["status"] >= 400:
-                # Else the rest of a refused body would still be received, for as long as it is sent.
-                headers["Connection"] = "close"
             if self._admission.is_closed:
                 headers["Connection"] = "close"  # else a proxy sends what comes next into a server that ends
         await self._send(message)
@@ -164,9 +161,8 @@ class _Answer:
 
 
 async def _refuse(error: Refused, scope: Scope, receive: Receive, send: Send) -> None:
-    """In OpenAI's shape under its paths, else in SGLang's. The connection goes where a body may not have been read."""
-    keeps = scope["method"] in ("GET", "HEAD") and not isinstance(error, ShuttingDown)
-    headers = {} if keeps else {"Connection": "close"}
+    """In OpenAI's shape under its paths, else in SGLang's."""
+    headers = {"Connection": "close"} if isinstance(error, ShuttingDown) else {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     await JSONResponse(error_for(scope, error), error.status, headers)(scope, receive, send)

@@ -20,8 +20,8 @@ REFUSED = b"POST /refuse HTTP/1.1\r\nHost: a\r\n"
 
 
 class Application:
-    """`/echo` tells what came; `/refuse` reads no body; `/hold` answers once `go` is set; `/large` sends 16 MB, and
-    `/endless` more."""
+    """`/echo` tells what came; `/refuse` reads no body, nor does `/last`, which says that it closes; `/hold` answers
+    once `go` is set; `/large` sends 16 MB, and `/endless` more."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -44,6 +44,9 @@ class Application:
 
     async def refuse(self, _scope: Any, _receive: Any, send: Any) -> None:
         await answer(send, 401, b"no")
+
+    async def last(self, _scope: Any, _receive: Any, send: Any) -> None:
+        await answer(send, 503, b"no", (b"connection", b"close"))
 
     async def hold(self, _scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -73,9 +76,9 @@ class Application:
         self.left.set()
 
 
-async def answer(send: Any, status: int, body: bytes) -> None:
+async def answer(send: Any, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
     length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [length]})
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 

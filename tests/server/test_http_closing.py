@@ -28,6 +28,14 @@ def test_a_client_that_awaits_leave_to_send_is_told_that_nothing_more_is_read(ur
     assert b"connection: close" in said
 
 
+def test_the_end_of_a_connection_is_said_once(url: str):
+    with connected(url) as connection:
+        connection.sendall(b"POST /last HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        said = until_closed(connection)
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert said.count(b"connection:") == 1
+
+
 def test_a_refusal_of_a_whole_request_keeps_the_connection(url: str):
     with connected(url) as connection:
         connection.sendall(REFUSED + b"Content-Length: 5\r\n\r\n12345")
