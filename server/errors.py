@@ -135,10 +135,14 @@ class RateLimited(Refused):
 
 
 class ShuttingDown(Refused):
-    """The server finishes what runs, and takes nothing new."""
+    """The server finishes what runs, as far as there is time, and takes nothing new."""
 
     status: ClassVar[int] = 503
     code = "shutting_down"
+    SENTENCE: ClassVar[str] = "the server is shutting down"
+
+    def __init__(self, retry_after: float | None = None) -> None:
+        super().__init__(self.SENTENCE, retry_after)
 
 
 class HelperFailed(Refused):

@@ -21,7 +21,7 @@ from sglang_moss.generate_body import parse
 from sglang_moss.request.profile import Profile
 from sglang_moss.request.record import RequestRecord, current_record
 
-from .errors import error_for, error_status
+from .errors import ShuttingDown, error_for, error_status
 from .gate.paths import GENERATE
 from .generate_schema import ANSWERS, body
 from .json_body import read_json
@@ -94,6 +94,8 @@ def _problem(record: RequestRecord, said: dict[str, Any], status: object) -> Exc
     """What SGLang has made a sentence of; of its own, the sentence and its status."""
     if record.problem is not None:
         return record.problem
+    if said["message"] == ShuttingDown.SENTENCE:
+        return ShuttingDown()
     return HTTPException(status if isinstance(status, int) and status >= 400 else 400, said["message"])
 
 

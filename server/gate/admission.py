@@ -48,7 +48,7 @@ class Admission:
             ShuttingDown: the server takes nothing new.
         """
         if self._closes_at is not None:
-            raise ShuttingDown("the server is shutting down", max(0.0, self._closes_at - self._clock()))
+            raise ShuttingDown(max(0.0, self._closes_at - self._clock()))
 
     def check_place(self) -> None:
         """

@@ -14,7 +14,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 
 from sglang.srt.managers.io_struct import AbortReq, ShutdownReq
@@ -24,6 +23,7 @@ from sglang.srt.utils.cudacore_pyspy_dump_utils import collect_scheduler_process
 
 from sglang_moss import socket_folder
 
+from ..errors import ShuttingDown
 from ..http_closing import all_has_left
 from .admission import Admission
 
@@ -35,8 +35,9 @@ _CHILDREN_SECONDS = 1.5  # to leave by themselves; taking an interpreter down ta
 _POLL_SECONDS = 0.05
 _OVER = {
     "type": "abort",
-    "message": "the server is shutting down",
-    "status_code": HTTPStatus.SERVICE_UNAVAILABLE,
+    "message": ShuttingDown.SENTENCE,
+    "status_code": ShuttingDown.status,
+    "code": ShuttingDown.code,
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +38,10 @@ class _Tokenizer:
 
 @dataclass
 class FakeManager:
-    """What it answers to a request: events, or errors to raise, one after the other."""
+    """What it answers to a request: events, or errors to raise, one after the other; a `threading.Event` among them
+    is waited for."""
 
-    script: Callable[[Any], Iterable[dict[str, Any] | Exception]]
+    script: Callable[[Any], Iterable[dict[str, Any] | Exception | threading.Event]]
     voices_dir: Path
     max_voices: int = 5
     max_req_input_len: int = 40_960
@@ -121,6 +123,10 @@ class FakeManager:
                     return
                 if isinstance(event, Exception):
                     raise event
+                if isinstance(event, threading.Event):
+                    while not event.is_set():
+                        await asyncio.sleep(0.01)
+                    continue
                 yield event
         finally:
             self.closed.append(request.rid)

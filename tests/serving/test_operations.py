@@ -243,11 +243,11 @@ def test_ctrl_c_finishes_what_it_can_and_tells_the_rest_that_it_is_over(client: 
         assert (refused.status_code, refused.headers["connection"]) == (503, "close")
         assert int(refused.headers["retry-after"]) >= 1
         assert whole.result(60).status_code == 503
-        assert "shutting down" in whole.result().text
+        assert whole.result().json()["error"]["code"] == "shutting_down"
         *_, last, done = [line for line in stream.result(60).text.split("\n\n") if line]
         assert done == "data: [DONE]"
         reason = json.loads(last.removeprefix("data: "))["meta_info"]["finish_reason"]
-        assert (reason["type"], reason["status_code"]) == ("abort", 503)
+        assert (reason["type"], reason["status_code"], reason["code"]) == ("abort", 503, "shutting_down")
         assert short.result(60).status_code in (200, 503)  # waits for a place in the batch
     assert exit_code_of(pid_of(server)) == 0
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

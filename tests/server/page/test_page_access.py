@@ -139,6 +139,7 @@ def test_every_control_is_reached_by_tab(page: Page, address: str):
     store_voice(address, "alice")
     page.reload()
     speak(page)
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_enabled()  # the end of it draws the takes anew
     for panel in ("Voices", "Takes", "Settings"):
         for summary in open_panel(page, panel).locator("summary:visible").all():
             summary.click()

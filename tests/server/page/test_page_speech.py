@@ -19,15 +19,22 @@ from sglang_moss.errors import BadText, MossError
 pytestmark = pytest.mark.wide
 
 # Samples on their way to the loudspeaker, in window.heard; the page's context is made early so that none is missed.
+# They come from the audio's own thread, some after the page has been told that the sound is over: see `taken`.
 TAP = """async () => {
     const context = new AudioContext({ sampleRate: 24000 });
     const source = `registerProcessor("tap", class extends AudioWorkletProcessor {
+        constructor() { super(); this.port.onmessage = () => this.port.postMessage(null); }
         process([input]) { if (input[0]) this.port.postMessage(input[0].slice()); return true; }
     })`;
     await context.audioWorklet.addModule(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
     const tap = new AudioWorkletNode(context, "tap");
     window.heard = [];
-    tap.port.onmessage = ({ data }) => window.heard.push(...data);
+    let arrived;
+    tap.port.onmessage = ({ data }) => (data ? window.heard.push(...data) : arrived());
+    window.taken = () => new Promise((resolve) => {
+        arrived = () => resolve(window.heard.splice(0));
+        tap.port.postMessage(null);
+    });
     const connect = AudioNode.prototype.connect;
     AudioNode.prototype.connect = function (to, ...more) {
         if (to === context.destination) connect.call(this, tap);
@@ -52,15 +59,17 @@ def briefly(_request: Any) -> Iterator[dict[str, Any]]:
     yield event(BRIEF[-3 * FRAME_SAMPLES :], STOP)
 
 
+def heard_by_now(page: Page) -> np.ndarray:
+    """[L] samples that have reached the loudspeaker since this was last asked, once nothing is played any more."""
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_enabled()
+    return np.array(page.evaluate("taken()"))
+
+
 def heard_again(page: Page) -> np.ndarray:
     """[L] samples that reach the loudspeaker when what is in the player is played once more."""
-    play = page.get_by_role("button", name="Play", exact=True)
-    expect(play).to_be_enabled()
-    page.evaluate("heard.length = 0")
-    play.click()
-    page.get_by_role("button", name="Pause", exact=True).wait_for()
-    play.wait_for()
-    return np.array(page.evaluate("heard"))
+    heard_by_now(page)
+    page.get_by_role("button", name="Play", exact=True).click()  # it says "Pause" from then on, until the end
+    return heard_by_now(page)
 
 
 @pytest.mark.parametrize("pause_seconds", [0.0, 0.4])  # 0.4: the samples run out before more come
@@ -68,8 +77,7 @@ def test_every_sample_is_heard_once_and_in_order(page: Page, manager: FakeManage
     manager.script, manager.pause_seconds = briefly, pause_seconds
     page.evaluate(TAP)
     speak(page)
-    expect(page.get_by_role("button", name="Play", exact=True)).to_be_enabled()
-    heard = np.array(page.evaluate("heard"))
+    heard = heard_by_now(page)
     played = np.flatnonzero(heard)
     if not pause_seconds:
         assert played[-1] - played[0] == len(BRIEF) - 1  # without a gap

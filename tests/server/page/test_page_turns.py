@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -89,15 +90,16 @@ def test_the_servers_times_are_asked_for_and_taken(page: Page, manager: FakeMana
 def test_until_they_are_told_what_is_there_is_gone_by(page: Page, manager: FakeManager):
     """A speech that is still coming has its borders where it is quiet, as far as it came."""
     write(page, "[S1] It is about to rain, so they say. [S2] It is about to rain, or so they say. [S1] Perhaps not.")
-    manager.script = lambda _: [event(np.concatenate(PARTS[:2])), event(PARTS[2], STOP)]
-    manager.pause_seconds = 2.0
+    rest = threading.Event()
+    manager.script = lambda _: [event(np.concatenate(PARTS[:2])), rest, event(PARTS[2], STOP)]
     page.get_by_role("button", name="Speak", exact=True).click()
     page.get_by_role("button", name="Pause", exact=True).click()
     slider = page.get_by_role("slider", name="Position")
     slider.press("Home")
     page.get_by_role("button", name="Turn after").click()
     assert 2.0 < float(slider.get_attribute("aria-valuenow") or 0) <= 2.5  # in the silence; by the words alone at 2.8
-    expect(page.locator("#status")).to_have_text("Speaking…")  # all of that while it came
+    expect(page.locator("#status")).to_have_text("Speaking…")
+    rest.set()
     expect(page.locator("#heard")).to_contain_text("Take")
     slider.press("Home")
     page.get_by_role("button", name="Turn after").click()
