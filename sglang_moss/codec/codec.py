@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sglang_moss.codec.config import CodecConfig, StageShape, TransformerShape
 from sglang_moss.codec.patching import Patch, Unpatch
+from sglang_moss.codec.precision import pack_fp16x3, unpack_fp16x3, use_dtype, use_fp16x3
 from sglang_moss.codec.quantizer import Quantizer
 from sglang_moss.codec.ring import SlotBatch
 from sglang_moss.codec.state import CodecState
@@ -46,13 +47,28 @@ class Codec(nn.Module):
         Raises:
             ValueError: a name is missing, unexpected or doubled, or a shape is wrong; the message names it.
         """
+        unpack_fp16x3(self.encoder)
         load_strictly(self, tensors)
         self.post_load()
 
     def post_load(self) -> None:
-        """Derive the quantizer's tables from the weights in force, in place."""
+        """Derive from the weights in force, in place, the quantizer's tables, and with `fp16x3` the encoder's halves.
+
+        Raises:
+            ValueError: an encoder's weight is too large for halves; the message names it.
+        """
+        pack_fp16x3("encoder", self.encoder)
         self.quantizer.post_load()
         self._tables_filled = True
+
+    def to_encoder_precision(self, precision: str) -> None:
+        """Have the products of the encoder's layers so from now on; to be called before the weights come.
+
+        Args:
+            precision: "ieee", in float32, or "fp16x3", on tensor cores and nearly as exact (`Fp16x3Linear`).
+        """
+        if precision == "fp16x3":
+            use_fp16x3(self.encoder)
 
     def to_serving_dtype(self, dtype: torch.dtype) -> None:
         """Keep the linear weights of the decoder's layers, and by default its states, in `dtype` from now on.
@@ -63,20 +79,7 @@ class Codec(nn.Module):
         Raises:
             ValueError: a weight is not finite in `dtype`; the message names it, and nothing was changed.
         """
-        layers = {
-            f"decoder.{i}.layers.{j}.{name}.weight": linear
-            for i, stage in enumerate(self.decoder)
-            if isinstance(stage, TransformerStage)
-            for j, layer in enumerate(stage.transformer_layers)
-            for name, linear in layer.linears.items()
-        }
-        with torch.no_grad():
-            finite = torch.stack([linear.weight.to(dtype).isfinite().all() for linear in layers.values()]).tolist()
-            if not all(finite):
-                name = next(name for name, good in zip(layers, finite, strict=True) if not good)
-                raise ValueError(f"codec weight {name} is not finite in {dtype}; serve the decoder in another dtype")
-            for linear in layers.values():
-                linear.weight = nn.Parameter(linear.weight.to(dtype), requires_grad=False)
+        use_dtype("decoder", self.decoder, dtype)
         self.serving_dtype = dtype
 
     @torch.inference_mode()

@@ -7,6 +7,7 @@ Source: MOSS-Audio-Tokenizer `ProjectedTransformer` and `TransformerLayer`.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn.functional import gelu
 from sglang_moss.codec import kernels
 from sglang_moss.codec.attention import QueryBlock, attend, plan_blocks
 from sglang_moss.codec.config import TransformerShape
+from sglang_moss.codec.fp16x3 import Fp16x3Linear
 from sglang_moss.codec.residual import Residual, RingWrite, add_and_norm
 from sglang_moss.codec.ring import RingAccess, RingKV, SlotBatch, plan_access
 from sglang_moss.codec.rotary import rotate_queries_and_keys, rotation
@@ -42,18 +44,25 @@ class TransformerLayer(nn.Module):
         d_model = shape.d_model
         self.head_dim = shape.head_dim
         self.attention_norm = nn.LayerNorm(d_model, eps=1e-5, dtype=torch.float32)
-        self.qkv = _linear(d_model, 3 * d_model)
-        self.attention_out = _linear(d_model, d_model)
+        self.qkv: nn.Linear | Fp16x3Linear = _linear(d_model, 3 * d_model)
+        self.attention_out: nn.Linear | Fp16x3Linear = _linear(d_model, d_model)
         self.attention_scale = _scale(shape)
         self.feed_forward_norm = nn.LayerNorm(d_model, eps=1e-5, dtype=torch.float32)
-        self.up = _linear(d_model, shape.feed_forward_dim)
-        self.down = _linear(shape.feed_forward_dim, d_model)
+        self.up: nn.Linear | Fp16x3Linear = _linear(d_model, shape.feed_forward_dim)
+        self.down: nn.Linear | Fp16x3Linear = _linear(shape.feed_forward_dim, d_model)
         self.feed_forward_scale = _scale(shape)
+        self.attention_precision = "ieee"  # of float32 products, as Triton's `dot` has it
 
     @property
-    def linears(self) -> dict[str, nn.Linear]:
+    def linears(self) -> dict[str, nn.Linear | Fp16x3Linear]:
         """The linear layers by name: nearly all of the weights and of the arithmetic."""
         return {"qkv": self.qkv, "attention_out": self.attention_out, "up": self.up, "down": self.down}
+
+    def to_fp16x3(self) -> None:
+        """Have float32 products on tensor cores, as three of halves each; the weights stay where they are."""
+        for name, linear in self.linears.items():
+            setattr(self, name, Fp16x3Linear(cast(nn.Parameter, linear.weight)))
+        self.attention_precision = "tf32x3"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -63,7 +72,7 @@ class TransformerLayer(nn.Module):
         x, normed = add_and_norm(residual, self.attention_norm, self.dtype)
         qkv = self.qkv(normed).unflatten(-1, (3, -1, self.head_dim))
         rotate_queries_and_keys(qkv, plan.cos, plan.sin)
-        mixed, write = _attend(qkv, plan, ring)
+        mixed, write = _attend(qkv, plan, ring, self.attention_precision)
         residual = Residual(x, self.attention_out(mixed.flatten(-2)), self.attention_scale)
         x, normed = add_and_norm(residual, self.feed_forward_norm, self.dtype, write)
         return Residual(x, self.down(gelu(self.up(normed))), self.feed_forward_scale)
@@ -116,7 +125,7 @@ class TransformerStage(nn.Module):
         return RowPlan(cos, sin, access, blocks)
 
 
-def _attend(qkv: Tensor, plan: RowPlan, ring: RingKV | None) -> tuple[Tensor, RingWrite | None]:
+def _attend(qkv: Tensor, plan: RowPlan, ring: RingKV | None, precision: str) -> tuple[Tensor, RingWrite | None]:
     """Attention [B, S, H, head_dim] of the rows qkv [B, S, 3, H, head_dim], and the write into the ring that is due."""
     q, k, v = qkv.unbind(2)
     if ring is None or plan.access is None:
@@ -125,7 +134,7 @@ def _attend(qkv: Tensor, plan: RowPlan, ring: RingKV | None) -> tuple[Tensor, Ri
     if kernels.run_on(qkv):
         from sglang_moss.codec.kernels.attention import attend_in_ring
 
-        return attend_in_ring(qkv, ring, plan.access), write
+        return attend_in_ring(qkv, ring, plan.access, precision), write
     old_k, old_v = ring.history(plan.access)
     k, v = torch.cat((old_k.to(k.dtype), k), dim=1), torch.cat((old_v.to(v.dtype), v), dim=1)
     return attend(q, k, v, plan.blocks), write

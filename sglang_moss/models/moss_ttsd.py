@@ -78,7 +78,9 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         server_args: Any = get_server_args()
         codec = Codec(CodecConfig.from_dict(config.codec_config))
         self._codec_dtype = codec_dtype(server_args.codec_dtype, codec.device)
-        codec.to_serving_dtype(self._codec_dtype)  # before weights come: loading needs no memory for float32 ones
+        # Before weights come: loading needs no memory for float32 ones.
+        codec.to_serving_dtype(self._codec_dtype)
+        codec.to_encoder_precision(server_args.codec_encoder_precision)
         slots = stream_slots(
             server_args.codec_slots,
             slots_for(server_args.max_running_requests),

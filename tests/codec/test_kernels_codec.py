@@ -10,6 +10,7 @@ from sglang_moss.codec import kernels
 from sglang_moss.codec.attention import attend, plan_blocks
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
+from sglang_moss.codec.fp16x3 import split, split_reference
 from sglang_moss.codec.residual import Residual, RingWrite, add_and_norm_reference
 from sglang_moss.codec.ring import RingKV, SlotBatch, plan_access
 from sglang_moss.codec.rotary import rotate, rotation
@@ -92,10 +93,10 @@ def test_residual_norm_and_ring_write(dtype, n_heads, head_dim, has_update, has_
         assert torch.equal(by_kernel[:scratch], by_torch[:scratch])
 
 
-@pytest.mark.parametrize("dtype", DOT_DTYPES)
+@pytest.mark.parametrize(("dtype", "precision"), [*((dtype, "ieee") for dtype in DOT_DTYPES), (DTYPES[0], "tf32x3")])
 @pytest.mark.parametrize("window", [1, 2, 7, 100])
 @pytest.mark.parametrize(("n_heads", "head_dim", "n_rows"), [(2, 4, 1), (1, 12, 5), (3, 6, 70), (1, 64, 33)])
-def test_attention_in_the_ring(dtype, window, n_heads, head_dim, n_rows):
+def test_attention_in_the_ring(dtype, precision, window, n_heads, head_dim, n_rows):
     """Fresh, young, old and empty slots; what no query may see is NaN."""
     n_seen = [0, window // 2, 5 * window + 3, 4]
     n_real = [n_rows, (n_rows + 1) // 2, n_rows, 0]
@@ -120,7 +121,7 @@ def test_attention_in_the_ring(dtype, window, n_heads, head_dim, n_rows):
         qkv[entry, real:] = torch.nan
     from sglang_moss.codec.kernels.attention import attend_in_ring
 
-    mixed = attend_in_ring(qkv, ring, access)
+    mixed = attend_in_ring(qkv, ring, access, precision)
     assert mixed.dtype == dtype
     for entry, real in enumerate(n_real):
         assert_close(mixed[entry, :real], expected[entry, :real])
@@ -155,8 +156,17 @@ def test_decoding_in_steps_with_kernels_equals_plain_torch(dtype):
     assert state_error < {torch.float32: 1e-5, torch.float16: 0.05, torch.bfloat16: 0.4}[dtype]
 
 
-def test_encoding_with_kernels_equals_plain_torch():
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (7, 1280)])
+@pytest.mark.parametrize("scale", [1e-30, 1e-7, 1.0, 6e4])
+def test_rows_as_halves(shape, scale):
+    x = randn(*shape).clamp(-1, 1) * scale
+    assert torch.equal(split(x), split_reference(x))
+
+
+@pytest.mark.parametrize("precision", ["ieee", "fp16x3"])
+def test_encoding_with_kernels_equals_plain_torch(precision):
     codec = Codec(CodecConfig.from_dict(tiny_config())).to(DEVICE)
+    codec.to_encoder_precision(precision)
     codec.load_state_dict(tiny_codec().state_dict())
     codec.post_load()
     samples = randn(2, 60)

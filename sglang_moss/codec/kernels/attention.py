@@ -19,16 +19,16 @@ _LOG2_E = 1.4426950408889634
 
 
 @triton.jit
-def _add_keys(q, k, v, visible, score_scale, total, weight_sum, largest):
+def _add_keys(q, k, v, visible, score_scale, total, weight_sum, largest, PRECISION: tl.constexpr):
     """One tile of keys: [M, D] queries, [N, D] keys and values, [M, N] what is visible; the running softmax."""
-    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * score_scale
+    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * score_scale
     scores = tl.where(visible, scores, float("-inf"))
     new_largest = tl.maximum(largest, tl.max(scores, axis=1))
     # A row that has seen no visible key yet: -inf - -inf is NaN.
     reference = tl.where(new_largest == float("-inf"), 0.0, new_largest)
     weights = tl.exp2(scores - reference[:, None])
     fade = tl.exp2(largest - reference)
-    total = total * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
+    total = total * fade[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
     return total, weight_sum * fade + tl.sum(weights, axis=1), new_largest
 
 
@@ -50,6 +50,7 @@ def _attention_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """One program does a tile of queries of one head of one batch entry."""
     first, head, entry = tl.program_id(0) * BLOCK_M, tl.program_id(1), tl.program_id(2)
@@ -76,7 +77,7 @@ def _attention_kernel(
             v = tl.load(ring_v_ptr + slot_start + at, mask=is_key, other=0.0).to(q.dtype)
             distance = n_seen + query[:, None] - position[None, :]
             visible = (distance < window) & (position < n_seen)[None, :]
-            total, weight_sum, largest = _add_keys(q, k, v, visible, score_scale, total, weight_sum, largest)
+            total, weight_sum, largest = _add_keys(q, k, v, visible, score_scale, total, weight_sum, largest, PRECISION)
 
         end = tl.minimum(first + BLOCK_M, n_real)
         for start in range(tl.maximum(first - window + 1, 0), end, BLOCK_N):
@@ -87,17 +88,18 @@ def _attention_kernel(
             v = tl.load(qkv_ptr + at + n_heads * HEAD_DIM, mask=is_key, other=0.0)
             distance = query[:, None] - row[None, :]
             visible = (distance >= 0) & (distance < window)
-            total, weight_sum, largest = _add_keys(q, k, v, visible, score_scale, total, weight_sum, largest)
+            total, weight_sum, largest = _add_keys(q, k, v, visible, score_scale, total, weight_sum, largest, PRECISION)
 
         out_at = ((entry_row + query) * n_heads + head)[:, None] * HEAD_DIM + d[None, :]
         tl.store(out_ptr + out_at, total / weight_sum[:, None], mask=is_query)
 
 
-def attend_in_ring(qkv: Tensor, ring: RingKV, access: RingAccess) -> Tensor:
+def attend_in_ring(qkv: Tensor, ring: RingKV, access: RingAccess, precision: str = "ieee") -> Tensor:
     """Attention of each new row over its window of the ring's rows and the new ones, which it does not write.
 
     Args:
         qkv: [B, S, 3, H, head_dim] contiguous, queries and keys rotated.
+        precision: of products of float32, as Triton's `dot` has it: "ieee", or "tf32x3" on tensor cores.
     Returns:
         [B, S, H, head_dim] in qkv's dtype; the padding rows hold anything.
     """
@@ -125,6 +127,7 @@ def attend_in_ring(qkv: Tensor, ring: RingKV, access: RingAccess) -> Tensor:
         BLOCK_M=block_m,
         BLOCK_N=64 if is_half else 32,
         BLOCK_D=max(16, triton.next_power_of_2(head_dim)),
+        PRECISION=precision,
         num_warps=4,
         num_stages=3,
     )

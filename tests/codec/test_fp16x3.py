@@ -1,0 +1,111 @@
+"""Products of float32 as three of halves: as exact as float32's, and codes that are the reference's."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from codec_models import CONTEXTS, checkpoint_tensors, config_dict, tiny_config
+from golden_data import golden_arrays, golden_json
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sglang_moss.codec.codec import Codec
+from sglang_moss.codec.config import CodecConfig
+from sglang_moss.codec.encoder_runner import EncoderRunner
+from sglang_moss.codec.fp16x3 import Fp16x3Linear, halves_of
+
+ENCODE = golden_arrays("codec/encode")
+CASES = golden_json("codec/encode")["clips_and_cases"]
+ONE_SHOT_CODES = [k for k in ENCODE if re.fullmatch(r"(?!batch)\w+\.\w+\.(one_shot|nq\d+)\.codes", k)]
+
+
+def packed(weight: torch.Tensor) -> Fp16x3Linear:
+    linear = Fp16x3Linear(nn.Parameter(weight.clone(), requires_grad=False))
+    linear.pack()
+    return linear
+
+
+def relative_error(found: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> float:
+    """The largest, against the product of the absolute values: what rounding is to be measured by."""
+    exact, size = x.double() @ weight.double().T, x.double().abs() @ weight.double().abs().T
+    return float(((found.double() - exact).abs() / size.clamp(min=1e-300)).max())
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 300), st.integers(1, 9)),
+    row_scale=st.floats(-3, 4),  # powers of ten
+    weight_scale=st.floats(-3, 2),
+    seed=st.integers(0, 2**16),
+)
+def test_a_product_is_as_exact_as_in_float32(shape, row_scale, weight_scale, seed):
+    n_rows, n_in, n_out = shape
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n_rows, n_in, generator=generator) * 10**row_scale
+    weight = torch.randn(n_out, n_in, generator=generator) * 10**weight_scale
+    assert relative_error(packed(weight)(x), x, weight) < 1.2e-6  # a float32 sum of 300 may have half of that
+
+
+def test_one_product_of_halves_is_not():
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(8, 300, generator=generator), torch.randn(8, 300, generator=generator)
+    assert relative_error(x.half().float() @ weight.half().float().T, x, weight) > 1e-5
+
+
+def test_the_weight_is_packed_once_where_it_lies():
+    weight = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
+    linear = Fp16x3Linear(nn.Parameter(weight.clone(), requires_grad=False))
+    address, halves = linear.weight.data_ptr(), linear.halves  # as a captured graph has them
+    linear.pack()
+    linear.pack()
+    assert linear.weight.data_ptr() == address
+    high, low = halves_of(weight)
+    assert torch.equal(halves, torch.cat((high, low), dim=1))
+    assert linear(torch.ones(2, 4, 5)).shape == (2, 4, 3)
+
+
+@pytest.fixture(scope="module", params=CONTEXTS)
+def context(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def codec(context: str) -> Codec:
+    codec = Codec(CodecConfig.from_dict(config_dict(context)))
+    codec.to_encoder_precision("fp16x3")
+    EncoderRunner(codec, 1, n_slots=1, window_frames=8)  # before the weights, as on a server
+    codec.load_weights(checkpoint_tensors().items())
+    return codec
+
+
+def test_codes_are_the_references(codec: Codec, context: str):
+    cases = [case for case in ONE_SHOT_CODES if case.split(".")[1] == context]
+    assert cases
+    for case in cases:
+        clip = case.partition(".")[0]
+        waveform = torch.from_numpy(ENCODE[f"{clip}.pcm"].astype(np.float32) / 32768)
+        [codes] = codec.encode([waveform])
+        n_codebooks, _ = ENCODE[case].shape
+        n_valid = CASES[case.removesuffix(".codes")]["valid_frames"]
+        assert codes[:n_valid, :n_codebooks].tolist() == ENCODE[case][:, :n_valid].T.tolist(), case
+
+
+def test_weights_that_come_again_are_packed_again(codec: Codec):
+    waveform = torch.randn(48_000, generator=torch.Generator().manual_seed(2)) * 0.1
+    [before] = codec.encode([waveform])
+    codec.load_weights(checkpoint_tensors().items())
+    [after] = codec.encode([waveform])
+    assert torch.equal(before, after)
+
+
+def test_a_weight_that_halves_cannot_hold_is_refused_by_name():
+    codec = Codec(CodecConfig.from_dict(tiny_config()))
+    codec.to_encoder_precision("fp16x3")
+    for parameter in codec.parameters():
+        parameter.fill_(0.1)
+    name, weight = next((n, p) for n, p in codec.named_parameters() if n.startswith("encoder") and "up.weight" in n)
+    weight[0, 0] = 1e6
+    with pytest.raises(ValueError, match=re.escape(f"codec weight {name} is too large")):
+        codec.post_load()
