@@ -40,6 +40,7 @@ SETTINGS = {
     "slots-100": "--codec-slots 100",  # as many as there were on 80 GB before every stream of 128 requests had one
     "yield-96": "--yield-above 96",
     "eager-prefill": "--disable-prefill-cuda-graph",
+    "encoder-fp16x3": "--codec-encoder-precision fp16x3",
     "interval-1": "--prefill-decode-interval 1",
     "interval-4": "--prefill-decode-interval 4",
     "many": _MANY,
