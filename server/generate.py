@@ -72,6 +72,8 @@ def generate_router(profile: Profile) -> APIRouter:
 def _refusal(scope: Scope, error: BadRequest | HTTPException | ClientDisconnect) -> JSONResponse:
     """An answer to what was refused. The route's own frame is in the error's traceback, and so keeps no name for it."""
     problem = error.__cause__ if isinstance(error.__cause__, MossError) else error
+    if isinstance(error, HTTPException) and error.detail == ShuttingDown.SENTENCE:
+        problem = ShuttingDown()
     return JSONResponse(error_for(scope, problem), error_status(error))
 
 
@@ -94,8 +96,6 @@ def _problem(record: RequestRecord, said: dict[str, Any], status: object) -> Exc
     """What SGLang has made a sentence of; of its own, the sentence and its status."""
     if record.problem is not None:
         return record.problem
-    if said["message"] == ShuttingDown.SENTENCE:
-        return ShuttingDown()
     return HTTPException(status if isinstance(status, int) and status >= 400 else 400, said["message"])
 
 
