@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 
-
 PATIENCE_S = 60  # for what comes at once, also on a machine that has much else to do
 
 
