@@ -108,7 +108,7 @@ def test_bench_finds_how_many_listeners_a_server_serves(server: FakeServer, tmp_
     server.events = speech_events([5])  # see above
     out = tmp_path / "lines.jsonl"
     command = ["bench", "--listeners", "--url", server.url, *LISTENERS, "--window", "1", "--out", str(out)]
-    command += ["--first", "2", "--most", "4", "--first-audio-ms", "60000"]
+    command += ["--first", "2", "--most", "4", "--first-audio-ms", "60000", "--gapless-share", "0.01"]
     assert CliRunner().invoke(app, command).exit_code == 0
     *loads, found = read_lines(out)
     assert [(line["benchmark"], line["offered_listeners"], line["kept"]) for line in loads] == [
@@ -117,12 +117,13 @@ def test_bench_finds_how_many_listeners_a_server_serves(server: FakeServer, tmp_
     ]
     assert (found["benchmark"], found["listeners"]) == ("listeners", loads[1]["listeners"])
     assert (found["n_loads"], found["broken_at"], found["promise"]["first_audio_ms"]) == (2, None, 60_000.0)
+    assert [line["n_failed"] for line in loads] == [0, 0]
     assert {"gpu", "commit", "date", "gpu_watts", "gpu_memory_mib"} <= found.keys()
     assert all(body["stream"] for body in server.bodies if "text" in body)
 
 
 def test_bench_finds_no_listeners_where_every_answer_is_wrong(server: FakeServer, tmp_path: Path):
-    server.events = speech_events([1, 1])
+    server.events = speech_events([4])
     out = tmp_path / "lines.jsonl"
     args = ["--url", server.url, *LISTENERS, "--window", "1", "--first", "1.5", "--out", str(out)]
     assert listeners.main(args) == 1
