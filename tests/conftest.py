@@ -11,10 +11,15 @@ from typing import Any
 
 import pytest
 from golden_data import GOLDEN
+from hypothesis import HealthCheck, settings
 from warm_start import ZYGOTE, start_zygote
 from xdist.scheduler import LoadGroupScheduling
 
 from sglang_moss.fuse import fuse
+
+# How long an example takes is the machine's to say, and what else it has to do: nothing is asserted about it.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _WIDE_MODULE = re.compile(r"^pytestmark = \[?pytest\.mark\.(wide|server)\b", re.MULTILINE)
 

@@ -37,6 +37,7 @@ _SCALES = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 _PACKETS_PER_SECOND = 1_000  # the shortest of any codec last 2.5 ms
 _MAX_BAD_PACKETS = 50
 _MAX_CPU_SECONDS = 3.0
+_PROBED_BYTES = 1 << 20  # in which FFmpeg looks for what the sound is; it keeps all packets of them, however small
 _MAX_TABLE_ENTRIES = 250_000  # of an MP4, times its edits; a minute of AAC has 3,000
 _MAX_BOXES = 20_000
 _BOX_HEADER = 8
@@ -112,6 +113,7 @@ def sound_pieces(
         "codec_whitelist": ",".join(_DECODERS),
         "format_whitelist": _DEMUXERS[demuxer],
         "max_streams": "16",
+        "probesize": str(_PROBED_BYTES),
     }
     found: tuple[int, int] | None = None  # rate, channels
     n_samples = 0

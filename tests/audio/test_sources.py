@@ -17,7 +17,7 @@ from sglang_moss.audio.sources import SourcePolicy, read_source
 from sglang_moss.errors import BadReference
 
 CLIP = bytes(range(256)) * 5
-LOCAL = SourcePolicy(allow_private_urls=True, timeout_s=5.0, max_bytes=10_000)
+LOCAL = SourcePolicy(allow_private_urls=True, timeout_s=60.0, max_bytes=10_000)
 
 Handler = Callable[[asyncio.StreamWriter], Awaitable[None]]
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor, Future
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from sglang_moss.benchmarks.engine_listeners import plain_seconds
 from sglang_moss.benchmarks.listeners import speech_seconds
 from sglang_moss.benchmarks.listeners_plot import curves
+from sglang_moss.benchmarks.listening import load
 from sglang_moss.benchmarks.listening.capacity_search import CapacitySearch
 from sglang_moss.benchmarks.listening.listener import Listener, Stream
 from sglang_moss.benchmarks.listening.load import ListeningLoad, arrivals
@@ -178,8 +181,33 @@ def test_arrivals_are_one_pattern_at_every_rate():
     assert arrivals(2.0, 100.0, seed=2) != slow
 
 
+class OwnTime(asyncio.SelectorEventLoop):
+    """An event loop in whose time only sleep takes any: when all sleep, it is as late as the first of them wakes."""
+
+    _now = 0.0
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:  # pyright: ignore[reportAttributeAccessIssue]
+            self._now = max(self._now, self._scheduled[0].when())  # pyright: ignore[reportAttributeAccessIssue]
+        super()._run_once()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class AtOnce(Executor):
+    """Does its work where it is given it."""
+
+    def submit(self, work: Callable[..., Any], /, *operands: Any, **named: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*operands, **named))
+        return done
+
+
 @pytest.mark.parametrize(("step_s", "kept"), [(0.02, True), (0.12, False)])
-def test_a_load_is_judged_by_what_its_listeners_heard_and_taken_away_when_that_is_known(step_s: float, kept: bool):
+def test_a_load_is_judged_by_what_its_listeners_heard_and_taken_away_when_that_is_known(
+    monkeypatch: pytest.MonkeyPatch, step_s: float, kept: bool
+):
     under_way: set[bytes] = set()
 
     async def ask(body: bytes) -> AsyncGenerator[bytes, None]:
@@ -191,10 +219,14 @@ def test_a_load_is_judged_by_what_its_listeners_heard_and_taken_away_when_that_i
         finally:
             under_way.discard(body)
 
-    with ThreadPoolExecutor(1) as pool:
-        listener = Listener(float, buffer_s=0.2)
-        streams = ListeningLoad(ask, lambda number: (b"%d" % number, number % 2 == 0), None, listener, pool)
-        found = asyncio.run(streams.run(40.0, Window(0.2, 0.5, 2.0), Promise(), seed=3))
+    def now() -> float:
+        return asyncio.get_running_loop().time()
+
+    monkeypatch.setattr(load, "time", SimpleNamespace(perf_counter=now))
+    listener = Listener(float, buffer_s=0.2, clock=now)
+    streams = ListeningLoad(ask, lambda number: (b"%d" % number, number % 2 == 0), None, listener, AtOnce())
+    with asyncio.Runner(loop_factory=OwnTime) as runner:
+        found = runner.run(streams.run(40.0, Window(0.2, 0.5, 2.0), Promise(), seed=3))
     told = figures(found, Promise())
     assert (told["kept"], told["ended_early"], under_way) == (kept, not kept, set())
     assert found.ended_s - found.began_s < 2.6  # not the whole tail

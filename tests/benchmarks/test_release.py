@@ -2,10 +2,10 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from sglang_moss.benchmarks import release
 from sglang_moss.benchmarks.runs.part_process import Program, run_together
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.wide
 RECORDS = "from pathlib import Path; from sglang_moss.benchmarks.runs.record import record; "
 
 
-def program(folder: Path, name: str, code: str, limit_s: float = 20.0) -> Program:
+def program(folder: Path, name: str, code: str, limit_s: float = 120.0) -> Program:
     return Program(name, [sys.executable, "-c", code], folder / f"{name}.log", limit_s)
 
 
@@ -33,14 +33,12 @@ def has_ended(pid: int) -> bool:
 def test_a_part_that_fails_or_takes_too_long_loses_nothing_of_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    began = time.monotonic()
     programs = [
         program(tmp_path, "well", "print('no' + 'ise')"),
         program(tmp_path, "wrong", "raise ValueError('the reason')"),
-        program(tmp_path, "late", "import time; time.sleep(60)", limit_s=0.5),
+        program(tmp_path, "late", "import time; time.sleep(3600)", limit_s=0.5),
     ]
     assert not run_together(programs)
-    assert time.monotonic() - began < 15
     shown = capsys.readouterr().out
     assert "== well: status 0" in shown
     assert "== wrong: status 1" in shown
@@ -55,21 +53,20 @@ def test_a_stopped_part_ends_what_it_has_started(tmp_path: Path):
         import signal, subprocess, sys, time
         from pathlib import Path
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        Path({str(tmp_path / "pid")!r}).write_text(str(child.pid))
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
         try:
-            time.sleep(60)
+            Path({str(tmp_path / "pid")!r}).write_text(str(child.pid))
+            time.sleep(3600)
         finally:
             child.kill()
     """
-    assert not run_together([program(tmp_path, "parent", code, limit_s=4.0)])
+    for limit_s in (4.0, 30.0, 120.0):  # until it has got so far
+        assert not run_together([program(tmp_path, "parent", code, limit_s)])
+        if (tmp_path / "pid").exists():
+            break
     child = int((tmp_path / "pid").read_text())
     assert child != os.getpid()
-    for _ in range(50):
-        if has_ended(child):
-            break
-        time.sleep(0.1)
-    assert has_ended(child)
+    wait_for(lambda: has_ended(child))
 
 
 def test_every_part_names_a_program_and_takes_only_what_a_run_knows():

@@ -11,7 +11,7 @@ from waiting import wait_for
 RUNS = """
 import sys
 from sglang_moss.benchmarks import training_runs
-waits = "echo $$ >> {pids}; sleep 60 & echo $! >> {pids}; wait"
+waits = "echo $$ >> {pids}; sleep 600 & echo $! >> {pids}; wait"
 training_runs._Runs._command = lambda self, step: ["sh", "-c", waits]
 sys.exit(training_runs.main())
 """
@@ -24,7 +24,7 @@ def test_sigterm_ends_every_program_with_its_children(tmp_path: Path):
     try:
         wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 4, 60)  # one in either lane
         runs.send_signal(signal.SIGTERM)
-        assert runs.wait(20) == 128 + signal.SIGTERM
+        assert runs.wait(60) == 128 + signal.SIGTERM
     finally:
         runs.kill()
     started = [int(pid) for pid in pids.read_text().split()]

@@ -1,5 +1,6 @@
 """The server's own routes on a real HTTP server, over `FakeManager` in the place of SGLang."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +12,8 @@ import httpx
 import uvicorn
 from fake_manager import STOP, FakeManager, event, frames_of
 from fastapi import FastAPI
+from waiting import PATIENCE_S
 
-from sglang_moss.clients.local_server import free_port
 from sglang_moss.server.app import add_routes
 
 
@@ -32,20 +33,43 @@ def serving(script: Callable[[Any], Any], tmp_path: Path, **options: Any) -> Ite
     manager = FakeManager(script, tmp_path / "voices", **options)
     app = FastAPI()
     add_routes(app, manager.server_args, manager)
-    with listening(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with listening(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield client, manager
 
 
 @contextmanager
+def leaving(client: httpx.Client, method: str, path: str, **content: Any) -> Iterator[None]:
+    """A request that was sent whole, of a client that leaves without an answer when this ends.
+
+    Args:
+        content: of the request, as `httpx` takes it.
+    """
+    request = client.build_request(method, path, **content)
+    fields = b"".join(b"%b: %b\r\n" % field for field in request.headers.raw)
+    address = client.base_url.host, client.base_url.port or 0
+    with socket.create_connection(address, PATIENCE_S) as connection:
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode(), request.url.raw_path, fields)
+        connection.sendall(head + request.read())
+        yield
+
+
+@contextmanager
 def listening(app: Any, **options: Any) -> Iterator[str]:
-    """The address of an ASGI application, served by a thread; `options` are uvicorn's."""
-    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="critical", **options))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.config.port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    """The address of an ASGI application, served by a thread; `options` are uvicorn's.
+
+    Connections are kept while nothing is asked for, or one might be closed just when the next request is on its way.
+    """
+    config = uvicorn.Config(app, log_level="critical", **{"timeout_keep_alive": 600, **options})
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # from now on nobody else has the port
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server has ended while it started"
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

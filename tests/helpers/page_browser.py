@@ -19,6 +19,7 @@ from sglang.srt.utils.auth import add_api_key_middleware
 from sound_files import tone_file
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from waiting import PATIENCE_S
 
 from sglang_moss.server.app import add_routes
 
@@ -26,7 +27,7 @@ FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-fo
 N_EVENTS = 8
 NOISE = np.random.default_rng(0).integers(1_000, 9_000, N_EVENTS * 3 * FRAME_SAMPLES).astype(np.int16)
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=1000 * PATIENCE_S)
 
 
 @contextmanager
@@ -97,8 +98,17 @@ def noise(_request: Any) -> Iterator[dict[str, Any]]:
 def speak(page: Page) -> None:
     """Have the script spoken to its end."""
     page.get_by_role("button", name="Speak", exact=True).click()
-    expect(page.locator("#status")).to_have_text("Everything is here.", timeout=60_000)
+    expect(page.locator("#status")).to_have_text("Everything is here.")
     expect(page.locator("#heard")).to_contain_text("Take")  # it is kept
+
+
+def halt(page: Page) -> None:
+    """Nothing is played from now on, whether it is at its end already or not."""
+    page.evaluate("""() => {
+        const button = document.querySelector("#pause");
+        if (button.getAttribute("aria-label") === "Pause") button.click();
+    }""")
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_enabled()
 
 
 def downloaded(page: Page, label: str) -> Path:
@@ -141,8 +151,9 @@ def choose(page: Page, button: Locator, *entries: str) -> None:
         ).first.click()
 
 
-def store_voice(address: str, name: str) -> None:
+def store_voice(address: str, name: str, seconds: float = 1.5) -> None:
     """Store a voice that says who it is, behind the page's back."""
     form = {"name": name, "text": f"I am {name}."}
-    files = {"audio": ("a.wav", tone_file(1.5))}
-    assert httpx.post(f"{address}v1/audio/voices", data=form, files=files).status_code == 201
+    files = {"audio": ("a.wav", tone_file(seconds))}
+    answer = httpx.post(f"{address}v1/audio/voices", data=form, files=files, timeout=PATIENCE_S)
+    assert answer.status_code == 201

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.wide
 def test_a_client_that_left_is_gone_for_the_request_that_runs_not_only_for_the_last_one(app: Application, url: str):
     with connected(url) as connection:
         connection.sendall(HOLD + ECHO)
-        assert app.begun.wait(10)
+        assert app.begun.wait(60)
         reset(connection)
-        assert app.left.wait(10)
+        assert app.left.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_request_may_take_longer_than_its_head(monkeypatch: pytest.MonkeyPatch
 def test_what_is_no_request_is_said_after_the_answers_that_are_due(app: Application, url: str):
     with connected(url) as connection:
         connection.sendall(HOLD)
-        assert app.begun.wait(10)
+        assert app.begun.wait(60)
         connection.sendall(ECHO + b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345garbage\r\n\r\n")
         app.go.set()
         said = until_closed(connection)
@@ -83,17 +83,17 @@ def test_what_is_no_request_is_said_after_the_answers_that_are_due(app: Applicat
 def test_a_request_whose_body_is_broken_is_told_so_and_ends(app: Application, url: str):
     with connected(url) as connection:
         connection.sendall(HOLD.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"))
-        assert app.begun.wait(10)
+        assert app.begun.wait(60)
         connection.sendall(b"no length\r\n")
         assert until_closed(connection).startswith(b"HTTP/1.1 400 ")
-        assert app.left.wait(10)
+        assert app.left.wait(60)
 
 
 def test_requests_that_are_sent_ahead_are_bounded(app: Application, url: str):
     n_queued = http_connection._MOST_QUEUED
     with connected(url) as connection:
         connection.sendall(HOLD)
-        assert app.begun.wait(10)
+        assert app.begun.wait(60)
         connection.sendall(ECHO * (n_queued + 5))
         app.go.set()
         statuses = [one[:3] for one in until_closed(connection).split(b"HTTP/1.1 ")[1:]]

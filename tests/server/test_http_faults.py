@@ -58,7 +58,7 @@ def ask_in_turn(app: Any, paths: list[str]) -> list[int]:
     """The statuses of requests over one connection, that is never opened again."""
     with listening(app) as url:
         parsed = httpx.URL(url)
-        connection = http.client.HTTPConnection(parsed.host, parsed.port, timeout=10)
+        connection = http.client.HTTPConnection(parsed.host, parsed.port, timeout=60)
         connection.connect()
         connection.auto_open = 0
         try:
@@ -70,12 +70,9 @@ def ask_in_turn(app: Any, paths: list[str]) -> list[int]:
 def test_the_next_request_over_the_connection_is_answered(caplog: pytest.LogCaptureFixture):
     paths = ["/fails", "/works", "/later", "/works", "/fails", "/fails", "/works"]
     assert ask_in_turn(application(), paths) == [500, 200, 200, 200, 500, 500, 200]
-    assert [record.message for record in caplog.records if record.name.startswith("sglang_moss")] == [
-        "GET /fails failed",
-        "GET /later failed",
-        "GET /fails failed",
-        "GET /fails failed",
-    ]
+    told = [record.message for record in caplog.records if record.name.startswith("sglang_moss")]
+    # What fails after its answer may be told after what was asked for next.
+    assert sorted(told) == ["GET /fails failed"] * 3 + ["GET /later failed"]
 
 
 def test_so_it_is_on_the_server(tmp_path: Path):
@@ -88,4 +85,4 @@ def test_so_it_is_on_the_server(tmp_path: Path):
 
 def test_an_answer_that_breaks_off_does_not_look_whole():
     with listening(application()) as url, pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(f"{url}/breaks")
+        httpx.get(f"{url}/breaks", timeout=60)

@@ -95,7 +95,7 @@ def test_a_request_that_waits_does_not_gather_its_body_however_often_the_one_bef
                 looking.cancel()
                 send_more()
             go_on.set()
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
 
         def send_more() -> None:
             nonlocal n_sent
@@ -105,7 +105,7 @@ def test_a_request_that_waits_does_not_gather_its_body_however_often_the_one_bef
 
         protocol.app = app
         protocol.data_received(b"GET / HTTP/1.1\r\n\r\nPOST /second HTTP/1.1\r\nContent-Length: 99000000\r\n\r\n")
-        await asyncio.wait_for(go_on.wait(), 10)
+        await asyncio.wait_for(go_on.wait(), 60)
         assert 0 < n_sent < 30 * len(PIECE)  # of 100
 
     on_a_connection(None, use)
@@ -123,13 +123,13 @@ def test_a_client_is_watched_while_a_request_waits_for_the_one_that_runs():
 
         protocol.app = app
         protocol.data_received(b"GET / HTTP/1.1\r\n\r\n")
-        await asyncio.wait_for(is_looking.wait(), 10)
+        await asyncio.wait_for(is_looking.wait(), 60)
         protocol.data_received(b"GET /second HTTP/1.1\r\n\r\n")
         assert transport.reads  # else nobody is told that the client is gone
         protocol.data_received(b"GET /another HTTP/1.1\r\n\r\n" * (http_connection._MOST_QUEUED // 2))
         assert not transport.reads
         protocol.connection_lost(None)
-        await asyncio.wait_for(left.wait(), 10)
+        await asyncio.wait_for(left.wait(), 60)
 
     on_a_connection(None, use)
 
@@ -185,7 +185,7 @@ def test_a_client_that_has_sent_too_much_ahead_is_read_on_until_its_answers_have
     async def use(protocol: OfferIgnoringProtocol, transport: Transport) -> None:
         protocol.data_received(b"GET / HTTP/1.1\r\n\r\n" * (http_connection._MOST_QUEUED + 5))
         go.set()
-        await asyncio.wait_for(at_end.wait(), 10)
+        await asyncio.wait_for(at_end.wait(), 60)
         assert transport.written.count(b" 200 ") == http_connection._MOST_QUEUED + 1
         assert not transport.is_closed
 
@@ -243,7 +243,7 @@ def test_a_client_that_sends_no_more_and_takes_no_more_is_cut(monkeypatch: pytes
         protocol.data_received(b"GET / HTTP/1.1\r\n\r\n")
         await asyncio.sleep(0)
         protocol.eof_received()
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(told.wait(), 60)
         while not transport.is_aborted:
             await asyncio.sleep(0)
 

@@ -63,7 +63,7 @@ def head(offer: str, length: int | None, target: str = "/a%20b?c=d", method: str
 
 def answers_of(address: tuple[str, int], pieces: list[bytes], n: int = 1) -> list[dict[str, Any]]:
     """The JSON answers to what is sent piece by piece over one connection."""
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=60) as connection:
         for piece in pieces:
             connection.sendall(piece)
         file = connection.makefile("rb")
@@ -114,7 +114,7 @@ def test_a_body_that_looks_like_a_request_stays_a_body(echo: tuple[str, int]):
     "request_", [b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", head(JAVA, 3)[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"]
 )
 def test_what_is_no_request_ends_its_connection_only(echo: tuple[str, int], request_: bytes):
-    with socket.create_connection(echo, timeout=10) as connection:
+    with socket.create_connection(echo, timeout=60) as connection:
         connection.sendall(request_)
         connection.settimeout(0.3)
         with suppress(TimeoutError):
@@ -127,7 +127,7 @@ def test_what_is_no_request_ends_its_connection_only(echo: tuple[str, int], requ
 def test_speech_is_spoken_to_java(tmp_path: Path, offer: str, chunked: bool):
     with serving(three_events, tmp_path) as (client, manager):
         address = client.base_url.host, client.base_url.port or 0
-        with socket.create_connection(address, timeout=10) as connection:
+        with socket.create_connection(address, timeout=60) as connection:
             size = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(BODY)}"
             connection.sendall(
                 f"POST /v1/audio/speech HTTP/1.1\r\nHost: a\r\n{offer}Connection: close\r\n"

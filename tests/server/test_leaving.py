@@ -17,7 +17,7 @@ def test_nothing_is_logged_as_failed(caplog: pytest.LogCaptureFixture, tmp_path:
     kind = "application/json" if path in PATHS[:2] else "multipart/form-data; boundary=b"
     head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\n"
     with serving(three_events, tmp_path) as (client, manager):
-        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as connection:
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as connection:
             connection.sendall(head.encode() + b'{"input": "a')
         assert client.get("/v1/audio/voices").status_code == 200
     assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,12 @@ def test_each_request_of_ours_is_one_line_without_its_words(lines: list[str]):
 
 
 def test_a_client_that_leaves_is_said_to_have_left(lines: list[str]):
+    left: list[float] = []
+
     async def app(_scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await receive()
+        left.append(time.monotonic())
         await asyncio.sleep(0.5)  # SGLang's own way to end a stream
         raise ConnectionError
 
@@ -157,10 +161,11 @@ def test_a_client_that_leaves_is_said_to_have_left(lines: list[str]):
         with pytest.raises(ConnectionError):
             await AccessLog(app, None, writes=True)(scope, receive, send)
 
+    came = time.monotonic()
     asyncio.run(run())
     [line] = [json.loads(line) for line in lines]
     assert line["outcome"] == "left"
-    assert line["seconds"] < 0.4
+    assert line["seconds"] <= left[0] - came + 1e-4  # and a rounding: not what the application did then
 
 
 def test_metrics_count_what_was_spoken_and_refused():

@@ -18,7 +18,7 @@ def sent(*messages: tuple[bytes, bool]) -> list[tuple[bytes, bool]]:
         found.append((message["body"], message["more_body"]))
 
     async def run() -> None:
-        outgoing = PacedSend(send, 1.0)
+        outgoing = PacedSend(send, 60.0)
         for body, more in messages:
             await outgoing.send({"type": "http.response.body", "body": body, "more_body": more})
 
@@ -46,7 +46,7 @@ def test_events_of_a_stream_stay_messages_of_their_own():
 def test_a_client_that_takes_nothing_is_given_up():
     async def run() -> bool:
         async def send(_message: Any) -> None:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
 
         outgoing = PacedSend(send, 0.05)
         with pytest.raises(ClientStalled):

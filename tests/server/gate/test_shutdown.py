@@ -39,6 +39,7 @@ def test_the_end_of_an_answer_is_waited_for_while_a_slow_reader_takes_it(
     monkeypatch.setattr(shutdown, "collect_scheduler_processes", list)
     monkeypatch.setattr(shutdown, "_HURRIED_WORDS_SECONDS", 0.0)
     monkeypatch.setattr(shutdown, "_LAST_WORDS_SECONDS", 600.0)
+    monkeypatch.setattr(http_closing, "_open", set())  # whatever other tests' connections still have
 
     async def run() -> None:
         told: list[Any] = []
@@ -55,7 +56,7 @@ def test_the_end_of_an_answer_is_waited_for_while_a_slow_reader_takes_it(
             else:
                 slow.n_bytes = 0
             with pytest.raises(Ended):
-                await asyncio.wait_for(ending, 10)
+                await asyncio.wait_for(ending, 60)
             assert len(told) == 1
         finally:
             transport.lost()

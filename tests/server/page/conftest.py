@@ -25,7 +25,10 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="package")
 def context(browser: "Browser") -> "Iterator[BrowserContext]":
+    from waiting import PATIENCE_S
+
     with browser.new_context(bypass_csp=True, viewport={"width": 1280, "height": 800}) as opened:
+        opened.set_default_timeout(1000 * PATIENCE_S)
         yield opened
 
 
@@ -39,8 +42,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[str, Fak
 
 @pytest.fixture(scope="package")
 def server(served: "tuple[str, FakeManager]") -> Iterator[httpx.Client]:
-    # A connection that is kept may be closed by the server just when the next test asks.
-    with httpx.Client(base_url=served[0], limits=httpx.Limits(max_keepalive_connections=0)) as client:
+    from waiting import PATIENCE_S
+
+    with httpx.Client(base_url=served[0], timeout=PATIENCE_S) as client:
         yield client
 
 

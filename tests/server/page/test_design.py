@@ -9,11 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import soundfile
-from fake_endpoints import listening, serving, three_events
+from fake_endpoints import leaving, listening, serving, three_events
 from fake_manager import NO_HELPERS, FakeManager, event, frames_of
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
@@ -139,8 +138,8 @@ def test_another_model_makes_no_voices(tmp_path: Path):
 def test_who_leaves_ends_the_work(servers: Servers):
     servers.maker.script = lambda _request: (event(frames_of(100)) for _ in itertools.count())
     servers.maker.pause_seconds = 0.05
-    with pytest.raises(httpx.ReadTimeout):
-        servers.client.post("/page/design", json=SAILOR, timeout=0.5)
+    with leaving(servers.client, "POST", "/page/design", json=SAILOR):
+        wait_for(lambda: servers.maker.requests)
     wait_for(lambda: len(servers.maker.closed) == 1)
 
 

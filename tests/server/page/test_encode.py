@@ -66,6 +66,6 @@ def test_a_body_is_bounded_as_that_of_a_speech(tmp_path: Path):
 def test_it_needs_the_key(tmp_path: Path):
     with served_page(lambda _: [], tmp_path, api_key="secret") as (address, _):
         ask = f"{address}page/encode?format=flac&rate=24000"
-        assert httpx.post(ask, content=b"\0\0").status_code == 401
+        assert httpx.post(ask, content=b"\0\0", timeout=60).status_code == 401
         key = {"Authorization": "Bearer secret"}
-        assert httpx.post(ask, content=b"\0\0", headers=key).status_code == 200
+        assert httpx.post(ask, content=b"\0\0", headers=key, timeout=60).status_code == 200

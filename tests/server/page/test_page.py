@@ -24,7 +24,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     voices = tmp_path_factory.mktemp("voices")
     with (
         served_page(lambda _: [], voices, api_key="secret") as (address, _),
-        httpx.Client(base_url=address) as opened,
+        httpx.Client(base_url=address, timeout=60) as opened,
     ):
         yield opened
 

@@ -1,12 +1,13 @@
 """What the page keeps in the browser: beside other tabs, where there is no room, and what others wrote there."""
 
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_manager import SAMPLE_RATE, FakeManager
+from fake_manager import SAMPLE_RATE, FakeManager, event, frames_of
 from page_browser import NOISE, choose, heard_samples, open_panel, speak, turns_of, write
 from playwright.sync_api import Dialog, Locator, Page, expect
 
@@ -199,7 +200,8 @@ def test_leaving_asks_first_where_something_would_be_lost(page: Page, manager: F
         page.evaluate(FILL)
         speak(page)
     else:
-        manager.pause_seconds = {"waiting": 20.0, "speaking": 0.3}[when]
+        script = {"waiting": [], "speaking": [event(frames_of(500))]}[when]
+        manager.script = lambda _: [*script, threading.Event()]  # which nobody sets: it ends when the page leaves
         page.get_by_role("button", name="Speak", exact=True).click()
         said = {"waiting": "Waiting for the first sound…", "speaking": "Speaking…"}[when]
         expect(page.locator("#status")).to_have_text(said)

@@ -105,7 +105,7 @@ def test_a_program_that_is_cancelled_is_killed():
         await asyncio.wait({task})  # which waits for the program
         assert task.cancelled()
 
-    run(asyncio.wait_for(leave(), 30))
+    run(asyncio.wait_for(leave(), 60))
 
 
 @pytest.mark.usefixtures("programs")

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
@@ -10,10 +9,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fake_endpoints import serving, three_events
+from fake_endpoints import leaving, serving, three_events
+from starlette.requests import ClientDisconnect
 
 from sglang_moss.request.turns import turns_of
 from sglang_moss.server import waiting
+from sglang_moss.server.page import turns
 from sglang_moss.turn_times import timing
 from sglang_moss.turn_times.timing import told_turns, turn_times
 
@@ -32,9 +33,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         yield opened
 
 
-def ask(client: httpx.Client, pcm: bytes = PCM.tobytes(), timeout: Any = 30, **fields: Any) -> httpx.Response:
+def ask(client: httpx.Client, pcm: bytes = PCM.tobytes(), **fields: Any) -> httpx.Response:
     data = {"script": SCRIPT, "rate": str(RATE), **fields}
-    return client.post("/page/turns", data=data, files={"audio": pcm}, timeout=timeout)
+    return client.post("/page/turns", data=data, files={"audio": pcm})
 
 
 @pytest.mark.parametrize("is_cut", [False, True])
@@ -42,11 +43,11 @@ def test_they_are_told_by_the_rule_of_answers(client: httpx.Client, is_cut: bool
     pcm = PCM[: len(PCM) // 3] if is_cut else PCM
     answer = ask(client, pcm.tobytes(), is_cut=str(is_cut).lower())
     assert answer.status_code == 200
-    turns = answer.json()["turns"]
+    told = answer.json()["turns"]
     times = turn_times(pcm, RATE, turns_of(SCRIPT), is_cut=is_cut).round(2).tolist()
-    assert [[turn["start"], turn["end"]] for turn in turns] == times
-    assert (turns[0]["speaker"], turns[0]["text"]) == ("S1", "It is about to rain.")
-    assert len(turns) == (1 if is_cut else 3)
+    assert [[turn["start"], turn["end"]] for turn in told] == times
+    assert (told[0]["speaker"], told[0]["text"]) == ("S1", "It is about to rain.")
+    assert len(told) == (1 if is_cut else 3)
 
 
 @pytest.mark.parametrize(
@@ -80,23 +81,35 @@ class Held:
         self.lengths.append(len(pcm))
         if len(pcm) == len(PCM):
             self.has_begun.set()
-            self.go.wait(20)
+            self.go.wait(60)
         return turn_times(pcm, *args, **kwargs)
 
 
 def test_no_answer_waits_for_it_and_who_leaves_ends_it(client: httpx.Client, monkeypatch: pytest.MonkeyPatch):
-    held = Held()
+    held, n_waiting, n_left = Held(), threading.Semaphore(0), threading.Semaphore(0)
+
+    async def watched(*operands: Any) -> Any:
+        n_waiting.release()
+        try:
+            return await waiting.while_connected(*operands)
+        except ClientDisconnect:
+            n_left.release()
+            raise
+
     monkeypatch.setattr(timing, "turn_times", held)
+    monkeypatch.setattr(turns, "while_connected", watched)
     monkeypatch.setattr(waiting, "_LOOK_SECONDS", 0.02)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(ask, client)
         try:
-            assert held.has_begun.wait(10)
+            assert held.has_begun.wait(60)
+            assert n_waiting.acquire(timeout=60)
             told = told_turns(lambda: PCM[: RATE // 2], RATE, turns_of(SCRIPT))
-            assert len(pool.submit(asyncio.run, told).result(timeout=10)) == 3
-            with pytest.raises(httpx.ReadTimeout):
-                ask(client, PCM[:RATE].tobytes(), timeout=0.3)
-            time.sleep(0.3)  # until the server has seen that nobody waits for it
+            assert len(pool.submit(asyncio.run, told).result(timeout=60)) == 3
+            asked = {"data": {"script": SCRIPT, "rate": str(RATE)}, "files": {"audio": PCM[:RATE].tobytes()}}
+            with leaving(client, "POST", "/page/turns", **asked):
+                assert n_waiting.acquire(timeout=60)
+            assert n_left.acquire(timeout=60)
         finally:
             held.go.set()
         assert first.result().status_code == 200
@@ -110,7 +123,7 @@ def test_so_many_may_wait_and_the_next_is_told_when_to_ask_again(client: httpx.C
     with ThreadPoolExecutor(9) as pool:
         asked = [pool.submit(ask, client) for _ in range(9)]
         try:
-            [refused], _ = wait(asked, timeout=15, return_when=FIRST_COMPLETED)
+            [refused], _ = wait(asked, timeout=60, return_when=FIRST_COMPLETED)
         finally:
             held.go.set()
     answer = refused.result()

@@ -17,7 +17,7 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-from fake_endpoints import serving, three_events
+from fake_endpoints import leaving, serving, three_events
 from fake_manager import FRAME_SAMPLES, SAMPLE_RATE, STOP, event, frames_of
 from fastapi import HTTPException
 from sound_files import tone_file
@@ -132,9 +132,10 @@ def test_a_client_that_does_not_wait_for_its_whole_answer_ends_the_generation(tm
         yield from (event(frames_of(i % 1000)) for i in itertools.count())
 
     with serving(endless, tmp_path, pause_seconds=0.02) as (client, manager):
-        with pytest.raises(httpx.ReadTimeout):
-            client.post(SPEECH, json={"input": "a", "stream": False}, timeout=0.5)
-        wait_for(lambda: len(manager.closed) == 1, seconds=3)
+        with leaving(client, "POST", SPEECH, json={"input": "a", "stream": False}):
+            wait_for(lambda: manager.requests)
+            assert not manager.closed
+        wait_for(lambda: len(manager.closed) == 1)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -171,18 +172,24 @@ def test_events_that_do_not_come_are_waited_for_with_comments(tmp_path: Path, mo
         assert kinds[:2] == [": wai"] * 2
         assert kinds.count("data:") == 3
         assert kinds[-1] == "data:"
-        assert len(manager.closed) == 1
+        wait_for(lambda: len(manager.closed) == 1)
 
 
 def test_a_failure_after_a_comment_is_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(events_of, "__defaults__", (0.05,))
-    failing = serving(lambda _: [MossError("the codec failed")], tmp_path, pause_seconds=0.3)
-    with failing as (client, _):
-        answer = client.post(SPEECH, json={"input": "a", "stream_format": "sse"})
+    may_fail = threading.Event()
+    body = {"input": "a", "stream_format": "sse"}
+    with (
+        serving(lambda _: [may_fail, MossError("the codec failed")], tmp_path) as (client, _),
+        client.stream("POST", SPEECH, json=body) as answer,
+    ):
         assert answer.status_code == 200
-        comments, last = answer.text.rsplit("data: ", 1)
-        assert set(filter(None, comments.split("\n\n"))) == {": waiting"}
-        assert json.loads(last)["error"]["message"] == "the codec failed"
+        lines = (line for line in answer.iter_lines() if line)
+        comments = [next(lines)]
+        may_fail.set()
+        *more, last = lines
+        assert {*comments, *more} == {": waiting"}
+        assert json.loads(last.removeprefix("data: "))["error"]["message"] == "the codec failed"
 
 
 def test_a_client_that_leaves_between_comments_ends_the_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -195,7 +202,7 @@ def test_a_client_that_leaves_between_comments_ends_the_generation(tmp_path: Pat
     with serving(silent, tmp_path, pause_seconds=0.02) as (client, manager):
         with client.stream("POST", SPEECH, json=body) as answer:
             assert next(answer.iter_lines()) == ": waiting"
-        wait_for(lambda: len(manager.closed) == 1, seconds=3)
+        wait_for(lambda: len(manager.closed) == 1)
 
 
 USUAL: dict[str, dict[str, Any]] = {
@@ -230,15 +237,10 @@ def test_a_format_has_several_names(client: httpx.Client, name: str, field: str)
 @pytest.mark.parametrize("audio_format", ["pcm", "wav", "mp3", "opus", "aac", "flac"])
 def test_sound_is_heard_before_the_next_is_made(tmp_path: Path, audio_format: str, stream_format: str):
     may_go_on = threading.Event()
-
-    def script(_request: Any) -> Iterator[dict[str, Any]]:
-        yield event(frames_of(100, 25))
-        assert may_go_on.is_set()
-        yield event(frames_of(200), STOP)
-
+    script = [event(frames_of(100, 25)), may_go_on, event(frames_of(200), STOP)]
     body = {"input": "a", "response_format": audio_format, "stream_format": stream_format}
     with (
-        serving(script, tmp_path, pause_seconds=0.3) as (client, _),
+        serving(lambda _: script, tmp_path) as (client, _),
         client.stream("POST", SPEECH, json=body) as answer,
     ):
         pieces = answer.iter_raw()
@@ -349,9 +351,10 @@ def test_a_client_that_leaves_ends_the_generation(tmp_path: Path, heard: int, st
                 for _ in zip(range(heard), answer.iter_raw(), strict=False):
                     assert not manager.closed
         else:
-            with pytest.raises(httpx.ReadTimeout):
-                client.post(SPEECH, json=body, timeout=0.3)
-        wait_for(lambda: len(manager.closed) == 1, seconds=3)
+            with leaving(client, "POST", SPEECH, json=body):
+                wait_for(lambda: manager.requests)
+                assert not manager.closed
+        wait_for(lambda: len(manager.closed) == 1)
 
 
 BAD_BODIES: dict[str, tuple[Any, str, str | None]] = {
