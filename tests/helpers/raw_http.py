@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+from waiting import wait_for
 
 from sglang_moss.server import http_closing
 
@@ -88,7 +89,7 @@ def connected(url: str, receives_bytes: int | None = None) -> Iterator[socket.so
     with socket.socket() as connection:
         if receives_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives_bytes)
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect((parsed.host, parsed.port))
         yield connection
 
@@ -104,5 +105,4 @@ def reset(connection: socket.socket) -> None:
 
 def ended() -> None:
     """Waits until the server has no connection left."""
-    while http_closing._open:
-        threading.Event().wait(0.01)
+    wait_for(lambda: not http_closing._open)

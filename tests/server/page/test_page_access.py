@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from fake_manager import FakeManager, event, frames_of
-from page_browser import noise, open_panel, served_page, speak, store_voice, turns_of, write
+from fake_manager import STOP, FakeManager, event, frames_of
+from page_browser import halt, noise, open_panel, served_page, speak, store_voice, turns_of, write
 from playwright.sync_api import Browser, Page, expect
 
 import sglang_moss.server.page.page
@@ -126,10 +126,10 @@ def test_tabs_are_changed_by_arrow_keys(page: Page):
     expect(page.get_by_role("tabpanel", name="Settings")).to_be_visible()
 
 
-def test_space_plays_where_nobody_writes(page: Page):
+def test_space_plays_where_nobody_writes(page: Page, manager: FakeManager):
+    manager.script = lambda _: [event(frames_of(500, 1000), STOP)]  # 80 s
     speak(page)
-    play = page.get_by_role("button", name="Play", exact=True)
-    expect(play).to_be_visible()
+    halt(page)
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press(" ")
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()

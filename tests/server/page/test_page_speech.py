@@ -79,9 +79,10 @@ def test_every_sample_is_heard_once_and_in_order(page: Page, manager: FakeManage
     speak(page)
     heard = heard_by_now(page)
     played = np.flatnonzero(heard)
-    if not pause_seconds:
-        assert played[-1] - played[0] == len(BRIEF) - 1  # without a gap
     assert np.array_equal(heard[played], BRIEF / 32768)
+    heard = heard_again(page)
+    played = np.flatnonzero(heard)
+    assert played[-1] - played[0] == len(BRIEF) - 1  # without a gap, since all of it is there
 
 
 @pytest.mark.parametrize("speed", [pytest.param("0.5", marks=pytest.mark.slow), "2"])
@@ -161,7 +162,7 @@ def test_stop_ends_the_generation_and_keeps_what_came(page: Page, manager: FakeM
         page.get_by_role("button", name="Stop").click()
     else:
         page.keyboard.press("Escape")
-    wait_for(lambda: len(manager.closed) == 1, seconds=3)
+    wait_for(lambda: len(manager.closed) == 1)
     expect(page.locator("#status")).to_have_text("Stopped.")
     came = heard_samples(page)
     assert len(came) >= 3 * FRAME_SAMPLES
@@ -287,7 +288,7 @@ def test_the_servers_name_and_load_are_shown(page: Page):
 
 
 def test_a_voice_that_speaks_is_silent_once_its_speech_begins(page: Page, address: str):
-    store_voice(address, "alice")
+    store_voice(address, "alice", seconds=50)
     page.reload()
     page.get_by_role("button", name="Play alice").click()
     expect(page.get_by_role("button", name="Stop alice")).to_be_visible()
@@ -320,7 +321,7 @@ def test_a_server_that_comes_back_is_asked_for_its_voices(
     state["is_away"] = True
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.locator("#server")).to_contain_text("cannot be reached")
-    assert httpx.delete(f"{address}v1/audio/voices/alice").status_code == 200
+    assert httpx.delete(f"{address}v1/audio/voices/alice", timeout=60).status_code == 200
     store_voice(address, "bob")
     state["is_away"] = False
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")

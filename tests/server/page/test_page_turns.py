@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_manager import SAMPLE_RATE, STOP, FakeManager, event
-from page_browser import choose, downloaded, heard_samples, open_panel, speak, write
+from page_browser import choose, downloaded, halt, heard_samples, open_panel, speak, write
 from page_browser import turns_of as turns_on
 from playwright.sync_api import Page, Route, expect
 
@@ -78,7 +78,8 @@ def test_the_servers_times_are_asked_for_and_taken(page: Page, manager: FakeMana
     assert borders(turns)[1] == pytest.approx((2.5, 4.0), abs=0.05)
     assert downloaded(page, "SRT").read_text().count("-->") == 3
 
-    # The waveform's strip and the caption go by them too, of what is playing since before they were told.
+    # The waveform's strip and the caption go by them too, of what was playing since before they were told.
+    halt(page)
     slider = page.get_by_role("slider", name="Position")
     box = slider.bounding_box()
     assert box
@@ -101,6 +102,7 @@ def test_until_they_are_told_what_is_there_is_gone_by(page: Page, manager: FakeM
     expect(page.locator("#status")).to_have_text("Speaking…")
     rest.set()
     expect(page.locator("#heard")).to_contain_text("Take")
+    expect(page.locator("#estimate")).to_be_hidden()
     slider.press("Home")
     page.get_by_role("button", name="Turn after").click()
     assert float(slider.get_attribute("aria-valuenow") or 0) == pytest.approx(2.5, abs=0.05)  # as told
@@ -198,8 +200,7 @@ def test_a_speech_that_was_stopped_has_the_turns_that_it_reached(page: Page, man
     write(page, script)
     if not tells:
         page.route("**/page/turns", lambda route: route.abort())
-    manager.script = lambda _: [event(PARTS[0]), *[event(np.zeros(0, np.int16))] * 100]
-    manager.pause_seconds = 0.2
+    manager.script = lambda _: [event(PARTS[0]), threading.Event()]
     page.get_by_role("button", name="Speak", exact=True).click()
     expect(page.locator("#status")).to_have_text("Speaking…")
     page.keyboard.press("Escape")
@@ -224,8 +225,7 @@ def test_a_speech_is_kept_before_its_turns_are_told(page: Page, manager: FakeMan
     asked = turns_on(page)
     held: list[Route] = []
     page.route("**/page/turns", lambda route: held.append(route))
-    manager.script = lambda _: [event(np.concatenate(PARTS[:2])), *[event(np.zeros(0, np.int16))] * 100]
-    manager.pause_seconds = 0.2
+    manager.script = lambda _: [event(np.concatenate(PARTS[:2])), threading.Event()]
     page.get_by_role("button", name="Speak", exact=True).click()
     expect(page.locator("#status")).to_have_text("Speaking…")
     page.keyboard.press("Escape")
