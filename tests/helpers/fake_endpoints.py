@@ -1,7 +1,7 @@
 """The server's own routes on a real HTTP server, over `FakeManager` in the place of SGLang."""
 
+import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +11,8 @@ import httpx
 import uvicorn
 from fake_manager import STOP, FakeManager, event, frames_of
 from fastapi import FastAPI
+from waiting import wait_for
 
-from sglang_moss.clients.local_server import free_port
 from sglang_moss.server.app import add_routes
 
 
@@ -32,20 +32,25 @@ def serving(script: Callable[[Any], Any], tmp_path: Path, **options: Any) -> Ite
     manager = FakeManager(script, tmp_path / "voices", **options)
     app = FastAPI()
     add_routes(app, manager.server_args, manager)
-    with listening(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    # uvicorn closes what is idle for five seconds; a request that is sent just then would be lost.
+    limits = httpx.Limits(keepalive_expiry=3.0)
+    with listening(app) as url, httpx.Client(base_url=url, timeout=60, limits=limits) as client:
         yield client, manager
 
 
 @contextmanager
 def listening(app: Any, **options: Any) -> Iterator[str]:
     """The address of an ASGI application, served by a thread; `options` are uvicorn's."""
-    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="critical", **options))
-    thread = threading.Thread(target=server.run)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", **options))
+    listener = socket.create_server(("127.0.0.1", 0))  # a port that was only looked for may be somebody else's by now
+    port = listener.getsockname()[1]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.config.port}"
+        wait_for(lambda: server.started or not thread.is_alive())
+        assert server.started
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join()
+        listener.close()
