@@ -87,7 +87,7 @@ class LocalServer:
 
     def __enter__(self) -> Self:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with _kept_port() as self.port:
+        with kept_port() as self.port:
             self._start()
         return self
 
@@ -174,7 +174,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _kept_port() -> Iterator[int]:
+def kept_port() -> Iterator[int]:
     """A free port on which a server may listen, and which nobody else is given while the block lasts."""
     with socket.socket() as keeper:
         keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # servers set it too, and may share what is bound

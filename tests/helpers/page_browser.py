@@ -26,7 +26,7 @@ FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-fo
 N_EVENTS = 8
 NOISE = np.random.default_rng(0).integers(1_000, 9_000, N_EVENTS * 3 * FRAME_SAMPLES).astype(np.int16)
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 @contextmanager

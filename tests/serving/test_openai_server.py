@@ -250,7 +250,7 @@ def test_no_body_fails_the_server(client: httpx.Client, bad: dict[str, Any]):
 
 def test_every_route_asks_for_the_key(server: LocalServer):
     for method, path in (("POST", SPEECH), ("GET", VOICES), ("POST", VOICES), ("DELETE", f"{VOICES}/alice")):
-        assert httpx.request(method, f"{server.url}{path}").status_code == 401
+        assert httpx.request(method, f"{server.url}{path}", timeout=120).status_code == 401
 
 
 def test_the_model_is_listed(official: openai.OpenAI):
