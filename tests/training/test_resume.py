@@ -76,9 +76,9 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path):
         start_new_session=True,
     )
     try:
-        wait_for((tmp_path / "out" / "checkpoints" / "step-00000004").exists, seconds=300)
+        wait_for((tmp_path / "out" / "checkpoints" / "step-00000004").exists, seconds=600)
         os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to its workers too
-        _out, told = started.communicate(timeout=120)
+        _out, told = started.communicate(timeout=600)
     finally:
         started.kill()
     assert started.returncode == 130
