@@ -18,7 +18,7 @@ from xdist.scheduler import LoadGroupScheduling
 from sglang_moss.fuse import fuse
 
 # No example fails for what else the machine does: Hypothesis allows 200 ms for one, and not much more to draw it.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 _WIDE_MODULE = re.compile(r"^pytestmark = \[?pytest\.mark\.(wide|server)\b", re.MULTILINE)
