@@ -41,7 +41,11 @@ class AudioFile:
         self._path = path
         self._beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         target = _Pipe() if path == STDOUT else str(self._beside)
-        self._file = FileEncoder(target, found, sample_rate, growing=False)
+        try:
+            self._file = FileEncoder(target, found, sample_rate, growing=False)
+        except BaseException:  # Ctrl-C among them: nobody can leave a `with` block that was not entered
+            self._beside.unlink(missing_ok=True)
+            raise
 
     def write(self, pcm: bytes) -> None:
         """Add 16-bit little-endian mono samples."""

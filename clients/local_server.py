@@ -14,7 +14,8 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -85,8 +86,12 @@ class LocalServer:
         return f"http://{HOST}:{self.port}"
 
     def __enter__(self) -> Self:
-        self.port = free_port()
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        with kept_port() as self.port:
+            self._start()
+        return self
+
+    def _start(self) -> None:
         arguments = ["--model-path", str(self._model_path), *self._flags, "--host", HOST, "--port", str(self.port)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -102,7 +107,6 @@ class LocalServer:
         except BaseException:
             self.stop()
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -132,6 +136,8 @@ class LocalServer:
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         started = time.monotonic()
         report = StartReport(self.log, self._on_progress) if self._on_progress else None
+        if report is not None:
+            report.look(0.0)
         # Without the environment's proxies: they know nothing of this machine's loopback.
         with httpx.Client(base_url=self.url, timeout=_PROBE_TIMEOUT_S, trust_env=False) as probe:
             while not _is_healthy(probe):
@@ -165,6 +171,18 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         return listener.getsockname()[1]
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A free port on which a server may listen, and which nobody else is given while the block lasts."""
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # servers set it too, and may share what is bound
+        keeper.bind((HOST, 0))
+        port = keeper.getsockname()[1]
+        if sys.platform != "linux":  # elsewhere a socket that is bound keeps everybody away
+            keeper.close()
+        yield port
 
 
 def _is_healthy(probe: httpx.Client) -> bool:

@@ -29,7 +29,9 @@ async def with_silences(source: AsyncIterator[bytes], seconds: float) -> AsyncGe
             data = coming.result()
         except BaseException:
             coming.cancel()
-            await asyncio.wait({coming})
+            while not coming.done():  # or `source` could not be closed: it would still run
+                with contextlib.suppress(asyncio.CancelledError):  # anyio cancels again with every turn of the loop
+                    await asyncio.wait({coming})
             raise
         if not data:
             return

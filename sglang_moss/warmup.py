@@ -22,7 +22,7 @@ from sglang_moss.request.profile import Profile
 _FRAMES = 8
 _NOBODY = "sglang-moss-nobody"  # id of no request
 _ANSWER_SECONDS = 1800.0  # for all that is compiled on the slowest machine
-_HOOKS_SECONDS = 10.0  # for the scheduler to come to the end of a request, and to the abort of nobody
+_HOOKS_SECONDS = 30.0  # for the scheduler to come to the end of a request, and to the abort of nobody
 _POLL_SECONDS = 0.05
 
 

@@ -56,7 +56,7 @@ def test_it_is_seen_to_be_settled_and_ends_with_a_rank(before: signal.Handlers):
         assert process.pid is not None
         os.kill(process.pid, signal.SIGINT)
         ours.send(3)
-        process.join(30)
+        process.join(120)
         assert process.exitcode == -signal.SIGQUIT
     finally:
         process.kill()

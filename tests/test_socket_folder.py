@@ -45,7 +45,7 @@ def test_temporary_files_lie_in_the_folder_and_go_with_it(root: Path):
 
 def test_a_process_that_ends_leaves_none(root: Path):
     process, folder = start("ends")
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert folder.parent == root
     assert list(root.iterdir()) == []
 
@@ -55,13 +55,13 @@ def test_what_a_killed_server_left_goes_and_what_a_living_one_has_stays(root: Pa
     killed, left = start("stays")
     try:
         os.kill(killed.pid, signal.SIGKILL)
-        killed.wait(30)
+        killed.wait(120)
         assert {kept, left} <= set(root.iterdir())
         mine = socket_folder.enter()
         assert set(root.iterdir()) == {kept, mine}
     finally:
         living.kill()
-        living.wait(30)
+        living.wait(120)
         socket_folder.remove()
 
 

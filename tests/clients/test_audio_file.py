@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from sglang_moss.clients import audio_file
 from sglang_moss.clients.audio_file import AudioFile
 from sglang_moss.server.speech.encoding import make_encoder
 
@@ -31,6 +32,17 @@ def test_a_file_is_as_long_as_the_answer_in_its_format(tmp_path: Path, suffix: A
     encoder = make_encoder(suffix, RATE)
     answer = encoder.encode(pcm) + encoder.finish()
     assert len(written(tmp_path / f"out.{suffix}", pcm)) == pytest.approx(len(answer), rel=0.05)
+
+
+def test_ctrl_c_while_a_file_is_opened_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def opened(target: str, *_: Any, **_options: Any) -> None:
+        Path(target).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audio_file, "FileEncoder", opened)
+    with pytest.raises(KeyboardInterrupt):
+        AudioFile(tmp_path / "out.wav", RATE)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "opus", "m4a"])

@@ -17,13 +17,13 @@ import pytest
 import soundfile
 from fake_speech_server import FakeServer, fake_speech_server, speech_answer, tone_wav
 from golden_data import GOLDEN, golden_arrays, golden_json
+from nobody import nobody
 from typer.testing import CliRunner, Result
 from waiting import wait_for
 
 from sglang_moss.audio.preparation import to_mono
 from sglang_moss.clients.batch_lines import BadLine, BatchLine
 from sglang_moss.clients.cli import app
-from sglang_moss.clients.local_server import free_port
 from sglang_moss.clients.request import Reference, request_body
 from sglang_moss.request.script import read_script
 
@@ -309,8 +309,8 @@ def test_a_busy_server_is_asked_again(server: FakeServer, tmp_path: Path):
 
 def test_a_server_that_is_gone_ends_the_run_and_keeps_what_was_done(server: FakeServer, tmp_path: Path):
     write_lines(tmp_path / "in.jsonl", *({"text": f"[S1] {i}."} for i in range(100)))
-    url = f"http://127.0.0.1:{free_port()}"
-    result = run(url, tmp_path, "--retries", "0", "--concurrency", "2")
+    with nobody() as url:
+        result = run(url, tmp_path, "--retries", "0", "--concurrency", "2")
     assert result.exit_code == 1
     assert result.stderr.endswith("; run the same command again to go on\n")
     assert len(records(tmp_path)) < 10
@@ -374,7 +374,7 @@ def test_a_key_that_is_refused_ends_the_run(server: FakeServer, tmp_path: Path):
 
 
 def test_no_more_requests_are_under_way_than_allowed(server: FakeServer, tmp_path: Path):
-    lock = threading.Lock()
+    lock, all_there = threading.Lock(), threading.Event()
     under_way, most = 0, 0
 
     def answer(_body: Any) -> tuple[int, bytes, dict[str, str]]:
@@ -382,7 +382,10 @@ def test_no_more_requests_are_under_way_than_allowed(server: FakeServer, tmp_pat
         with lock:
             under_way += 1
             most = max(most, under_way)
-        threading.Event().wait(0.05)
+            if most == 7:
+                all_there.set()
+        all_there.wait(60)
+        threading.Event().wait(0.05)  # in which an eighth would be seen
         with lock:
             under_way -= 1
         return 200, json.dumps(speech_answer(n_frames=1)).encode(), {}

@@ -20,12 +20,12 @@ from fake_manager import FRAME_SAMPLES, SAMPLE_RATE, STOP, FakeManager, event, f
 from fake_speech_server import fake_speech_server, tone_wav
 from fastapi import HTTPException
 from golden_data import GOLDEN
+from nobody import nobody
 from typer.testing import CliRunner, Result
 from waiting import wait_for
 
 from sglang_moss import __version__
 from sglang_moss.clients.cli import app
-from sglang_moss.clients.local_server import free_port
 
 pytestmark = pytest.mark.wide
 
@@ -190,8 +190,8 @@ def test_speech_that_breaks_off_leaves_the_file_that_was_there(tmp_path: Path):
 
 
 def test_no_server_is_one_line_and_status_1(tmp_path: Path):
-    url = f"http://127.0.0.1:{free_port()}"
-    result = run("say", "[S1] Hi.", "-o", str(tmp_path / "out.wav"), "--url", url)
+    with nobody() as url:
+        result = run("say", "[S1] Hi.", "-o", str(tmp_path / "out.wav"), "--url", url)
     assert result.exit_code == 1
     assert re.fullmatch(rf"error: {url}: [^\n]+ is the server running there\? [^\n]*MOSS_URL[^\n]*\n", result.stderr)
 

@@ -13,6 +13,7 @@ import pytest
 from fake_speech_server import FakeServer, fake_speech_server, speech_answer, tone_wav
 from hypothesis import given
 from hypothesis import strategies as st
+from nobody import nobody
 
 from sglang_moss.clients import (
     Mode,
@@ -24,7 +25,6 @@ from sglang_moss.clients import (
     Speech,
     UnusableAnswer,
 )
-from sglang_moss.clients.local_server import free_port
 from sglang_moss.clients.request import request_body
 from sglang_moss.request.profile import TTS
 from sglang_moss.request.prompt import MODES
@@ -251,8 +251,7 @@ def test_a_cut_wav_is_an_error():
 
 
 def test_no_server_is_unreachable():
-    url = f"http://127.0.0.1:{free_port()}"
-    with MossClient(url, retries=0) as client, pytest.raises(ServerUnreachable, match=url):
+    with nobody() as url, MossClient(url, retries=0) as client, pytest.raises(ServerUnreachable, match=url):
         client.generate("[S1] Hi.")
 
 
@@ -290,12 +289,13 @@ def test_what_is_no_url_of_a_server_is_refused(url: str):
 
 
 def test_a_server_on_this_machine_is_not_asked_through_a_proxy(server: FakeServer, monkeypatch: pytest.MonkeyPatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with MossClient(server.url) as client:
-        assert client.generate("[S1] Hi.").frames == 5
+    with nobody() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy)
+        with MossClient(server.url) as client:
+            assert client.generate("[S1] Hi.").frames == 5
 
 
 def test_importing_the_clients_loads_neither_torch_nor_sglang():
@@ -310,10 +310,10 @@ def test_importing_the_clients_loads_neither_torch_nor_sglang():
 def test_the_example_that_streams_spoils_no_file_when_there_is_no_server(tmp_path: Path):
     out = tmp_path / "out.wav"
     out.write_bytes(b"before")
-    url = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, str(EXAMPLE), str(out)]
-    done = subprocess.run(
-        command, env=os.environ | {"MOSS_URL": url}, capture_output=True, text=True, timeout=60, check=False
-    )
+    with nobody() as url:
+        done = subprocess.run(
+            command, env=os.environ | {"MOSS_URL": url}, capture_output=True, text=True, timeout=240, check=False
+        )
     assert (done.returncode, out.read_bytes()) == (1, b"before")
     assert done.stderr.startswith(f"error: {url}: ")

@@ -1,15 +1,21 @@
 """`LocalServer` over small stand-ins for `sglang serve`: it starts, waits, tells why not, and leaves nothing behind."""
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from waiting import wait_for
 
+from sglang_moss.clients import local_server
 from sglang_moss.clients.local_server import LocalServer, ServerFailed
 from sglang_moss.clients.start_log import IMPORTING, StartProgress
 
@@ -46,15 +52,12 @@ def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits to be reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, or after
         return False
 
 
 def assert_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 30
-    while any(map(is_alive, pids)):
-        assert time.monotonic() < deadline, f"still alive: {[pid for pid in pids if is_alive(pid)]}"
-        time.sleep(0.01)
+    wait_for(lambda: not any(map(is_alive, pids)))
 
 
 def test_it_is_ready_inside_the_block_and_gone_with_its_children_after_it(tmp_path: Path):
@@ -62,7 +65,7 @@ def test_it_is_ready_inside_the_block_and_gone_with_its_children_after_it(tmp_pa
     try:
         log = tmp_path / "logs" / "server.log"
         with LocalServer("some/model", log=log, command=python(STAND_IN)) as server:
-            assert httpx.get(f"{server.url}/anything", trust_env=False).status_code == 200
+            assert httpx.get(f"{server.url}/anything", trust_env=False, timeout=60).status_code == 200
             pids = pids_in(log)
             assert all(map(is_alive, pids))
         assert_gone(pids)
@@ -88,14 +91,38 @@ def test_the_command_gets_model_address_more_arguments_and_variables(tmp_path: P
 
 
 def test_the_start_is_told_as_the_server_prints_it(tmp_path: Path):
-    loads = "import time; time.sleep(0.5); print('Load weight begin. avail mem=1 GB', flush=True)\n" + STAND_IN
+    goes_on = tmp_path / "goes on"
+    loads = f"import pathlib, time\nwhile not pathlib.Path({str(goes_on)!r}).exists(): time.sleep(0.01)\n"
+    loads += "print('Load weight begin. avail mem=1 GB', flush=True)\n" + STAND_IN
     told: list[StartProgress] = []
-    with LocalServer("m", log=tmp_path / "server.log", command=python(loads), on_progress=told.append):
+
+    def tell(progress: StartProgress) -> None:
+        told.append(progress)
+        goes_on.touch()
+
+    with LocalServer("m", log=tmp_path / "server.log", command=python(loads), on_progress=tell):
         n_told = len(told)
-        assert [progress.part for progress in told] == ["importing SGLang", "loading the weights"]
-        assert 0 <= told[0].seconds < told[1].seconds
+        # A part that lasts is told again.
+        assert [part for part, _ in groupby(told, lambda progress: progress.part)] == [IMPORTING, "loading the weights"]
+        assert 0 == told[0].seconds < told[-1].seconds
         time.sleep(0.5)
     assert len(told) == n_told
+
+
+def test_nobody_else_is_given_the_port_of_a_server_that_starts(tmp_path: Path):
+    problems: list[int | None] = []
+
+    def take(_progress: StartProgress) -> None:
+        with socket.socket() as other:
+            try:
+                other.bind(("127.0.0.1", server.port))
+            except OSError as error:
+                problems.append(error.errno)
+
+    server = LocalServer("m", log=tmp_path / "server.log", command=python(STAND_IN), on_progress=take)
+    with server:
+        assert problems
+        assert set(problems) == {errno.EADDRINUSE}
 
 
 def test_an_error_of_who_is_told_stops_the_server(tmp_path: Path):
@@ -129,8 +156,15 @@ def test_a_server_that_dies_is_an_error_with_the_end_of_its_log(tmp_path: Path):
     assert "line 10\n" not in str(caught.value)
 
 
-def test_a_server_that_is_never_ready_is_an_error_and_is_stopped(tmp_path: Path):
+def test_a_server_that_is_never_ready_is_an_error_and_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     log = tmp_path / "server.log"
+    began = time.monotonic()
+
+    def monotonic() -> float:
+        """Time that passes once the server has said who it is."""
+        return time.monotonic() + 2.0 if "\n" in log.read_text() else began
+
+    monkeypatch.setattr(local_server, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
     code = "import os, time; print('pids', os.getpid(), flush=True); time.sleep(99)"
     with (
         pytest.raises(ServerFailed, match=r"was not ready within 2 s"),

@@ -97,7 +97,7 @@ async def test_connections_that_nobody_needs_are_closed():
         transport._kept_s = 0.0
         await client.get("/")
         assert len(transport._idle) <= 1
-        await asyncio.wait_for(server.all_left(but=1), 5)
+        await asyncio.wait_for(server.all_left(but=1), 60)
 
 
 async def test_a_client_that_is_closed_leaves_no_connection_of_a_request_under_way():
@@ -108,7 +108,7 @@ async def test_a_client_that_is_closed_leaves_no_connection_of_a_request_under_w
         await client.aclose()
         server.go.set()
         await asyncio.gather(asking, return_exceptions=True)
-        await asyncio.wait_for(server.all_left(), 5)
+        await asyncio.wait_for(server.all_left(), 60)
 
 
 async def test_a_request_that_is_given_up_takes_its_connection_with_it():
@@ -121,7 +121,7 @@ async def test_a_request_that_is_given_up_takes_its_connection_with_it():
             await asking
         server.go.set()
         assert (await client.get("/")).text == "good"
-        await asyncio.wait_for(server.all_left(but=1), 5)
+        await asyncio.wait_for(server.all_left(but=1), 60)
 
 
 async def test_a_connection_whose_answer_is_not_left_in_peace_serves_nobody_else():

@@ -67,5 +67,5 @@ class Container:
     def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
         """Its exit status, and what it printed."""
         process = self.start(*arguments, **variables)
-        printed, _ = process.communicate(timeout=120)
+        printed, _ = process.communicate(timeout=600)
         return process.returncode, printed

@@ -1,9 +1,12 @@
 """The processes of a running server, found by the port that its leader listens on."""
 
+import contextlib
 import os
 import time
+from typing import Any
 
 import psutil
+from waiting import wait_for
 
 from sglang_moss.clients.local_server import LocalServer
 
@@ -21,7 +24,10 @@ def leader_of(server: LocalServer) -> psutil.Process:
 
 def named(server: LocalServer, beginning: str) -> list[psutil.Process]:
     """Processes under the leader whose titles begin so, in the order of their titles."""
-    found = {" ".join(child.cmdline()): child for child in leader_of(server).children(recursive=True)}
+    found = {}
+    for child in leader_of(server).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended meanwhile
+            found[" ".join(child.cmdline())] = child
     return [found[title] for title in sorted(found) if title.startswith(beginning)]
 
 
@@ -33,18 +39,35 @@ def _listens(process: psutil.Process, port: int) -> bool:
     return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
 
 
-def cpu_seconds(process: psutil.Process) -> float:
+def lives(process: psutil.Process) -> bool:
+    """Whether a process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until_at_rest(processes: list[psutil.Process]) -> None:
+    """Return once none of them takes a third of a core for some seconds, or fail: what was asked last may still end."""
+
+    def most_cpu() -> float:
+        before, started = [_cpu_seconds(process) for process in processes], time.monotonic()
+        time.sleep(3)
+        used = (_cpu_seconds(process) - spent for process, spent in zip(processes, before, strict=True))
+        return max(used) / (time.monotonic() - started)
+
+    wait_for(lambda: most_cpu() < 0.3)
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
 
 
-def status_of(server: LocalServer, seconds: float) -> int:
+def status_of(server: LocalServer) -> int:
     """The status with which a server ends by itself, or the signal that ended it; it stays to be stopped."""
     assert server._process is not None
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = os.waitid(os.P_PID, server._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if found is not None:
-            return found.si_status
-        time.sleep(0.05)
-    raise AssertionError(f"it has not ended within {seconds} s")
+    pid = server._process.pid
+    ends: list[Any] = []
+    wait_for(lambda: ends.append(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) or ends[-1])
+    return ends[-1].si_status

@@ -1,8 +1,9 @@
 """A server that answers `/generate` with a tone, slowly, and says who it is: to be put behind a proxy, and killed.
 
-    python stub_server.py NAME PORT
+    python stub_server.py NAME PORT HELD
 
-A text that holds `full` gets a 429, one with `leaving` and this name a 503. A stream has a chunk every tenth second.
+A text that holds `full` gets a 429, one with `leaving` and this name a 503. An answer takes a second, which a stream
+spends behind its first chunk; while the file HELD exists, no answer goes on.
 """
 
 import json
@@ -10,17 +11,19 @@ import sys
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from fake_speech_server import speech_answer, speech_events
 
 CHUNKS = 12
-CHUNK_SECONDS = 0.1
+ANSWER_SECONDS = 1.0
 RETRY_AFTER = "7"
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     name = ""
+    held = Path()
 
     def do_GET(self) -> None:
         self._answer(200, {})
@@ -34,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
             with suppress(ConnectionError):
                 self._stream()
         else:
-            time.sleep(CHUNKS * CHUNK_SECONDS)
+            self._wait()
             with suppress(ConnectionError):
                 self._answer(200, speech_answer(n_frames=CHUNKS))
 
@@ -54,10 +57,16 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for event in [*speech_events([1] * CHUNKS), b""]:
+        for i, event in enumerate([*speech_events([1] * CHUNKS), b""]):
             self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
             self.wfile.flush()
-            time.sleep(CHUNK_SECONDS if event else 0)
+            if i == 0:
+                self._wait()
+
+    def _wait(self) -> None:
+        time.sleep(ANSWER_SECONDS)
+        while self.held.exists():
+            time.sleep(0.01)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -69,5 +78,5 @@ class Server(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
-    Handler.name = sys.argv[1]
+    Handler.name, Handler.held = sys.argv[1], Path(sys.argv[3])
     Server(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()

@@ -96,7 +96,12 @@ class Zygote:
                 for key, _ in waiting.select():
                     if key.fileobj == self._listener:
                         asker, _address = self._listener.accept()
-                        job = self._fork(asker)
+                        try:
+                            request, files = received(asker)
+                        except ConnectionError:  # a process that was killed while it asked
+                            asker.close()
+                            continue
+                        job = self._fork(asker, request, files)
                         if job is not None:
                             return job
                         waiting.register(asker, selectors.EVENT_READ)
@@ -104,7 +109,7 @@ class Zygote:
                         os.read(self._woken, 4096)
                     elif key.fileobj == self._lifeline:
                         if not os.read(self._lifeline, 1):
-                            self._end()
+                            self.end()
                     elif key.fileobj in self._children:
                         self._pass_on(self._children[key.fileobj])
                 for child in self._ended():
@@ -112,9 +117,8 @@ class Zygote:
                     child.asker.close()
                     del self._children[child.asker]
 
-    def _fork(self, asker: socket.socket) -> Job | None:
+    def _fork(self, asker: socket.socket, request: dict[str, Any], files: list[int]) -> Job | None:
         """None in the zygote."""
-        request, files = received(asker)
         pid = os.fork()
         if pid:
             for file in files:
@@ -123,7 +127,8 @@ class Zygote:
             return None
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for file in (self._listener, asker, *self._children):
+        others, self._children = self._children, {}
+        for file in (self._listener, asker, *others):
             file.close()
         for end in (self._woken, self._waker, self._lifeline):
             os.close(end)
@@ -155,7 +160,8 @@ class Zygote:
             ended.append(child)
         return ended
 
-    def _end(self) -> None:
+    def end(self) -> NoReturn:
+        """With all that runs for somebody."""
         for child in self._children.values():
             kill_group(child.pid)
         os._exit(0)
@@ -167,13 +173,22 @@ def kill_group(leader: int) -> None:
 
 
 def received(asker: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """A request and its files."""
+    """A request and its files.
+
+    Raises:
+        ConnectionError: it broke off.
+    """
     header, files, _flags, _address = socket.recv_fds(asker, HEADER.size, MAX_FILES, socket.MSG_WAITALL)
+    if len(header) < HEADER.size:
+        raise ConnectionError("a request broke off")
     [n_bytes] = HEADER.unpack(header)
     body = bytearray()
     while len(body) < n_bytes:
         piece = asker.recv(n_bytes - len(body))
-        assert piece, "a request broke off"
+        if not piece:
+            for file in files:
+                os.close(file)
+            raise ConnectionError("a request broke off")
         body += piece
     return pickle.loads(bytes(body)), files
 
@@ -261,7 +276,12 @@ def main() -> None:
         return  # what pytest starts may kill all of pytest's children at its end, as SGLang's engine does
     listener = socket.socket(fileno=int(sys.argv[1]))
     prepare()
-    job = Zygote(listener, lifeline=0).job()
+    zygote = Zygote(listener, lifeline=0)
+    try:
+        job = zygote.job()
+    except BaseException:
+        traceback.print_exc()
+        zygote.end()
     sys.exit(job())
 
 

@@ -6,8 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import yaml
 from container import CHECKPOINTS, ROOT, Container
 from fuse_checkpoints import check_fused, digests
+from waiting import wait_for
 
 pytestmark = pytest.mark.wide
 
@@ -51,13 +52,6 @@ def lint(*command: str | Path) -> None:
         pytest.skip(f"{tool.name} is not installed (the extra `dev` has it)")
     done = subprocess.run([tool, *command[1:]], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.02)
 
 
 def hang_while_fusing(container: Container) -> Path:
@@ -158,7 +152,7 @@ class TestServing:
         assert process.stdout is not None
         assert any(line == "serving\n" for line in process.stdout)
         process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=120)
         assert (process.returncode, printed) == (0, "stopping\n")
 
     def test_another_command_runs_instead(self, container: Container):
@@ -234,11 +228,28 @@ class TestDownload:
 class TestInterruptions:
     def test_two_that_start_together_fuse_once(self, container: Container):
         container.mount_checkpoints()
-        count = container.folder / "count"
-        container.replace_command("python", f'echo fused >> {count}; sleep 1; exec {sys.executable} "$@"')
+        count, goes_on = container.folder / "count", container.folder / "goes_on"
+        waits = f"until [[ -e {goes_on} ]]; do sleep 0.02; done"
+        container.replace_command("python", f'echo fused >> {count}; {waits}; exec {sys.executable} "$@"')
         both = [container.start(), container.start()]
-        printed = [process.communicate(timeout=120)[0] for process in both]
-        assert [process.returncode for process in both] == [0, 0], printed
+
+        def read(process: subprocess.Popen[str]) -> str:
+            assert process.stdout is not None
+            text = ""
+            for line in process.stdout:
+                text += line
+                if "waiting for another container" in line:
+                    goes_on.touch()
+            return text
+
+        with ThreadPoolExecutor(2) as pool:
+            reading = [pool.submit(read, process) for process in both]
+            try:
+                wait_for(goes_on.exists)
+            finally:
+                goes_on.touch()
+            printed = [text.result() for text in reading]
+        assert [process.wait(120) for process in both] == [0, 0], printed
         assert all("called: serve" in text for text in printed)
         assert count.read_text() == "fused\n"
         assert sum("waiting for another container" in text for text in printed) == 1
@@ -247,9 +258,9 @@ class TestInterruptions:
         container.mount_checkpoints()
         mark = hang_while_fusing(container)
         process = container.start()
-        wait_for(mark)
+        wait_for(mark.exists)
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
         assert list(container.data.glob(".fused.fusing-*/*.safetensors"))
         assert not (container.data / "fused").exists()
         (container.commands / "python").unlink()
@@ -262,9 +273,9 @@ class TestInterruptions:
         container.mount_checkpoints()
         mark = hang_while_fusing(container)
         process = container.start()
-        wait_for(mark)
+        wait_for(mark.exists)
         process.send_signal(number)
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=120)
         assert process.returncode == 128 + signal.SIGTERM, printed
         assert "called" not in printed
         assert [path.name for path in container.data.iterdir()] == [".fusing.lock"]

@@ -53,7 +53,7 @@ def run(folder: Path, server: LocalServer, *command: str | Path) -> str:
     """Run a command in a folder of its own; returns what it printed."""
     env = os.environ | {"MOSS_URL": server.url, "MOSS_API_KEY": KEY}
     done = subprocess.run(
-        command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False
+        command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -134,7 +134,7 @@ class TestRefusalsOfGenerateSh:
     def refused(self, folder: Path, fake: FakeServer) -> None:
         env = os.environ | {"MOSS_URL": fake.url}
         command = [EXAMPLES / "generate.sh"]
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode != 0
         assert "all places are taken" in done.stderr
 
@@ -206,6 +206,7 @@ def test_browser_html(server: LocalServer, spoken: np.ndarray):
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=chromium, args=arguments)
         page = browser.new_page()
+        page.set_default_timeout(240_000)
         page.goto((EXAMPLES / "browser.html").as_uri())
         page.get_by_label("Server").fill(server.url)
         page.get_by_label("Key").fill("wrong")
@@ -220,7 +221,7 @@ def test_browser_html(server: LocalServer, spoken: np.ndarray):
 
 def voices(server: LocalServer) -> list[str]:
     """Those that were stored."""
-    answer = httpx.get(f"{server.url}/v1/audio/voices", headers={"Authorization": f"Bearer {KEY}"}).json()
+    answer = httpx.get(f"{server.url}/v1/audio/voices", headers={"Authorization": f"Bearer {KEY}"}, timeout=60).json()
     return [voice["name"] for voice in answer["data"] if not voice["starter"]]
 
 

@@ -1,8 +1,9 @@
 """Comments where events are late: between them, never in one, and none where none is needed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
+import anyio
 import pytest
 
 from sglang_moss.server.pings import PING, with_pings
@@ -63,3 +64,33 @@ def test_who_leaves_while_it_is_silent_ends_the_source():
         assert len(ended) == 2
 
     asyncio.run(run())
+
+
+def test_a_stream_that_is_left_while_it_waits_is_closed_without_an_error():
+    closed = []
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b"one"
+            await asyncio.sleep(3600)
+        finally:
+            for _ in range(3):  # what is closed takes its time
+                with anyio.CancelScope(shield=True):
+                    await asyncio.sleep(0)
+            closed.append(True)
+
+    async def leave() -> None:
+        begun = asyncio.Event()
+
+        async def listen() -> None:
+            async for _ in with_pings(events(), 60):
+                begun.set()
+
+        async with anyio.create_task_group() as group:  # as Starlette's
+            group.start_soon(listen)
+            await begun.wait()
+            await asyncio.sleep(0)
+            group.cancel_scope.cancel()
+
+    asyncio.run(leave())
+    assert closed == [True]

@@ -1,7 +1,8 @@
 """Two ranks behind one port: equal codes, a voice at home on one rank, and an end as soon as one of them dies."""
 
 import concurrent.futures
-import time
+import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from generate_bodies import clip, fixed
 from golden_data import GOLDEN, golden_arrays
-from server_processes import cpu_seconds, named, schedulers, status_of
+from server_processes import named, schedulers, status_of, wait_until_at_rest
+from waiting import wait_until_idle
 from warm_start import warm_server
 
 from sglang_moss.benchmarks.reference.golden_cases import GoldenCases
@@ -68,10 +70,21 @@ def test_codes_equal_the_reference(two_ranks: TwoRanks, key: str):
     np.testing.assert_array_equal(two_ranks.meta(**body)["audio_codes"], CODES[f"{key}.generated_codes"])
 
 
-def test_both_ranks_speak_and_a_request_gives_what_it_gives_alone(two_ranks: TwoRanks, at_once: list[dict[str, Any]]):
-    ranks = [meta["dp_rank"] for meta in at_once]
-    assert set(ranks) == {0, 1}
-    assert 6 <= ranks.count(0) <= 10, "requests without a voice go where less is done"
+def test_requests_without_a_voice_go_where_less_is_done(two_ranks: TwoRanks):
+    endless = {"text": "[S1] Not to the end.", "sampling_params": fixed(20_000), "stream": True}
+    ranks, running_lines = [], []  # as soon as nobody has its lines, a stream's connection is closed
+    with contextlib.ExitStack() as running:
+        for _ in range(4):
+            answer = running.enter_context(two_ranks.client.stream("POST", "/generate", json=endless))
+            running_lines.append(answer.iter_lines())
+            first = next(running_lines[-1])
+            ranks.append(json.loads(first.removeprefix("data: "))["meta_info"]["dp_rank"])
+        del running_lines
+    assert sorted(ranks[:2]) == sorted(ranks[2:]) == [0, 1]
+    wait_until_idle(two_ranks.client)
+
+
+def test_a_request_gives_what_it_gives_alone(two_ranks: TwoRanks, at_once: list[dict[str, Any]]):
     for seed in (0, 1, 3):
         alone = two_ranks.speak(seed, VOICES[seed % 4] if seed % 2 else None)
         assert alone["audio_codes"] == at_once[seed]["audio_codes"]
@@ -109,15 +122,12 @@ def test_every_rank_has_its_codec_and_its_metrics(two_ranks: TwoRanks):
 def test_nobody_works_without_work(two_ranks: TwoRanks):
     idle = [*schedulers(two_ranks.server), *named(two_ranks.server, "sglang::data_parallel_controller")]
     assert len(idle) == 3
-    before, started = [cpu_seconds(process) for process in idle], time.monotonic()
-    time.sleep(3)
-    share = (np.array([cpu_seconds(process) for process in idle]) - before) / (time.monotonic() - started)
-    assert (share < 0.3).all(), share
+    wait_until_at_rest(idle)
 
 
 def test_a_rank_that_is_killed_ends_the_server_and_cuts_what_runs(two_ranks: TwoRanks):
     """The last test of this server."""
-    settings = fixed(2000, sampling_seed=1)
+    settings = fixed(20_000, sampling_seed=1)
     body = {"text": "[S1] Not to the end.", "sampling_params": settings, "stream": True}
     with two_ranks.client.stream("POST", "/generate", json=body) as answer:
         lines = answer.iter_lines()
@@ -125,4 +135,4 @@ def test_a_rank_that_is_killed_ends_the_server_and_cuts_what_runs(two_ranks: Two
         schedulers(two_ranks.server)[1].kill()
         with pytest.raises(httpx.TransportError):
             assert all('"finish_reason":null' in line.replace(" ", "") for line in lines if line)
-    assert status_of(two_ranks.server, seconds=30) != 0
+    assert status_of(two_ranks.server) != 0

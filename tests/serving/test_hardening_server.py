@@ -7,16 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
-from waiting import n_running, wait_until_idle
+from server_processes import lives, status_of
+from waiting import n_running, wait_for, wait_until_idle
 from warm_start import warm_server
 
 from sglang_moss.benchmarks.hostile.asking import ask, client, generate, speech
@@ -33,13 +32,13 @@ pytestmark = pytest.mark.server
 SPEECH, VOICES = "/v1/audio/speech", "/v1/audio/voices"
 ALICE = synthetic_clip(0.8, 1)
 ENDLESS = generate("[S1] Hello.", [], 20_000, 1).body
-END_SECONDS = 30  # in which a server that has lost a process must have ended
 SMALL = [name for name, make in {**REFUSED, **DOUBTFUL}.items() if len(make()) < 200_000]
 
 
 _LISTENER = """
 import sys, httpx
-with httpx.stream("POST", sys.argv[1], content=sys.argv[2], headers={"Content-Type": "application/json"}) as answer:
+headers = {"Content-Type": "application/json"}
+with httpx.stream("POST", sys.argv[1], content=sys.argv[2], headers=headers, timeout=120) as answer:
     for line in answer.iter_lines():
         print(line[:20], flush=True)
 """
@@ -116,7 +115,7 @@ def test_a_killed_client_stops_its_generation(server: LocalServer, http: httpx.C
     ) as listener:
         assert listener.stdout is not None
         assert listener.stdout.readline().startswith("data: ")
-        assert n_running(http) == 1
+        wait_for(lambda: n_running(http) == 1)
         os.kill(listener.pid, signal.SIGKILL)
     wait_until_idle(http)
 
@@ -128,7 +127,6 @@ def test_a_killed_scheduler_ends_the_server_and_nobody_takes_a_part_for_the_whol
     assert stored.status_code == 201
     leader = server_of(server.url)
     assert leader is not None
-    assert server._process is not None
     children = leader.children(recursive=True)
     assert not any("detokenizer" in " ".join(child.cmdline()) for child in children)  # there is none to be killed
     [scheduler] = [child for child in children if "scheduler" in " ".join(child.cmdline())]
@@ -138,7 +136,7 @@ def test_a_killed_scheduler_ends_the_server_and_nobody_takes_a_part_for_the_whol
         """What was heard before it broke off; None: nobody could tell that it had."""
         received = b""
         try:
-            with httpx.stream("POST", f"{server.url}/generate", json={**body, "stream": True}, timeout=90) as answer:
+            with httpx.stream("POST", f"{server.url}/generate", json={**body, "stream": True}, timeout=600) as answer:
                 for piece in answer.iter_raw():
                     received += piece
                     if len(received) == len(piece):
@@ -151,7 +149,7 @@ def test_a_killed_scheduler_ends_the_server_and_nobody_takes_a_part_for_the_whol
         """The status; None: the connection broke."""
         speaking.wait()
         try:
-            return httpx.post(f"{server.url}/generate", json=ENDLESS, timeout=90).status_code
+            return httpx.post(f"{server.url}/generate", json=ENDLESS, timeout=600).status_code
         except httpx.TransportError:
             return None
 
@@ -159,16 +157,11 @@ def test_a_killed_scheduler_ends_the_server_and_nobody_takes_a_part_for_the_whol
         streams = [pool.submit(stream, generate("[S1] Hello.", [], 20_000, seed).body) for seed in (1, 2)]
         answer = pool.submit(whole)
         speaking.wait()
-        time.sleep(1)
+        wait_for(lambda: n_running(http) == 3)
         os.kill(scheduler.pid, signal.SIGKILL)
-        killed_at = time.monotonic()
         assert all(future.result() for future in streams), "a stream broke off and looked whole"
         assert answer.result() in (None, 500, 503)
-        while (ended := os.waitid(os.P_PID, server._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
-            assert time.monotonic() < killed_at + END_SECONDS
-            time.sleep(0.1)
-    assert ended.si_status != 0  # so that a supervisor starts it anew
-    _gone, alive = psutil.wait_procs(children, timeout=10)
-    assert not alive
+    assert status_of(server) != 0  # so that a supervisor starts it anew
+    wait_for(lambda: not any(map(lives, children)))
     assert server_of(server.url) is None
     assert [voice.name for voice in VoiceStore(folder / "voices", 5).list_voices()] == ["alice"]

@@ -54,6 +54,7 @@ def listed(app: FastAPI) -> list[str]:
 def test_two_uploads_are_decoded_at_a_time(app: FastAPI, monkeypatch: pytest.MonkeyPatch):
     """Each may take a quarter of a gigabyte."""
     lock, now, most = threading.Lock(), 0, 0
+    both = threading.Barrier(2, timeout=60)
     decode = routes.prepare_reference
 
     def slow(*arguments: Any, **named: Any) -> Any:
@@ -61,7 +62,8 @@ def test_two_uploads_are_decoded_at_a_time(app: FastAPI, monkeypatch: pytest.Mon
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.02)
+        both.wait()
+        time.sleep(0.02)  # in which a third would be seen
         try:
             return decode(*arguments, **named)
         finally:

@@ -207,7 +207,7 @@ def test_bad_input_gets_a_4xx_with_a_reason(client: httpx.Client, name: str):
 
 
 def test_the_api_key_is_asked_for(server: LocalServer):
-    assert httpx.post(f"{server.url}/generate", json={"text": "[S1] Hi."}).status_code == 401
+    assert httpx.post(f"{server.url}/generate", json={"text": "[S1] Hi."}, timeout=120).status_code == 401
     assert "secret" not in server.log.read_text()
 
 

@@ -1,19 +1,17 @@
 """Two ranks over gloo speak as one: equal codes, the same ends on both, and a codec that fails on the first alone."""
 
 import concurrent.futures
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from failing_codec import make_failing, own_code
 from generate_bodies import clip, fixed
 from golden_data import GOLDEN, golden_arrays
-from server_processes import cpu_seconds, schedulers, status_of
+from server_processes import schedulers, status_of, wait_until_at_rest
 from waiting import n_running, wait_until_idle, wait_until_running
 from warm_engine import asked
 from warm_start import warm_server
@@ -119,7 +117,7 @@ def test_audio_that_cannot_be_decoded_ends_its_request_alone_and_holds_up_no_ran
 
 
 def test_what_a_client_leaves_ends_on_both_ranks(two_ranks: TwoRanks):
-    settings = fixed(2000, sampling_seed=5)
+    settings = fixed(20_000, sampling_seed=5)
     body = {"text": "[S1] This will not be heard.", "sampling_params": settings, "stream": True}
     with two_ranks.client.stream("POST", "/generate", json=body) as answer:
         lines = answer.iter_lines()  # as soon as nobody has it, the connection is closed
@@ -141,13 +139,10 @@ def test_no_row_was_drawn_apart(two_ranks: TwoRanks):
 def test_ranks_without_work_sleep(two_ranks: TwoRanks):
     ranks = schedulers(two_ranks.server)
     assert len(ranks) == 2
-    before, started = [cpu_seconds(rank) for rank in ranks], time.monotonic()
-    time.sleep(3)
-    share = (np.array([cpu_seconds(rank) for rank in ranks]) - before) / (time.monotonic() - started)
-    assert (share < 0.3).all(), share
+    wait_until_at_rest(ranks)
 
 
 def test_a_rank_that_is_killed_ends_the_server_with_a_status(two_ranks: TwoRanks):
     """The last test of this server."""
     schedulers(two_ranks.server)[1].kill()
-    assert status_of(two_ranks.server, seconds=30) != 0
+    assert status_of(two_ranks.server) != 0

@@ -30,7 +30,8 @@ CASES = {
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
-ACCELERATE += ("--mixed_precision", "no", "--dynamo_backend", "no")
+# 0: a port that is free, which its own 29500 may not be.
+ACCELERATE += ("--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no")
 
 
 def run_two(launcher: tuple[str, ...], directory: Path, cases: dict[str, dict]) -> Path:

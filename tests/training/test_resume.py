@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from fuse_checkpoints import digests
 from golden_data import GOLDEN
 from speech_examples import InventedSpeech, write_dataset
 from torch.distributed.checkpoint import FileSystemWriter, state_dict_saver
-from train_invented import N_EXAMPLES, small_config
+from train_invented import HANGS_AT, N_EXAMPLES, small_config
 from train_invented import __file__ as program
 from waiting import wait_for
 
@@ -45,14 +44,13 @@ def test_a_killed_run_is_bit_equal_to_an_unbroken_one(settings, tmp_path):
     finetune(small_config(unbroken, **settings), InventedSpeech(N_EXAMPLES))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(program).parent)}
     process = subprocess.Popen(
-        [sys.executable, program, json.dumps([{"output": str(killed), **settings}])], env=environment
+        [sys.executable, program, json.dumps([{"output": str(killed), **settings}])],
+        env=environment | {HANGS_AT: "6"},  # to be there still when it is killed
     )
     try:
-        deadline = time.monotonic() + 600
-        while not (killed / "checkpoints" / "step-00000004").exists():
-            assert process.poll() is None, "the run ended by itself"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        there = killed / "checkpoints" / "step-00000004"
+        wait_for(lambda: there.exists() or process.poll() is not None, seconds=600)
+        assert process.poll() is None, "the run ended by itself"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -78,9 +76,9 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path):
         start_new_session=True,
     )
     try:
-        wait_for((tmp_path / "out" / "checkpoints" / "step-00000004").exists, seconds=300)
+        wait_for((tmp_path / "out" / "checkpoints" / "step-00000004").exists, seconds=600)
         os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to its workers too
-        _out, told = started.communicate(timeout=120)
+        _out, told = started.communicate(timeout=600)
     finally:
         started.kill()
     assert started.returncode == 130

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import soundfile
 import torch
 from codec_models import golden_codec
 from golden_data import GOLDEN
+from waiting import wait_for
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import prepare_reference
@@ -240,20 +240,34 @@ def files_of(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
+# The command line, which stops for ever once some clips have codes: however late it is killed, it has not ended.
+STOPPING = """
+import sys, threading
+from pathlib import Path
+from sglang_moss.clients.cli import app
+from sglang_moss.training.data.journal import Journal
+append, journal, mark = Journal._append, *map(Path, sys.argv[1:3])
+def append_or_stop(*arguments):
+    append(*arguments)
+    if journal.stat().st_size > 3000:
+        mark.touch()
+        threading.Event().wait()
+Journal._append = append_or_stop
+app(sys.argv[3:])
+"""
+
+
 def test_a_killed_run_goes_on_and_ends_like_any_other(made, tmp_path):
-    directory = tmp_path / "talks"
-    command = [sys.executable, "-m", "sglang_moss.clients", "data", "prepare", "--jsonl", made.jsonl]
+    directory, stopped = tmp_path / "talks", tmp_path / "stopped"
+    journal = directory / WORK_NAME / "journal"
+    command = [sys.executable, "-c", STOPPING, journal, stopped, "data", "prepare", "--jsonl", made.jsonl]
     command += ["--output-dir", directory, "--model-path", GOLDEN / "ttsd", "--codec-path", GOLDEN / "codec"]
     command += ["--base-dir", CASES, "--max-rows", str(MAX_ROWS), "--decoders", "1"]
     log = tmp_path / "log"
     with log.open("wb") as output:
         running = subprocess.Popen(command, stdout=output, stderr=output)
-    journal = directory / WORK_NAME / "journal"
-    deadline = time.monotonic() + 300
-    while not (journal.exists() and journal.stat().st_size > 3000):  # some have codes
-        assert running.poll() is None, log.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_for(lambda: stopped.exists() or running.poll() is not None, seconds=600)
+    assert running.poll() is None, log.read_text()
     children = psutil.Process(running.pid).children()
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
