@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 from fake_manager import STOP, FakeManager, event, frames_of
 from fastapi import FastAPI
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_for
 
 from sglang_moss.server.app import add_routes
 
@@ -65,9 +65,8 @@ def listening(app: Any, **options: Any) -> Iterator[str]:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            while not server.started:
-                assert thread.is_alive(), "the server has ended while it started"
-                time.sleep(0.01)
+            wait_for(lambda: server.started or not thread.is_alive())
+            assert server.started, "the server has ended while it started"
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
