@@ -138,9 +138,8 @@ def kinds(runner: EncoderRunner, windows: Sequence[np.ndarray]) -> dict[str, flo
         if event.device_type.name != "CUDA":
             continue
         name = event.name.lower()
-        kind = next((kind for kind, part in _KINDS.items() if part in name), "other")
-        if kind == "other" and any(part in name for part in _PRODUCTS):
-            kind = "products"
+        is_product = any(part in name for part in _PRODUCTS)  # first: some of them are called "splitk", too
+        kind = "products" if is_product else next((kind for kind, part in _KINDS.items() if part in name), "other")
         total[f"{kind}_ms"] += event.device_time_total / 1e3 / _PROFILED
         total["kernels"] += 1 / _PROFILED
     return {name: round(value, 3) for name, value in total.items()}

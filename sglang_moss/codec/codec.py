@@ -66,7 +66,11 @@ class Codec(nn.Module):
 
         Args:
             precision: "ieee", in float32, or "fp16x3", on tensor cores and nearly as exact (`Fp16x3Linear`).
+        Raises:
+            ValueError: another precision.
         """
+        if precision not in ("ieee", "fp16x3"):
+            raise ValueError(f"the encoder's precision is ieee or fp16x3, not {precision!r}")
         if precision == "fp16x3":
             use_fp16x3(self.encoder)
 

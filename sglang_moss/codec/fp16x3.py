@@ -3,8 +3,8 @@
     x  =  high + low / 2048                     11 bits each: 22 of the 24 of float32
     x @ w.T  =  high_x @ high_w.T  +  (high_x @ low_w.T + low_x @ high_w.T) / 2048
 
-The product of the two low halves, 2^-22 of the whole, is left out. Where sums are as good as float32's, so is the
-result: codes of clips were those of float32, where one product of halves, or of TF32, changes two in a hundred.
+The product of the two low halves, 2^-22 of the whole, is left out. Where sums are as good as float32's, as on a CPU, so
+is the result. Tensor cores cut what their sums have too many bits for, which makes long ones a little worse.
 
 The weight keeps its memory: a row of K float32 becomes one of 2 K halves, high ones first. A row of the other operand
 has its low ones first, so that one product of rows of 2 K is both of the small terms.
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from sglang_moss.codec import kernels
 
-LOW_SCALE = 2048.0  # 2^11: what is left of a float32 by its high half is a normal half by this
+LOW_SCALE = 2048.0  # 2^11: times this, what the high half leaves of a float32 is again of its size
 
 
 class Fp16x3Linear(nn.Module):
     """`nn.Linear` without a bias, float32 in and out, finite up to 65,504 in weights and rows.
 
     Args:
-        weight: [n_out, n_in] float32, filled at any time before `pack`; its memory is the module's from then on.
+        weight: [n_out, n_in] float32, filled at any time before `pack`, which leaves the halves in its memory.
     """
 
     def __init__(self, weight: nn.Parameter):

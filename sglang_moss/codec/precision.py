@@ -55,7 +55,7 @@ def pack_fp16x3(side: str, stages: nn.ModuleList) -> None:
     finite = torch.stack([linear.halves.isfinite().all() for linear in linears.values()]).tolist()
     if not all(finite):
         name = next(name for name, good in zip(linears, finite, strict=True) if not good)
-        raise ValueError(f"codec weight {side}.{name} is too large for fp16x3; serve the {side} in ieee")
+        raise ValueError(f"codec weight {side}.{name} is too large for fp16x3: take --codec-encoder-precision ieee")
 
 
 def _fp16x3_linears(stages: nn.ModuleList) -> dict[str, Fp16x3Linear]:

@@ -100,6 +100,16 @@ def test_weights_that_come_again_are_packed_again(codec: Codec):
     assert torch.equal(before, after)
 
 
+def test_another_precision_is_refused_and_every_layer_takes_the_one_that_is_asked_for():
+    codec = Codec(CodecConfig.from_dict(tiny_config()))
+    with pytest.raises(ValueError, match="ieee or fp16x3"):
+        codec.to_encoder_precision("fp16")
+    assert not any(isinstance(module, Fp16x3Linear) for module in codec.modules())
+    codec.to_encoder_precision("fp16x3")
+    assert any(isinstance(module, Fp16x3Linear) for module in codec.encoder.modules())
+    assert not any(isinstance(module, Fp16x3Linear) for module in codec.decoder.modules())
+
+
 def test_a_weight_that_halves_cannot_hold_is_refused_by_name():
     codec = Codec(CodecConfig.from_dict(tiny_config()))
     codec.to_encoder_precision("fp16x3")
