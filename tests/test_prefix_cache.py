@@ -236,7 +236,7 @@ def test_a_retracted_request_does_not_take_its_rows_from_a_longer_prompt(page_si
     known=st.booleans(),
     evicted=st.booleans(),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_a_retracted_request_is_prefilled_again_in_any_chunks(page_size, n_rows, chunk, known, evicted):
     engine, keys = Engine(page_size), prompt(7)
     if known:
@@ -263,7 +263,7 @@ def test_a_retracted_request_is_prefilled_again_in_any_chunks(page_size, n_rows,
     st.sampled_from(PAGE_SIZES),
     st.lists(st.tuples(st.sampled_from("pdddrrfe"), st.integers(0, 3), st.integers(1, 9)), max_size=40),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_any_life_of_requests_that_share_prompts_loses_no_row(page_size, events):
     engine = Engine(page_size)
     requests = [engine.request(prompt(3 + 20 * (i % 2), seed=i // 2)) for i in range(4)]

@@ -113,7 +113,7 @@ def test_reference_below_one_frame_has_no_codes_and_is_refused():
     rate=st.sampled_from([4_000, 11_025, 22_050, 24_000, 44_100, 48_000, 96_000]),
     n_channels=st.integers(1, 8),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_prepared_length_is_the_next_lower_number_of_samples(n_samples, rate, n_channels):
     data = audio_file(noise(n_samples, n_channels), rate)
     expected = int(n_samples * RATE / rate)

@@ -62,7 +62,7 @@ def check_prepared(data: bytes) -> None:
     assert np.isfinite(waveform).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     valid=st.sampled_from(sorted(VALID)),
     keep=st.floats(0.01, 1),
@@ -207,7 +207,7 @@ def test_strings_that_name_no_clip_are_refused(name: str):
     assert time.process_time() - started < 5
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(max_size=60), scheme=st.sampled_from(["", "data:", "data:audio/wav;base64,", "file://", "/", "//"]))
 def test_any_string_is_read_or_refused(text: str, scheme: str):
     with contextlib.suppress(BadReference):

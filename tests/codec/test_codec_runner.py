@@ -46,7 +46,7 @@ def assert_same_sound(pcm: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(pcm.astype(int), expected, atol=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     steps=st.lists(
         st.lists(

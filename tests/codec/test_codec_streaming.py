@@ -54,7 +54,7 @@ def test_streaming_decode_equals_the_references_one_shot(context, case, part, ch
     torch.testing.assert_close(waveform, codec.decode(codes), **TOLERANCE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.lists(st.lists(st.integers(-1, LONG_FRAMES), min_size=4, max_size=4), min_size=1, max_size=8),
     n_codebooks=st.integers(1, 5),

@@ -88,7 +88,7 @@ def test_a_batch_of_different_lengths_gives_the_references_codes(window_frames):
         assert codes[i].tolist() == ENCODE["batch.ctx10.codes"][:, i, :n_frames].T.tolist()
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(
     lengths=st.lists(st.integers(0, 600), min_size=1, max_size=5),  # samples; a frame has 12
     window_frames=st.integers(1, 12),

@@ -52,7 +52,7 @@ def test_rows_without_audio_hold_no_frames():
     n_words=st.integers(0, 3),
     steps=st.lists(st.integers(0, 6), max_size=12),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_schedule_of_arrival_gives_the_frames_that_were_spoken(n_vq, prompt_frames, n_frames, n_words, steps):
     tokens = special_tokens_of(n_vq, n_codes=7)
     prompt_codes = None if prompt_frames is None else random_frames(prompt_frames, tokens, seed=1)

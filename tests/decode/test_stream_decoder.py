@@ -185,7 +185,7 @@ def test_audio_equals_one_shot_decoding_without_the_prompt(n_prompt, n_frames, l
 
 
 @given(data=st.data(), n_slots=st.integers(1, 4), n_voices=st.integers(0, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_streams_are_whole_whatever_runs_beside_them_and_in_whatever_order(data, n_slots, n_voices):
     """Any interleaving of arrivals, rows, steps and leavers; few voices, so that cached states come and go."""
     served = Served(tiny_codec(), n_slots, n_voices=n_voices)

@@ -61,7 +61,7 @@ def test_masks_and_open_codebooks_equal_the_reference_until_the_audio_ends(trace
         st.sampled_from([7, TOKENS.audio_start, TOKENS.gen_slot, TOKENS.delay_slot, TOKENS.audio_end]), max_size=40
     )
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_replay_equals_folding_advance(text_ids):
     audio_rows = flush_rows = 0
     for text_id in text_ids:
@@ -74,7 +74,7 @@ def test_replay_equals_folding_advance(text_ids):
     budget=st.integers(1, 60),
     choice=st.integers(0, 10_000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_frame_budget_gives_exactly_that_many_whole_frames_and_then_the_flush(prompt_frames, budget, choice):
     audio_rows = prompt_frames + 1 if prompt_frames else 0
     flush_rows = row = 0
@@ -99,7 +99,7 @@ def test_a_frame_budget_gives_exactly_that_many_whole_frames_and_then_the_flush(
     row=st.integers(0, 40),
     last_audio_row=st.integers(0, 60),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_some_text_is_always_allowed(audio_rows, flush_rows, row, last_audio_row):
     assert allowed_text(state_of(audio_rows, flush_rows, row, last_audio_row), VOCAB_SIZE, TOKENS).any()
 

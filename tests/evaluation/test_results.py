@@ -63,7 +63,7 @@ results = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(results)
 def test_a_result_is_read_as_it_was_written(tmp_path_factory, result):
     path = tmp_path_factory.getbasetemp() / "result.json"

@@ -13,7 +13,7 @@ from sglang_moss.evaluation.statistics import METRICS, difference_of, figures_of
 pytestmark = pytest.mark.wide
 
 WER, _, ACC, SIM, _ = METRICS
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=15)
 
 
 def item(name: str, n_errors: int, n_words: int = 10, similarities: list[dict[int, float]] | None = None) -> ItemScore:

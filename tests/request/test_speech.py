@@ -10,7 +10,7 @@ N_CODES = 9
 
 
 @given(n_vq=st.sampled_from([1, 2, 3]), n_rows=st.integers(0, 5), first=st.integers(0, 14), length=st.integers(0, 14))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_rows_of_a_range_are_that_range_of_all_rows(n_vq, n_rows, first, length):
     tokens = special_tokens_of(n_vq, N_CODES)
     request = speech_request(tokens, random_frames(4, tokens), n_words=2)

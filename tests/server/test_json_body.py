@@ -30,7 +30,7 @@ def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_body, "_SMALL_BYTES", 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(value=VALUES, indent=st.sampled_from([None, 2]), ascii_only=st.booleans())
 def test_a_value_is_the_one_that_was_written(value: Any, indent: int | None, ascii_only: bool):
     body = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
@@ -43,7 +43,7 @@ def test_a_value_is_the_one_that_was_written(value: Any, indent: int | None, asc
         assert parse_json(body) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(body=st.lists(st.sampled_from(FRAGMENTS)).map(b"".join))
 def test_what_is_no_json_is_refused(body: bytes):
     try:
@@ -80,7 +80,7 @@ def test_a_clip_as_other_languages_write_base64_is_one(written: bytes):
     assert parse_json(body) == {"audio_data": [orjson.loads(b'"' + clip + b'"') * 4_000_000]}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(value=VALUES, n_quotes=st.sampled_from([0, 10, 600]))
 def test_it_is_the_same_beside_the_event_loop_and_on_it(value: Any, n_quotes: int):
     body = json.dumps([value, ["a"] * n_quotes], ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -58,7 +58,7 @@ QUESTIONS += [(*operation, NEGATIVE) for operation in OPERATIONS if operation[0]
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), QUESTIONS)
-@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
+@settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False)
 @given(data=st.data())
 def test_answers_are_what_the_schema_says(
     api: Any, method: str, path: str, mode: schemathesis.GenerationMode, data: st.DataObject
@@ -99,7 +99,7 @@ FIELDS = [field.name for field in dataclasses.fields(GenerateReqInput)]
 as_fastapi_reads_it = TypeAdapter(GenerateReqInput)
 
 
-@settings(max_examples=500, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, derandomize=True, suppress_health_check=list(HealthCheck))
 @example(body={"text": "a", "sampling_params": {"custom_params": {"mode": "x" * 100_000}}}, more={})
 @given(body=bodies, more=st.dictionaries(st.sampled_from(FIELDS), anything, max_size=2))
 def test_any_body_of_generate_is_taken_or_refused_in_a_sentence(body: dict[str, Any], more: dict[str, Any]):

@@ -236,7 +236,7 @@ FIELDS = (
 UNCHECKED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=UNCHECKED)
+@settings(max_examples=150, suppress_health_check=UNCHECKED)
 @given(bad=st.dictionaries(st.sampled_from(FIELDS), anything, max_size=4))
 def test_no_body_fails_the_server(client: httpx.Client, bad: dict[str, Any]):
     fields = {"input": "a", "max_seconds": 0.08, "response_format": "pcm", **bad}

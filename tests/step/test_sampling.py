@@ -53,7 +53,7 @@ def test_greedy_takes_the_largest_logit_whatever_the_other_settings():
 
 
 @given(seed=st.integers(0, 2**63 - 1), row=st.integers(0, 45_000), channel=st.integers(0, 32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_uniform_is_in_range_and_equals_splitmix64(seed, row, channel):
     def mix(z: int) -> int:
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64

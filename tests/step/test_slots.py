@@ -137,7 +137,7 @@ def test_padding_entries_leave_live_slots_unchanged_and_stay_in_range(n_vq):
 
 
 @given(n_vq=st.sampled_from(N_VQS), i=st.integers(0, len(SETTINGS) - 1), n_accepted=st.integers(1, 25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_starting_after_accepted_rows_equals_having_decoded_them(n_vq, i, n_accepted):
     tokens = special_tokens_of(n_vq, N_CODES)
     decoded, request = new_state(tokens), requests_of(tokens)[i]
@@ -200,7 +200,7 @@ def draw_flat(tokens: SpecialTokens, request: SpeechProgress, slot: int, batch: 
 
 
 @given(seed=st.integers(0, 2**63 - 1), row=st.integers(0, 30), slot=st.integers(1, 5), batch=st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_draws_depend_on_seed_row_and_codebook_alone(seed, row, slot, batch):
     tokens = special_tokens_of(4, N_CODES)
     flat = {"sampling_seed": seed, "temperature": 1.0, "top_k": -1, "top_p": 1.0, "repetition_penalty": 1.0}

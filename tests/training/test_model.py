@@ -58,7 +58,7 @@ def assert_same(a, b) -> None:
         torch.testing.assert_close(gradient, b[1][name], rtol=0, atol=1e-5 * float(gradient.abs().max()), msg=name)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.lists(st.sampled_from(range(6)), min_size=2, max_size=5, unique=True), st.integers(1, 4))
 def test_packing_and_accumulation_change_nothing(packs, chosen, cut):
     scales = loss_scales(channel_weights((1, 32), N_VQ), counts_of(chosen))

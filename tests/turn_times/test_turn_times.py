@@ -52,7 +52,7 @@ def problems(draw: st.DrawFn) -> tuple[Stretches, np.ndarray, np.ndarray]:
     return Stretches(start, end, features, int(end[-1])), expected, speakers
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems(), st.integers(0, 2**32 - 1))
 def test_the_cheapest_division_is_that_of_trying_all(problem, seed):
     stretches, expected, speakers = problem
@@ -75,7 +75,7 @@ def test_the_cheapest_division_is_that_of_trying_all(problem, seed):
     assert cost(found) == pytest.approx(min(map(cost, ways)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from(["silence", "noise", "tone", "speech"]), st.floats(0, 1.5)), max_size=5),
     st.lists(st.tuples(st.sampled_from([None, 1, 2, 3]), st.floats(0.1, 4)), min_size=1, max_size=12),
@@ -100,7 +100,7 @@ def test_whatever_is_heard_turns_follow_each_other_within_it(sounds, said, is_cu
     assert flat[-1] <= len(samples) / RATE + 1e-9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.floats(0.5, 3), st.floats(0.15, 0.5)), min_size=2, max_size=6), st.floats(0.7, 1.4))
 def test_turns_without_pauses_of_their_own_are_met(spoken, tempo):
     pieces, times, at = [silence(0.1)], [], 0.1

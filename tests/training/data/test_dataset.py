@@ -70,7 +70,7 @@ def write(path: Path, examples: list[StoredExample], voices: int = 0, shard_byte
 UNCHECKED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=UNCHECKED)
+@settings(max_examples=30, suppress_health_check=UNCHECKED)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=200),
     shard_bytes=st.integers(1, 3000),

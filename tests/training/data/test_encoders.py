@@ -69,7 +69,7 @@ def test_clips_have_the_codes_of_one_shot(tmp_path, n_slots, whole_batches):
         assert got.tolist() == whole[:, :N_VQ].tolist()
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(
     frames=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     n_slots=st.integers(1, 3),

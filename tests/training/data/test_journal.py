@@ -58,7 +58,7 @@ def assert_holds(journal: Journal, n: int, n_of: int) -> None:
             assert found is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(0, 20), cut=st.integers(0, 10_000), garbage=st.sampled_from([b"", b"\0" * 50]))
 def test_a_torn_end_is_cut_off_and_the_journal_goes_on(tmp_path_factory, n, cut, garbage):
     path = tmp_path_factory.mktemp("journal") / "journal"
