@@ -46,31 +46,34 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    expected: dict[float, list[np.ndarray]] = {}
+    waveforms = clips_of(args.clips, new_codec(args.config))
+    expected = {scale: one_shot(args.config, scale, waveforms, args.n_vq) for scale in args.layer_scale}
     for precision in args.precision:
-        for i, layer_scale in enumerate(args.layer_scale):
-            codec = new_codec(args.config)
-            codec.to_encoder_precision(precision)
-            before, began = memory_of(codec), time.perf_counter()
-            runner = EncoderRunner(codec, args.n_vq)  # before the weights, as a server has it
-            if i == 0:
-                line = {"check": "encoder", "precision": precision, "slots": runner.n_slots}
-                seconds = time.perf_counter() - began
-                yield line | {"seconds_to_build": seconds, "bytes": memory_of(codec) - before}
-            draw_weights(codec, layer_scale)
-            waveforms = clips_of(args.clips, codec)
-            if layer_scale not in expected:
-                expected[layer_scale] = one_shot(args.config, layer_scale, waveforms, args.n_vq)
-            codes = [in_windows(runner, waveform) for waveform in waveforms]
-            yield {
-                "check": "codes",
-                "precision": precision,
-                "layer_scale": layer_scale,
-                **differences(codes, expected[layer_scale]),
-            }
-            if i == 0:
-                for line in times(runner, codec):
-                    yield {"check": "window", "precision": precision, **line}
+        for layer_scale, codes in expected.items():
+            yield from measure_one(args, precision, layer_scale, waveforms, codes)
+
+
+def measure_one(
+    args: argparse.Namespace,
+    precision: str,
+    layer_scale: float,
+    waveforms: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+) -> Iterator[dict[str, Any]]:
+    """Codes for weights of one kind; for the first of them, what does not depend on weights as well."""
+    codec = new_codec(args.config)
+    codec.to_encoder_precision(precision)
+    before, began = memory_of(codec), time.perf_counter()
+    runner = EncoderRunner(codec, args.n_vq)  # before the weights, as a server has it
+    seconds = time.perf_counter() - began
+    built = {"slots": runner.n_slots, "seconds_to_build": seconds, "bytes": memory_of(codec) - before}
+    draw_weights(codec, layer_scale)
+    found = differences([in_windows(runner, waveform) for waveform in waveforms], expected)
+    yield {"check": "codes", "precision": precision, "layer_scale": layer_scale, **found}
+    if layer_scale == args.layer_scale[0]:
+        yield {"check": "encoder", "precision": precision, **built}
+        for line in times(runner, codec):
+            yield {"check": "window", "precision": precision, **line}
 
 
 def clips_of(folder: Path | None, codec: Codec) -> list[np.ndarray]:

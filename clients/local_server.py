@@ -168,9 +168,8 @@ def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return listener.getsockname()[1]
+    with kept_port() as port:
+        return port
 
 
 @contextmanager

@@ -199,6 +199,8 @@ def _parts_of(error: Exception) -> tuple[int, str, str | None, Code]:
             return (HTTPStatus.BAD_REQUEST, *_validation_message(error.errors()), "bad_setting")
         case ClientDisconnect():  # nothing has failed
             return CLIENT_CLOSED, "the client has gone", None, "bad_request"
+        case HTTPException(detail=ShuttingDown.SENTENCE):  # all that SGLang passes on of such an end
+            return error.status_code, ShuttingDown.SENTENCE, None, ShuttingDown.code
         case HTTPException():
             return error.status_code, str(error.detail), None, _code_of(error.status_code)
     return HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why", None, "server_failed"

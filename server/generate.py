@@ -21,7 +21,7 @@ from sglang_moss.generate_body import parse
 from sglang_moss.request.profile import Profile
 from sglang_moss.request.record import RequestRecord, current_record
 
-from .errors import ShuttingDown, error_for, error_status
+from .errors import error_for, error_status
 from .gate.paths import GENERATE
 from .generate_schema import ANSWERS, body
 from .json_body import read_json
@@ -72,8 +72,6 @@ def generate_router(profile: Profile) -> APIRouter:
 def _refusal(scope: Scope, error: BadRequest | HTTPException | ClientDisconnect) -> JSONResponse:
     """An answer to what was refused. The route's own frame is in the error's traceback, and so keeps no name for it."""
     problem = error.__cause__ if isinstance(error.__cause__, MossError) else error
-    if isinstance(error, HTTPException) and error.detail == ShuttingDown.SENTENCE:
-        problem = ShuttingDown()
     return JSONResponse(error_for(scope, problem), error_status(error))
 
 

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
+from .waiting import ended
+
 PING_SECONDS = 15.0  # proxies cut what is silent for 60, some for 30
 PING = b": waiting\n\n"  # a comment, which every reader of events passes over
 
@@ -28,10 +30,7 @@ async def with_silences(source: AsyncIterator[bytes], seconds: float) -> AsyncGe
                 yield None
             data = coming.result()
         except BaseException:
-            coming.cancel()
-            while not coming.done():  # or `source` could not be closed: it would still run
-                with contextlib.suppress(asyncio.CancelledError):  # anyio cancels again with every turn of the loop
-                    await asyncio.wait({coming})
+            await ended(coming)
             raise
         if not data:
             return

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -54,5 +54,13 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
                 raise ClientDisconnect
         return task.result()
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await ended(task)
+
+
+async def ended(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, and wait for its end, however often who waits is cancelled: anyio does so with every turn of the
+    loop, and what the task works on could not be closed while it runs."""
+    task.cancel()
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})

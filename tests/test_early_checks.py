@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sglang_moss.checkpoint import ARCHITECTURE
+from sglang_moss.clients.local_server import free_port
 from sglang_moss.early_checks import check, check_address, is_ours, voices_folder
 
 
@@ -18,12 +19,6 @@ def fused(tmp_path: Path) -> str:
     (folder / "config.json").write_text(json.dumps({"architectures": [ARCHITECTURE]}))
     (folder / "model.safetensors").touch()
     return str(folder)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

@@ -52,4 +52,7 @@ def synchronised(codec: Codec, call: Callable[[], object]) -> None:
 
 
 def memory_of(codec: Codec) -> int:
+    """Bytes of the GPU that are in use, without what torch keeps for later."""
+    if codec.device.type == "cuda":
+        torch.cuda.empty_cache()
     return torch.cuda.memory_reserved(codec.device) if codec.device.type == "cuda" else 0

@@ -1,10 +1,12 @@
 """In which precision the matrix products of a side's layers are: nearly all of its weights and of its arithmetic."""
 
+from collections.abc import Iterable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sglang_moss.codec.fp16x3 import Fp16x3Linear
-from sglang_moss.codec.transformer import TransformerLayer, TransformerStage
+from sglang_moss.codec.transformer import TransformerStage
 
 
 def use_dtype(side: str, stages: nn.ModuleList, dtype: torch.dtype) -> None:
@@ -15,30 +17,28 @@ def use_dtype(side: str, stages: nn.ModuleList, dtype: torch.dtype) -> None:
     Raises:
         ValueError: a weight is not finite in `dtype`; the message names it, and nothing was changed.
     """
-    linears = {
-        f"{side}.{where}.{name}.weight": linear
-        for where, layer in _layers(stages).items()
-        for name, linear in layer.linears.items()
-    }
+    linears = _linears(side, stages)
     with torch.no_grad():
-        finite = torch.stack([linear.weight.to(dtype).isfinite().all() for linear in linears.values()]).tolist()
-        if not all(finite):
-            name = next(name for name, good in zip(linears, finite, strict=True) if not good)
-            raise ValueError(f"codec weight {name} is not finite in {dtype}; serve the {side} in another dtype")
+        bad = _first_not_finite((name, linear.weight.to(dtype)) for name, linear in linears.items())
+        if bad is not None:
+            raise ValueError(f"codec weight {bad} is not finite in {dtype}; serve the {side} in another dtype")
         for linear in linears.values():
             linear.weight = nn.Parameter(linear.weight.to(dtype), requires_grad=False)
 
 
 def use_fp16x3(stages: nn.ModuleList) -> None:
     """Have the layers' products on tensor cores, to be packed once the weights are there."""
-    for layer in _layers(stages).values():
-        layer.to_fp16x3()
+    for stage in stages:
+        if isinstance(stage, TransformerStage):
+            for layer in stage.transformer_layers:
+                layer.to_fp16x3()
 
 
 def unpack_fp16x3(stages: nn.ModuleList) -> None:
     """Take the weights for float32 again, because they are about to be filled."""
-    for linear in _fp16x3_linears(stages).values():
-        linear.is_packed = False
+    for linear in _linears("", stages).values():
+        if isinstance(linear, Fp16x3Linear):
+            linear.is_packed = False
 
 
 def pack_fp16x3(side: str, stages: nn.ModuleList) -> None:
@@ -47,31 +47,27 @@ def pack_fp16x3(side: str, stages: nn.ModuleList) -> None:
     Raises:
         ValueError: a weight is too large for halves; the message names it.
     """
-    linears = _fp16x3_linears(stages)
+    linears = {name: linear for name, linear in _linears(side, stages).items() if isinstance(linear, Fp16x3Linear)}
     for linear in linears.values():
         linear.pack()
-    if not linears:
-        return
-    finite = torch.stack([linear.halves.isfinite().all() for linear in linears.values()]).tolist()
-    if not all(finite):
-        name = next(name for name, good in zip(linears, finite, strict=True) if not good)
-        raise ValueError(f"codec weight {side}.{name} is too large for fp16x3: take --codec-encoder-precision ieee")
+    bad = _first_not_finite((name, linear.halves) for name, linear in linears.items())
+    if bad is not None:
+        raise ValueError(f"codec weight {bad} is too large for fp16x3: take --codec-encoder-precision ieee")
 
 
-def _fp16x3_linears(stages: nn.ModuleList) -> dict[str, Fp16x3Linear]:
+def _first_not_finite(weights: Iterable[tuple[str, Tensor]]) -> str | None:
+    """Its name, if there is one; no more than one weight is held at a time, and the device is waited for once."""
+    found = {name: weight.isfinite().all() for name, weight in weights}
+    are_finite = torch.stack([*found.values()]).tolist() if found else []
+    return next((name for name, good in zip(found, are_finite, strict=True) if not good), None)
+
+
+def _linears(side: str, stages: nn.ModuleList) -> dict[str, nn.Linear | Fp16x3Linear]:
+    """By the name of the weight."""
     return {
-        f"{where}.{name}.weight": linear
-        for where, layer in _layers(stages).items()
-        for name, linear in layer.linears.items()
-        if isinstance(linear, Fp16x3Linear)
-    }
-
-
-def _layers(stages: nn.ModuleList) -> dict[str, TransformerLayer]:
-    """By "STAGE.layers.LAYER", as in the parameters' names."""
-    return {
-        f"{i}.layers.{j}": layer
+        f"{side}.{i}.layers.{j}.{name}.weight": linear
         for i, stage in enumerate(stages)
         if isinstance(stage, TransformerStage)
         for j, layer in enumerate(stage.transformer_layers)
+        for name, linear in layer.linears.items()
     }

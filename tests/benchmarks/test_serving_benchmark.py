@@ -91,17 +91,8 @@ def test_first_sounds_that_failed_are_counted(server: FakeServer, tmp_path: Path
 
 
 LISTENERS = [
-    "--audio-seconds",
-    "0.4",
-    "--reference-seconds",
-    "0.5",
-    "--spread",
-    "0",
-    "--warm-up",
-    "0.2",
-    "--tail",
-    "60",
-]
+    "--audio-seconds", "0.4", "--reference-seconds", "0.5", "--spread", "0", "--warm-up", "0.2", "--tail", "60",
+]  # fmt: skip
 
 
 def test_bench_finds_how_many_listeners_a_server_serves(server: FakeServer, tmp_path: Path):

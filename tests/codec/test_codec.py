@@ -31,14 +31,16 @@ def golden_codes(case: str) -> Tensor:
     return torch.from_numpy(DECODE[f"{case}.codes"].T.astype(np.int64))
 
 
+@pytest.mark.parametrize("precision", ["ieee", "fp16x3"])
 @pytest.mark.parametrize("case", ONE_SHOT_CODES)
-def test_encode_gives_the_references_codes(case):
+def test_encode_gives_the_references_codes(case, precision):
     clip, context, _, _ = case.split(".")
     n_codebooks, _ = ENCODE[case].shape
     n_valid = ENCODE_CASES[case.removesuffix(".codes")]["valid_frames"]
-    [codes] = golden_codec(context).encode([pcm(clip)])
+    codec = golden_codec(context, precision)
+    [codes] = codec.encode([pcm(clip)])
     assert codes.dtype == torch.int64
-    assert codes.shape == (n_valid, golden_codec(context).config.n_codebooks)
+    assert codes.shape == (n_valid, codec.config.n_codebooks)
     assert codes[:, :n_codebooks].tolist() == ENCODE[case][:, :n_valid].T.tolist()
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from codec_models import tiny_codec
 from speech_requests import random_frames, special_tokens_of, speech_request, spoken_rows, text_rows
-from waiting import wait_for
+from waiting import PATIENCE_S, wait_for
 
 from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.decode.clip_encoder import ClipEncoder
@@ -27,7 +27,6 @@ from sglang_moss.request.speech import SpeechProgress
 TOKENS = special_tokens_of(3, 17)  # of the tiny codec's 5 codebooks
 WINDOW_FRAMES = 16
 POISON = -7.0  # a window's first sample that the codec chokes on
-PATIENCE_S = 60
 
 pytestmark = [pytest.mark.wide, pytest.mark.usefixtures("service")]
 

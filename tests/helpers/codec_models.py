@@ -28,8 +28,9 @@ def checkpoint_tensors() -> dict[str, Tensor]:
 
 
 @functools.cache
-def golden_codec(context: str) -> Codec:
+def golden_codec(context: str, encoder_precision: str = "ieee") -> Codec:
     codec = Codec(CodecConfig.from_dict(config_dict(context)))
+    codec.to_encoder_precision(encoder_precision)
     codec.load_weights(checkpoint_tensors().items())
     return codec
 

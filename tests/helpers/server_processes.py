@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-from typing import Any
 
 import psutil
 from waiting import wait_for
@@ -68,6 +67,4 @@ def status_of(server: LocalServer) -> int:
     """The status with which a server ends by itself, or the signal that ended it; it stays to be stopped."""
     assert server._process is not None
     pid = server._process.pid
-    ends: list[Any] = []
-    wait_for(lambda: ends.append(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) or ends[-1])
-    return ends[-1].si_status
+    return wait_for(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)).si_status

@@ -9,12 +9,13 @@ import httpx
 PATIENCE_S = 60  # for what comes at once, also on a machine that has much else to do
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE_S) -> None:
-    """Return as soon as `condition` holds, or fail."""
+def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
+    """Return what `condition` gives as soon as it holds, or fail."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"it has not come true within {seconds} s"
         time.sleep(0.01)
+    return found
 
 
 def n_running(client: httpx.Client) -> int:
@@ -30,7 +31,4 @@ def wait_until_running(client: httpx.Client) -> None:
 
 def wait_until_idle(client: httpx.Client) -> None:
     """Return once the server runs no request, or fail."""
-    deadline = time.monotonic() + PATIENCE_S
-    while n_running(client):
-        assert time.monotonic() < deadline, "requests that nobody waits for are still running"
-        time.sleep(0.1)
+    wait_for(lambda: not n_running(client))

@@ -1,9 +1,12 @@
 """How connections end: the last answer arrives, and none stays for ever."""
 
 import pytest
+from fake_endpoints import listening
 from raw_http import ECHO, MB, REFUSED, Application, connected, ended, until_closed
 
-from sglang_moss.server import http_closing, http_connection
+from sglang_moss.server import http_closing, http_connection, http_protocol
+from sglang_moss.server.gate.admission import Admission
+from sglang_moss.server.gate.gate import Gate, Limits
 
 pytestmark = pytest.mark.wide
 
@@ -34,6 +37,18 @@ def test_the_end_of_a_connection_is_said_once(url: str):
         said = until_closed(connection)
     assert said.startswith(b"HTTP/1.1 503 ")
     assert said.count(b"connection:") == 1
+
+
+@pytest.mark.parametrize(("announced", "status"), [(1000, 413), (10, 408)])
+def test_what_the_gate_refuses_before_all_of_the_body_has_come_ends_the_connection(announced: int, status: int):
+    gate = Gate(Application().echo, Admission(1), None, Limits(body_bytes=100, voice_bytes=100, body_seconds=0.3))
+    http_protocol.install()
+    with listening(gate, lifespan="off") as url, connected(url) as connection:
+        head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: a\r\nContent-Length: {announced}\r\n\r\na"
+        connection.sendall(head.encode())
+        said = until_closed(connection)
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+    assert said.count(b"connection: close\r\n") == said.count(b"connection:") == 1
 
 
 def test_a_refusal_of_a_whole_request_keeps_the_connection(url: str):

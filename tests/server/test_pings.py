@@ -5,10 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio
 import pytest
+from waiting import PATIENCE_S
 
 from sglang_moss.server.pings import PING, with_pings
-
-PATIENCE_S = 60
 
 
 async def events_behind(may_go_on: asyncio.Event) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from generate_bodies import assert_same_speech, clip, fixed
 from golden_data import GOLDEN
-from waiting import n_running, wait_for, wait_until_idle, wait_until_running
+from waiting import wait_until_idle, wait_until_running
 from warm_start import warm_server
 
 from sglang_moss.benchmarks.reference.golden_cases import GoldenCases
@@ -269,7 +269,7 @@ def seconds_until_idle(client: httpx.Client, body: dict[str, Any]) -> float:
         wait_until_running(client)
         del lines
     left_at = time.monotonic()
-    wait_for(lambda: not n_running(client))
+    wait_until_idle(client)
     return time.monotonic() - left_at
 
 

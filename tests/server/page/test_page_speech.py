@@ -18,8 +18,8 @@ from sglang_moss.errors import BadText, MossError
 
 pytestmark = pytest.mark.wide
 
-# Samples on their way to the loudspeaker, in window.heard; the page's context is made early so that none is missed.
-# They come from the audio's own thread, some after the page has been told that the sound is over: see `taken`.
+# Samples on their way to the loudspeaker, which window.taken() gives and forgets; the page's context is made early so
+# that none is missed. They come from the audio's own thread, some after the page has been told that the sound is over.
 TAP = """async () => {
     const context = new AudioContext({ sampleRate: 24000 });
     const source = `registerProcessor("tap", class extends AudioWorkletProcessor {
@@ -28,11 +28,11 @@ TAP = """async () => {
     })`;
     await context.audioWorklet.addModule(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
     const tap = new AudioWorkletNode(context, "tap");
-    window.heard = [];
+    const heard = [];
     let arrived;
-    tap.port.onmessage = ({ data }) => (data ? window.heard.push(...data) : arrived());
+    tap.port.onmessage = ({ data }) => (data ? heard.push(...data) : arrived());
     window.taken = () => new Promise((resolve) => {
-        arrived = () => resolve(window.heard.splice(0));
+        arrived = () => resolve(heard.splice(0));
         tap.port.postMessage(null);
     });
     const connect = AudioNode.prototype.connect;
