@@ -26,7 +26,6 @@ from .runs.record import record
 from .shapes.codec_model import draw_weights, median_seconds, memory_of, new_codec
 
 _LAYER_SCALES = (0.01, 0.1, 0.5)
-_WINDOW_FRAMES = (8, 16, 32, 64)
 _NOISE_S = 60.0
 _PROFILED = 5  # windows
 _KINDS = {"attention": "_attention", "halves": "_split", "norms": "_norm", "rotation": "_rotate"}  # parts of names
@@ -120,7 +119,7 @@ def times(runner: EncoderRunner, codec: Codec) -> Iterator[dict[str, Any]]:
     """Of windows whose history is full: all of it, and on a GPU the kernels' by kind."""
     frame, rate, noise = codec.config.frame_samples, codec.config.sampling_rate, np.random.default_rng(4)
     for n_clips in range(1, runner.n_slots + 1):
-        for n_frames in _WINDOW_FRAMES:
+        for n_frames in (n for n in (8, 16, 32, 64, 128) if n <= runner.window_frames):
             windows = [noise.normal(0, 0.1, n_frames * frame).astype(np.float32) for _ in range(n_clips)]
             slots = range(n_clips)
             for _ in range(-(-int(codec.config.context_s * codec.config.frame_rate) // n_frames)):

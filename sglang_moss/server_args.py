@@ -75,11 +75,11 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
     codec_encoder_precision: A[
         str,
         Arg(
-            choices=["ieee", "fp16x3"],
-            help="Products of the codec's encoder: in float32, or on tensor cores as three of float16 each, which are "
-            "nearly as exact.",
+            choices=["auto", "ieee", "fp16x3"],
+            help="Products of the codec's encoder: ieee in float32, fp16x3 on tensor cores as three of float16 each, "
+            "which are nearly as exact; auto is fp16x3 on a Hopper GPU and ieee elsewhere.",
         ),
-    ] = "ieee"
+    ] = "auto"
     reference_max_seconds: A[float, Arg(help="Longest reference clip, in seconds.")] = ReferenceLimits.max_seconds
     reference_max_bytes: A[int, Arg(help="Largest file of a reference clip, in bytes.")] = ReferenceLimits.max_bytes
     reference_cache_mb: A[int, Arg(help="Host memory for codes of known references, in MB.")] = 256

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sglang_moss.codec.config import CodecConfig, StageShape, TransformerShape
 from sglang_moss.codec.patching import Patch, Unpatch
-from sglang_moss.codec.precision import pack_fp16x3, unpack_fp16x3, use_dtype, use_fp16x3
+from sglang_moss.codec.precision import FP16X3, IEEE, pack_fp16x3, unpack_fp16x3, use_dtype, use_fp16x3
 from sglang_moss.codec.quantizer import Quantizer
 from sglang_moss.codec.ring import SlotBatch
 from sglang_moss.codec.state import CodecState
@@ -39,6 +39,7 @@ class Codec(nn.Module):
         self.decoder = _stages(config.decoder, Unpatch)
         self.requires_grad_(False)
         self.serving_dtype = torch.float32
+        self.encoder_precision = IEEE
         self._tables_filled = False
 
     def load_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -69,10 +70,11 @@ class Codec(nn.Module):
         Raises:
             ValueError: another precision.
         """
-        if precision not in ("ieee", "fp16x3"):
+        if precision not in (IEEE, FP16X3):
             raise ValueError(f"the encoder's precision is ieee or fp16x3, not {precision!r}")
-        if precision == "fp16x3":
+        if precision == FP16X3:
             use_fp16x3(self.encoder)
+        self.encoder_precision = precision
 
     def to_serving_dtype(self, dtype: torch.dtype) -> None:
         """Keep the linear weights of the decoder's layers, and by default its states, in `dtype` from now on.
@@ -168,13 +170,17 @@ class Codec(nn.Module):
             slots: [B] integers in [0, n_slots], as in `decode_step`.
             n_codebooks: only the first so many; None: all.
         Returns:
-            [B, T, n_codebooks] int64, anything in the padding.
+            [B, T, n_codebooks] int64, anything in the padding; with `fp16x3` -1 in frames of which halves could not
+            hold something.
         """
         slots, n_frames = slots.to(torch.int64), n_frames.to(torch.int64)
         batch = SlotBatch(slots, state.frames_seen[slots], n_frames, state.scratch_slot)
         hidden = _run(self.encoder, samples[:, :, None], batch, state)
         state.frames_seen.index_add_(0, slots, n_frames)
-        return self.quantizer.encode(hidden, n_codebooks)
+        codes = self.quantizer.encode(hidden, n_codebooks)
+        if self.encoder_precision == FP16X3:
+            codes = codes.where(hidden.isfinite().all(dim=-1, keepdim=True), -1)
+        return codes
 
     @torch.inference_mode()
     def decode_step(self, state: CodecState, codes: Tensor, n_frames: Tensor, slots: Tensor) -> Tensor:

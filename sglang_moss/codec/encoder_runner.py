@@ -15,9 +15,12 @@ import torch
 
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.graphs import capture_steps
+from sglang_moss.codec.precision import FP16X3, IEEE
 from sglang_moss.codec.step_shapes import Shape, StepShapes
 
-WINDOW_FRAMES = 64  # of one clip in one step: at the real shape 5 s
+# Of one clip in one step: a second step costs more than a longer one, but streams wait for it. At the real shape 5 and
+# 10 s, and three clips together take an H200 32 ms in ieee.
+WINDOW_FRAMES = {IEEE: 64, FP16X3: 128}
 SLOTS = 3  # clips at a time; a slot takes 138 MB at the real shape
 _MIN_FRAMES = 8  # shorter windows are padded: fewer graphs to capture
 
@@ -28,13 +31,14 @@ class EncoderRunner:
     One thread builds it, before the weights come if it likes, and then one thread uses it; these may be two.
     """
 
-    def __init__(self, codec: Codec, n_vq: int, *, n_slots: int = SLOTS, window_frames: int = WINDOW_FRAMES) -> None:
+    def __init__(self, codec: Codec, n_vq: int, *, n_slots: int = SLOTS, window_frames: int | None = None) -> None:
         """
         Args:
             n_vq: codebooks of the codes.
             n_slots: clips that can be under way, and the most of one step.
-            window_frames: the most frames of a clip in one step.
+            window_frames: the most frames of a clip in one step; None: as many as suit the encoder's precision.
         """
+        window_frames = window_frames or WINDOW_FRAMES[codec.encoder_precision]
         self.n_slots = n_slots
         self.window_frames = window_frames
         self.frame_samples = codec.config.frame_samples
@@ -73,6 +77,7 @@ class EncoderRunner:
             For each, [t, n_vq] int16.
         Raises:
             ValueError: a window is no whole number of frames, or too long, or a slot comes twice.
+            OverflowError: in `fp16x3`, something in the encoder was too large for it.
         """
         n_frames = [len(window) // self.frame_samples for window in windows]
         if len(set(slots)) != len(windows) or any(
@@ -95,7 +100,10 @@ class EncoderRunner:
         else:
             self._step(shape)
         codes = self._host_codes.numpy()[: n_clips * n_steps * self._n_vq].reshape(n_clips, n_steps, self._n_vq)
-        return [codes[i, :n].copy() for i, n in enumerate(n_frames)]
+        found = [codes[i, :n].copy() for i, n in enumerate(n_frames)]
+        if any((of < 0).any() for of in found):
+            raise OverflowError("this codec's encoder is too large for fp16x3: take --codec-encoder-precision ieee")
+        return found
 
     @torch.inference_mode()
     def _step(self, shape: Shape) -> None:

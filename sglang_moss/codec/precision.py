@@ -8,6 +8,17 @@ from torch import Tensor, nn
 from sglang_moss.codec.fp16x3 import Fp16x3Linear
 from sglang_moss.codec.transformer import TransformerStage
 
+IEEE, FP16X3 = "ieee", "fp16x3"  # of the encoder
+_HOPPER = 9  # compute capability: what its codes were found equal on
+
+
+def encoder_precision(name: str, device: torch.device) -> str:
+    """The encoder's precision for `--codec-encoder-precision`; "auto" is fp16x3 on a Hopper GPU, else ieee."""
+    if name != "auto":
+        return name
+    is_hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == _HOPPER
+    return FP16X3 if is_hopper else IEEE
+
 
 def use_dtype(side: str, stages: nn.ModuleList, dtype: torch.dtype) -> None:
     """Keep the layers' linear weights in `dtype`, and so the operands of their products.

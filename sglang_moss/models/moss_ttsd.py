@@ -26,6 +26,7 @@ from sglang_moss.capture_stream import set_capture_stream
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec.encoder_runner import EncoderRunner
+from sglang_moss.codec.precision import encoder_precision
 from sglang_moss.codec.state import codec_dtype, stream_slots
 from sglang_moss.config import MossTTSDConfig
 from sglang_moss.decode.stream_decoder import slots_for
@@ -80,7 +81,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
         self._codec_dtype = codec_dtype(server_args.codec_dtype, codec.device)
         # Before weights come: loading needs no memory for float32 ones.
         codec.to_serving_dtype(self._codec_dtype)
-        codec.to_encoder_precision(server_args.codec_encoder_precision)
+        codec.to_encoder_precision(encoder_precision(server_args.codec_encoder_precision, codec.device))
         slots = stream_slots(
             server_args.codec_slots,
             slots_for(server_args.max_running_requests),

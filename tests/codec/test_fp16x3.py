@@ -2,7 +2,10 @@
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from codec_models import CONTEXTS, checkpoint_tensors, golden_codec, tiny_config
@@ -12,7 +15,10 @@ from torch import nn
 
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
+from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.codec.fp16x3 import Fp16x3Linear, halves_of
+from sglang_moss.codec.precision import encoder_precision
+from sglang_moss.codec.transformer import TransformerStage
 
 
 def packed(weight: torch.Tensor) -> Fp16x3Linear:
@@ -89,3 +95,37 @@ def test_a_weight_that_halves_cannot_hold_is_refused_by_name():
     weight[0, 0] = 1e6
     with pytest.raises(ValueError, match=re.escape(f"codec weight {name} is too large")):
         codec.post_load()
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "expected"), [("auto", 9, "fp16x3"), ("auto", 8, "ieee"), ("ieee", 9, "ieee")]
+)
+def test_tensor_cores_encode_by_default_where_codes_were_found_equal(monkeypatch, name, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (capability, 0))
+    assert encoder_precision(name, torch.device("cuda", 0)) == expected
+    assert encoder_precision("auto", torch.device("cpu")) == "ieee"
+
+
+def test_a_row_that_halves_cannot_hold_fails_its_clip_and_no_later_one():
+    codec = copy.deepcopy(golden_codec("ctx10", "fp16x3"))
+    runner = EncoderRunner(codec, 3, n_slots=2)
+    samples = 0.1 * np.random.default_rng(5).normal(size=8 * codec.config.frame_samples).astype(np.float32)
+    [expected] = runner.encode([samples], [0])
+    with pytest.raises(OverflowError, match="--codec-encoder-precision ieee"), too_large(codec):
+        runner.encode([samples, samples], [0, 1])
+    runner.reset(0)
+    [codes] = runner.encode([samples], [0])
+    assert (codes == expected).all()
+
+
+@contextmanager
+def too_large(codec: Codec) -> Iterator[None]:
+    """What comes out of the first linear's norm is more than float16 has."""
+    stage = next(stage for stage in codec.encoder if isinstance(stage, TransformerStage))
+    norm = stage.transformer_layers[0].attention_norm
+    weight = norm.weight.clone()
+    norm.weight.fill_(1e6)
+    try:
+        yield
+    finally:
+        norm.weight.copy_(weight)
