@@ -5,9 +5,10 @@
     python -m sglang_moss.benchmarks.several_gpus --tiny-path tiny --model-path made --folder several
 
 Phases, each of them servers that start, are loaded at every concurrency, and end: one card (bf16 on the first beside
-fp8 on the second, as two ranks are beside each other later), `--tp-size 2`, `--dp-size 2`, either precision. Two ranks
-of tensor parallelism are held against each other while they are timed, which costs a step a little; how many rows they
-drew apart is a line of its own. The broadcast alone, and golden cases on one rank and on two, come last.
+fp8 on the second, as two ranks are beside each other later), `--tp-size 2`, `--dp-size 2`, in either precision, and
+some of it in fp8 with an fp8 cache. Two ranks of tensor parallelism are held against each other while they are timed,
+which costs a step a little; how many rows they drew apart is a line of its own. The broadcast alone, and golden cases
+on one rank and on two, come last.
 
 The time is bounded: what has no time left, and what failed, is done by the same command run again, which leaves out
 the phases whose lines are there. `--dry-run` proves the program on two processor cores and the tiny checkpoint.
@@ -56,17 +57,24 @@ class Setup:
 
     def is_of(self, line: dict[str, Any]) -> bool:
         """Whether a line was measured so."""
-        quantization = "fp8" if self.precision == "fp8" else None
-        found = line.get("tp_size"), line.get("dp_size"), line.get("quantization")
-        return line.get("benchmark") == "serving" and found == (self.tp_size, self.dp_size, quantization)
+        asked = {"tp_size": self.tp_size, "dp_size": self.dp_size} | PRECISIONS[self.precision]
+        return line.get("benchmark") == "serving" and {name: line.get(name) for name in asked} == asked
 
 
+# As a server tells of it, and is asked for it where it is not the default.
+PRECISIONS = {
+    "bf16": {"quantization": None, "kv_cache_dtype": "auto"},
+    "fp8": {"quantization": "fp8", "kv_cache_dtype": "auto"},
+    "fp8-kv8": {"quantization": "fp8", "kv_cache_dtype": "fp8_e4m3"},
+}
 PHASES = {
     "one": (Setup("bf16", card=0), Setup("fp8", card=1)),
+    "one-kv8": (Setup("bf16", card=0), Setup("fp8-kv8", card=1)),
     "tp2-bf16": (Setup("bf16", tp_size=2),),
     "dp2-bf16": (Setup("bf16", dp_size=2),),
     "tp2-fp8": (Setup("fp8", tp_size=2),),
     "dp2-fp8": (Setup("fp8", dp_size=2),),
+    "tp2-kv8": (Setup("fp8-kv8", tp_size=2),),
 }
 _BALANCE = "SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK"
 _CHECKS = ("parity", "broadcast")
@@ -161,7 +169,9 @@ class Run:
         else:
             most = str(max(args.concurrency))
             arguments += ["--max-running-requests", most, "--cuda-graph-max-bs-decode", most, "--dtype", "bfloat16"]
-            arguments += ["--quantization", "fp8"] if setup.precision == "fp8" else []
+            told = PRECISIONS[setup.precision]
+            arguments += ["--quantization", told["quantization"]] if told["quantization"] else []
+            arguments += ["--kv-cache-dtype", str(told["kv_cache_dtype"])]
             if setup.card is not None:
                 env = {"CUDA_VISIBLE_DEVICES": str(setup.card)}
         return LocalServer(
@@ -191,7 +201,7 @@ class Run:
             "benchmark": "several_gpus",
             "check": "rows of all ranks = the first one's",
             "tp_size": setup.tp_size,
-            "quantization": "fp8" if setup.precision == "fp8" else None,
+            **PRECISIONS[setup.precision],
             "decisions": sum(frames),
             "differ": sum(apart),
         }
@@ -221,7 +231,8 @@ def shares(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             rate = line["steady_audio_s_per_s"] or line["audio_s_per_s"]
             step_us = n * FRAME_SECONDS / rate * 1e6
             share = {"step_us": step_us, "broadcast_us": alone[n], "share": alone[n] / step_us}
-            found.append({"quantization": line.get("quantization"), "running": n, **share})
+            precision = {name: line.get(name) for name in PRECISIONS["bf16"]}
+            found.append({**precision, "running": n, **share})
     return found
 
 

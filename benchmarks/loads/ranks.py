@@ -7,7 +7,7 @@ import httpx
 
 # What two lines have to agree in; precision counts, since a line without it is of another program.
 _CASE = ("benchmark", "workload", "audio_seconds", "spread", "stream", "uncached_references", "concurrency", "rate")
-_PRECISION = ("dtype", "quantization")
+_PRECISION = ("dtype", "quantization", "kv_cache_dtype")
 
 
 def ranks_of(client: httpx.Client, n_servers: int = 1) -> dict[str, Any]:

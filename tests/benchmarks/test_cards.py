@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from sglang_moss.benchmarks.loads.ranks import n_cards, over_one_card, ranks_of
-from sglang_moss.benchmarks.several_gpus import PHASES, shares
+from sglang_moss.benchmarks.several_gpus import PHASES, PRECISIONS, shares
 
 CASE = {"benchmark": "serving", "workload": "dialogue", "concurrency": 16, "stream": False, "dtype": "bfloat16"}
 
@@ -56,12 +56,12 @@ def test_without_such_a_line_there_is_no_ratio():
 
 
 def test_every_setup_of_two_cards_has_its_precision_on_one():
-    on_one = {setup.precision for setup in PHASES["one"]}
+    on_one = {setup.precision for name in ("one", "one-kv8") for setup in PHASES[name]}
     for setups in PHASES.values():
         for setup in setups:
             assert setup.precision in on_one
             found = line(1.0, tp_size=setup.tp_size, dp_size=setup.dp_size)
-            assert setup.is_of(found | {"quantization": "fp8" if setup.precision == "fp8" else None})
+            assert setup.is_of(found | PRECISIONS[setup.precision])
             assert not setup.is_of(found | {"tp_size": 4})
 
 
