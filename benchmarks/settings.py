@@ -38,9 +38,10 @@ PLAIN = "plain"
 SETTINGS = {
     "default": "",
     "slots-100": "--codec-slots 100",  # as many as there were on 80 GB before every stream of 128 requests had one
+    "yield-48": "--yield-above 48",
     "yield-96": "--yield-above 96",
     "eager-prefill": "--disable-prefill-cuda-graph",
-    "encoder-fp16x3": "--codec-encoder-precision fp16x3",
+    "encoder-ieee": "--codec-encoder-precision ieee",
     "interval-1": "--prefill-decode-interval 1",
     "interval-4": "--prefill-decode-interval 4",
     "many": _MANY,

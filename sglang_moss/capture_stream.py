@@ -8,7 +8,7 @@ import torch
 from sglang.srt.runtime_context import set_stream
 
 _NAME = "cuda_graph_capture"  # by which SGLang's graph runners ask for it
-_ABOVE_THE_CODEC = -1  # the codec's stream has CUDA's lowest priority, 0
+_ABOVE_THE_CODEC = -1  # the decoder's stream has CUDA's lowest priority, 0
 
 
 def set_capture_stream() -> None:

@@ -31,11 +31,18 @@ def n_cards(line: Mapping[str, Any]) -> int:
 
 
 def over_one_card(line: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
-    """A result over the last one of its case and precision among `others` that had one card; None: there is none."""
-    case = [*_CASE, *_PRECISION]
-    same = [
-        other
-        for other in others
-        if n_cards(other) == 1 and "audio_s_per_s" in other and all(other.get(k) == line.get(k) for k in case)
-    ]
-    return {"over_one_card": line["audio_s_per_s"] / same[-1]["audio_s_per_s"] if same else None}
+    """A result over the last one of its case and precision among `others` that had one card; None: there is none.
+
+    Of copies side by side also `over_one_card_as_loaded`: over one card with as many requests as each of them had.
+    """
+    on_one_card = [other for other in others if n_cards(other) == 1 and "audio_s_per_s" in other]
+    found = {"over_one_card": _over(line, line, on_one_card)}
+    copies, n = line.get("dp_size", 1) * line.get("n_servers", 1), line.get("concurrency")
+    if copies > 1 and isinstance(n, int) and n % copies == 0:
+        found["over_one_card_as_loaded"] = _over(line, {**line, "concurrency": n // copies}, on_one_card)
+    return found
+
+
+def _over(line: Mapping[str, Any], case: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> float | None:
+    same = [other for other in others if all(other.get(k) == case.get(k) for k in (*_CASE, *_PRECISION))]
+    return line["audio_s_per_s"] / same[-1]["audio_s_per_s"] if same else None

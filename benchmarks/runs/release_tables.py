@@ -41,6 +41,7 @@ _TIMED = (
     ("kept", "promise kept"),
     ("audio_s_per_s", "audio-s/s"),
     ("over_one_card", "of one card"),
+    ("over_one_card_as_loaded", "as loaded"),
     ("cached_tokens", "cached rows"),
     ("engine_ratio", "of engine"),
     ("engine_decode_ratio", "of decode"),

@@ -18,9 +18,11 @@ from sglang_moss.codec.graphs import capture_steps
 from sglang_moss.codec.precision import FP16X3, IEEE
 from sglang_moss.codec.step_shapes import Shape, StepShapes
 
-# Of one clip in one step: a second step costs more than a longer one, but streams wait for it. At the real shape 5 and
-# 10 s, and three clips together take an H200 32 ms in ieee.
+# Of one clip in one step: two steps cost more than one of both lengths, but streams wait for each. At the real shape 5
+# and 10 s; steps of three clips take an H200 32 and 24 ms.
 WINDOW_FRAMES = {IEEE: 64, FP16X3: 128}
+# Of its kernels among CUDA's: the language model's are at -1. On tensor cores they leave room for others beside them.
+_PRIORITY = {IEEE: 0, FP16X3: -1}
 SLOTS = 3  # clips at a time; a slot takes 138 MB at the real shape
 _MIN_FRAMES = 8  # shorter windows are padded: fewer graphs to capture
 
@@ -58,7 +60,7 @@ class EncoderRunner:
             self._samples = self._host_samples.to(codec.device)
             self._codes = self._host_codes.to(codec.device)
         if self._on_gpu:
-            self._stream = torch.cuda.Stream(codec.device)
+            self._stream = torch.cuda.Stream(codec.device, priority=_PRIORITY[codec.encoder_precision])
             self._encoded = torch.cuda.Event(blocking=True)  # a spinning wait would take a core from the scheduler
             self._graphs = capture_steps(self._step, self._shapes.all(), self._stream)  # zero frames each
 

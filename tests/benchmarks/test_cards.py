@@ -48,11 +48,17 @@ def test_the_last_line_of_one_card_in_the_same_case_counts():
         line(99.0, dp_size=2),
         {"benchmark": "parity"},
     ]
-    assert over_one_card(line(38.0, dp_size=2), others) == {"over_one_card": pytest.approx(1.9)}
+    assert over_one_card(line(38.0, tp_size=2), others) == {"over_one_card": pytest.approx(1.9)}
+
+
+def test_copies_are_also_compared_with_one_card_that_has_as_many_requests_as_each():
+    found = over_one_card(line(38.0, dp_size=2), [line(10.0, concurrency=8), line(20.0)])
+    assert found == {"over_one_card": pytest.approx(1.9), "over_one_card_as_loaded": pytest.approx(3.8)}
+    assert "over_one_card_as_loaded" not in over_one_card(line(38.0, dp_size=2, concurrency=3), [])
 
 
 def test_without_such_a_line_there_is_no_ratio():
-    assert over_one_card(line(38.0, dp_size=2), [line(10.0, stream=True)]) == {"over_one_card": None}
+    assert over_one_card(line(38.0, tp_size=2), [line(10.0, stream=True)]) == {"over_one_card": None}
 
 
 def test_every_setup_of_two_cards_has_its_precision_on_one():
