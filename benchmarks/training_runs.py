@@ -26,6 +26,7 @@ from .runs.exiting import exit_on_sigterm
 _BENCHMARKS = "sglang_moss.benchmarks"
 _STEPS = ("--steps", "6", "--warmup", "2")
 _FEW = ("--steps", "4", "--warmup", "1")  # of LoRA's, which take 5 s each
+_SLOW = ("--steps", "2", "--warmup", "1")  # of upstream's loop, a dialogue at a time
 _17 = ("--case", "full-1.7b", "--saved-share", "1")
 _17_LONG = ("--case", "full-1.7b", "--lengths", "long")  # its largest batch has 54,000 rows
 _8 = ("--case", "full-8b", "--layers", "6")
@@ -57,7 +58,8 @@ _PARTS = {
         Step("two17pack", "both", 90, (*_17, *_STEPS, "--per-step", "8", "--exchange", "pack")),
     ),
     "packing": (
-        Step("mixed17", "a", 160, (*_17, *_STEPS, "--modes", "packed", "padded", "batched", "upstream", "--profile")),
+        Step("mixed17", "a", 160, (*_17, *_STEPS, "--modes", "packed", "padded", "batched", "--profile")),
+        Step("upstream17", "a", 120, (*_17, *_SLOW, "--modes", "packed", "upstream")),
         Step("long17", "a", 120, (*_17_LONG, *_STEPS, "--modes", "packed", "padded", "batched")),
         Step("compiled17", "a", 200, (*_17, *_STEPS, "--compile")),
         Step("mixedlora", "b", 200, (*_LORA, *_FEW, "--modes", "packed", "padded", "batched")),
