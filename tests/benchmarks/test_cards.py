@@ -45,6 +45,7 @@ def test_the_last_line_of_one_card_in_the_same_case_counts():
         line(20.0),
         line(99.0, concurrency=64),
         line(99.0, quantization="fp8"),
+        line(99.0, kv_cache_dtype="fp8_e4m3"),
         line(99.0, dp_size=2),
         {"benchmark": "parity"},
     ]
@@ -69,6 +70,8 @@ def test_every_setup_of_two_cards_has_its_precision_on_one():
             found = line(1.0, tp_size=setup.tp_size, dp_size=setup.dp_size)
             assert setup.is_of(found | PRECISIONS[setup.precision])
             assert not setup.is_of(found | {"tp_size": 4})
+            others = [told for name, told in PRECISIONS.items() if name != setup.precision]
+            assert not any(setup.is_of(found | told) for told in others)
 
 
 def test_the_broadcast_is_a_share_of_the_step_with_as_many_requests():
