@@ -1,20 +1,20 @@
-"""The stream on which SGLang captures the language model's graphs, above the codec's.
+"""The stream on which SGLang captures the language model's graphs, above the codec's decoder.
 
 Kernels of a captured graph keep the priority of the stream that they were captured on. With equal priorities those of a
-decoding step would queue behind the codec's.
+step of the language model would queue behind the decoder's. The encoder's stream is `codec.encoder_runner`'s matter.
 """
 
 import torch
 from sglang.srt.runtime_context import set_stream
 
 _NAME = "cuda_graph_capture"  # by which SGLang's graph runners ask for it
-_ABOVE_THE_CODEC = -1  # the decoder's stream has CUDA's lowest priority, 0
+_ABOVE_THE_DECODER = -1  # whose stream has CUDA's lowest priority, 0
 
 
 def set_capture_stream() -> None:
     """Give SGLang a stream of higher priority to capture on; before any graph is captured."""
     if torch.cuda.is_available():
-        set_stream(_NAME, torch.cuda.Stream(priority=_ABOVE_THE_CODEC))
+        set_stream(_NAME, torch.cuda.Stream(priority=_ABOVE_THE_DECODER))
 
 
 def check_capture_stream() -> None:
@@ -27,7 +27,7 @@ def check_capture_stream() -> None:
     from sglang.srt.model_executor.runner_utils.pool import get_or_create_global_graph_capture_stream
 
     priority = get_or_create_global_graph_capture_stream().priority
-    if priority != _ABOVE_THE_CODEC:
+    if priority != _ABOVE_THE_DECODER:
         raise RuntimeError(
-            f"sglang_moss: SGLang captures graphs on a stream of priority {priority}, expected {_ABOVE_THE_CODEC}"
+            f"sglang_moss: SGLang captures graphs on a stream of priority {priority}, expected {_ABOVE_THE_DECODER}"
         )
