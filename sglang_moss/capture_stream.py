@@ -7,14 +7,15 @@ step of the language model would queue behind the decoder's. The encoder's strea
 import torch
 from sglang.srt.runtime_context import set_stream
 
+from sglang_moss.codec.graphs import ABOVE_THE_DECODER
+
 _NAME = "cuda_graph_capture"  # by which SGLang's graph runners ask for it
-_ABOVE_THE_DECODER = -1  # whose stream has CUDA's lowest priority, 0
 
 
 def set_capture_stream() -> None:
     """Give SGLang a stream of higher priority to capture on; before any graph is captured."""
     if torch.cuda.is_available():
-        set_stream(_NAME, torch.cuda.Stream(priority=_ABOVE_THE_DECODER))
+        set_stream(_NAME, torch.cuda.Stream(priority=ABOVE_THE_DECODER))
 
 
 def check_capture_stream() -> None:
@@ -27,7 +28,7 @@ def check_capture_stream() -> None:
     from sglang.srt.model_executor.runner_utils.pool import get_or_create_global_graph_capture_stream
 
     priority = get_or_create_global_graph_capture_stream().priority
-    if priority != _ABOVE_THE_DECODER:
+    if priority != ABOVE_THE_DECODER:
         raise RuntimeError(
-            f"sglang_moss: SGLang captures graphs on a stream of priority {priority}, expected {_ABOVE_THE_DECODER}"
+            f"sglang_moss: SGLang captures graphs on a stream of priority {priority}, expected {ABOVE_THE_DECODER}"
         )

@@ -7,6 +7,9 @@ import torch
 
 from sglang_moss.codec.step_shapes import Shape
 
+# CUDA's lowest priority is 0, the decoder's: what it has made is ahead of playback. Less is higher.
+ABOVE_THE_DECODER = -1
+
 
 def capture_steps(
     step: Callable[[Shape], None], shapes: Sequence[Shape], stream: torch.cuda.Stream
