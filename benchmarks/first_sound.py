@@ -4,7 +4,8 @@
 
 Closed loop of streams, each of which tells when its first event passed each place on its way (`custom_params.timings`).
 One line a case: voices that the server knows, and new ones with every request; every concurrency; every size of the
-first event. The server has to stand on the same machine: all times are of its monotonic clock.
+first event. With `--reference-root`, also known ones that requests name by their clip's path, not sending it along. The
+server has to stand on the same machine: all times are of its monotonic clock.
 
 The parts of one stream add up to its first audio, as the client has it, exactly; so do their means. Medians need not:
 `remainder_ms_p50` is what theirs leave.
@@ -35,13 +36,15 @@ from .serving import add_connection_arguments, flush_cache
 
 _BENCHMARK = "first_sound"
 _WORKERS = 2
-_VOICES = ("known", "new")
+_VOICES = ("known", "by-path", "new")  # by-path: known ones too, whose clips do not travel
 
 
 @in_one_line("lines of the cases before are written")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with `argv` (default: the command line); exit status 1 if a request failed."""
     args = parser().parse_args(argv)
+    if "by-path" in args.voices and args.reference_root is None:
+        raise SystemExit("error: --voices by-path: the server's folder of clips is to be told, --reference-root")
     flush_cache(args)
     lines = record(args.out, cases(args), _row)
     print(table(lines))
@@ -71,6 +74,7 @@ def cases(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         case=f"{voices}-{concurrency}-{first_frames}-{time.time_ns()}",  # new to the server
                         first_frames=first_frames,
                         uncached_references=voices == "new",
+                        folder=args.reference_root if voices == "by-path" else None,
                     )
                     yield {
                         "benchmark": _BENCHMARK,
@@ -200,7 +204,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--workload", choices=WORKLOADS, default="dialogue")
     found.add_argument("--audio-seconds", type=float, help="length of the speech, other than the workload's")
     found.add_argument("--reference-seconds", type=float, help="length of a reference, other than the workload's")
-    found.add_argument("--voices", choices=_VOICES, nargs="+", default=_VOICES, help="known to the server, or new")
+    found.add_argument(
+        "--voices", choices=_VOICES, nargs="+", default=["known", "new"], help="known to the server, or new"
+    )
+    found.add_argument("--reference-root", type=Path, help="that of the server, for voices by path")
     found.add_argument("--concurrency", type=int, nargs="+", default=[1, 16], help="clients of a case")
     found.add_argument("--first-frames", type=int, nargs="+", help="of the first event; by default the server's (4)")
     found.add_argument("--rounds", type=int, default=4, help="requests of each client (%(default)s)")

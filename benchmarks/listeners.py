@@ -17,7 +17,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +74,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     flush_cache(args)
     with httpx.Client(**connection(args.url, args.admin_api_key or args.api_key, DEFAULT_TIMEOUT_S)) as client:
         told = {"first_frames": args.first_frames, **ranks_of(client)}
-    maker = RequestMaker(workload_of(args), seed=args.seed, stream=True, first_frames=args.first_frames)
+    maker = RequestMaker(
+        workload_of(args), seed=args.seed, stream=True, first_frames=args.first_frames, timings=args.timings
+    )
     context = multiprocessing.get_context("spawn")  # this process has threads by then
     with ProcessPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1), mp_context=context) as pool:
         warm_up(args, maker)
@@ -152,7 +154,7 @@ def _measure(args: argparse.Namespace, maker: RequestMaker, pool: Executor, rate
 
     async def run() -> Heard:
         async with AsyncMossClient(args.url, args.api_key, args.timeout) as client:
-            listener = Listener(speech_seconds, args.buffer)
+            listener = Listener(speech_seconds, args.buffer, marks=timings_of if args.timings else None)
             streams = ListeningLoad(client.events, Dialogues(maker, args.new_voices), read, listener, pool)
             return await streams.run(rate, window, promise_of(args), args.seed)
 
@@ -181,6 +183,14 @@ def speech_seconds(event: bytes) -> float | None:
         case {"meta_info": {"audio_seconds": float() | int() as seconds}}:
             return float(seconds)
     return None
+
+
+def timings_of(event: bytes) -> Mapping[str, float]:
+    """When the first sound passed each place on its way, as its event tells; empty: it does not."""
+    match json.loads(event):
+        case {"meta_info": {"timings": dict(timings)}}:
+            return timings
+    return {}
 
 
 def workload_of(args: argparse.Namespace) -> Workload:
@@ -217,6 +227,9 @@ def parser(prog: str | None) -> argparse.ArgumentParser:
     add_connection_arguments(found)
     found.add_argument("--allow-silence", action="store_true", help="let silent answers pass; for dummy weights")
     found.add_argument("--first-frames", type=int, help="of a stream's first event; by default the server's (4)")
+    found.add_argument(
+        "--timings", action="store_true", help="tell where a first sound's time goes; the server is on this machine"
+    )
     add_load_arguments(found)
     return found
 

@@ -6,7 +6,7 @@ early is read slowly. It has a gap where a sample is not there when it is to be 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from ...clients import ClientError
@@ -21,6 +21,7 @@ class Stream:
         part_seconds: of audio in each of them.
         parts: the events as they came, those without audio too.
         is_whole: the server has ended it.
+        marks: when its first sound passed each place on its way; empty where that is not asked for.
     """
 
     number: int
@@ -30,6 +31,7 @@ class Stream:
     parts: list[bytes] = field(default_factory=list, repr=False)
     is_whole: bool = False
     error: str | None = None
+    marks: Mapping[str, float] = field(default_factory=dict)
     played_until_s: float = 0.0  # when the audio that has come will have been played
     _longest_wait_s: float = float("-inf")
 
@@ -67,6 +69,7 @@ class Listener:
         seconds_so_far: audio in an answer up to an event, read off that event; None: it does not say.
         buffer_s: audio that a listener holds beyond what it plays before it stops to read.
         start_s: audio that must be there before playback begins; 0: the first is enough.
+        marks: what the event with the first sound tells of its way; None: nothing is asked.
     """
 
     seconds_so_far: Callable[[bytes], float | None]
@@ -74,6 +77,7 @@ class Listener:
     start_s: float = 0.0
     clock: Callable[[], float] = time.perf_counter
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    marks: Callable[[bytes], Mapping[str, float]] | None = None
 
     async def listen(self, stream: Stream, events: AsyncIterator[bytes]) -> None:
         """Listen to the end; a failure becomes the stream's `error`."""
@@ -84,6 +88,8 @@ class Listener:
                 stream.parts.append(event)
                 total = self.seconds_so_far(event)
                 if total is not None and total > added and (stream.arrivals_s or total >= self.start_s):
+                    if self.marks is not None and not stream.arrivals_s:
+                        stream.marks = self.marks(event)
                     stream.add(now, total - added)
                     added = total
                 if stream.arrivals_s and (ahead := stream.played_until_s - now - self.buffer_s) > 0:

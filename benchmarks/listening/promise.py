@@ -6,13 +6,18 @@
 - `listeners`: how many listened at once, in the mean over the window, from the first audio of each to its last.
 - `audio_s_per_s`: audio that came in the window, over its length; listeners read at the speed of playback, so that it
   is near `listeners` where nobody waits.
+- Where streams tell the way of their first sound: `parts_ms_p50` of those with known voices, `new_voice_parts_ms_p50`,
+  and `slowest_parts_ms_mean`, of the tenth of all that was heard last, which is what a p95 is made of.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from ..loads.first_sound_parts import PARTS, parts_ms
 from ..loads.statistics import percentiles
 from .listener import Stream
 
@@ -134,7 +139,26 @@ def figures(heard: Heard, promise: Promise) -> dict[str, Any]:
         **percentiles("ttfa_ms", list(first.values())),
         **percentiles("new_voice_ttfa_ms", [ms for number, ms in first.items() if number in heard.new_voice]),
         **percentiles("lag_ms", [1e3 * lag for lag in heard.lags_s]),
+        **_first_sounds([stream for stream in counted if stream.marks], heard.new_voice),
         "ended_early": length is None,
         "promise": asdict(promise),
         **asdict(heard.window),
     }
+
+
+def _first_sounds(streams: Sequence[Stream], new_voice: frozenset[int]) -> dict[str, dict[str, float]]:
+    """Where the milliseconds of those went that tell of it; nothing where none does."""
+    if not streams:
+        return {}
+    parts = {s.number: parts_ms(s.asked_s, s.marks, s.arrivals_s[0], s.arrivals_s[0]) for s in streams}
+    by_length = sorted(parts.values(), key=lambda of_one: sum(of_one.values()))
+    found = {
+        "parts_ms_p50": _each(np.median, [of_one for number, of_one in parts.items() if number not in new_voice]),
+        "new_voice_parts_ms_p50": _each(np.median, [parts[number] for number in parts if number in new_voice]),
+        "slowest_parts_ms_mean": _each(np.mean, by_length[-max(1, len(by_length) // 10) :]),
+    }
+    return {name: values for name, values in found.items() if values}
+
+
+def _each(statistic: Callable[[Sequence[float]], Any], streams: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(statistic([parts[name] for parts in streams])) for name in PARTS} if streams else {}

@@ -1,10 +1,12 @@
 """What the benchmarks ask for: scripts, voices and lengths, all of it decided by a seed."""
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 
 from ...clients import Mode, Reference, Settings
 from ...clients.client import encoded
@@ -112,6 +114,8 @@ class RequestMaker:
         free_length: the model decides where the speech ends, at most at 4 times the workload's length.
         first_frames: of a stream's first event; None: the server's default.
         timings: whether a stream tells the way of its first event.
+        folder: the server's `--reference-root`, on this machine: clips lie there, and requests name them; None: they
+            carry them.
     """
 
     workload: Workload
@@ -125,6 +129,7 @@ class RequestMaker:
     free_length: bool = False
     first_frames: int | None = None
     timings: bool = False
+    folder: Path | None = None
 
     def body(self, index: int) -> bytes:
         """The encoded body of measured request `index`."""
@@ -163,7 +168,19 @@ class RequestMaker:
             references = synthetic_references(self.workload, seed if self.uncached_references else self.seed)
             if self.workload.profile == "tts":  # which clones them
                 references = [Reference(reference.audio) for reference in references]
-        return encoded(request_body(text, references, settings), stream=self.stream)
+        body = request_body(text, references, settings)
+        if self.folder is not None:
+            body["audio_data"] = [_written(self.folder, reference.audio) for reference in references]
+        return encoded(body, stream=self.stream)
+
+
+def _written(folder: Path, clip: bytes | str | Path) -> str:
+    """The path of a clip in a folder; written if it is not there."""
+    assert isinstance(clip, bytes)
+    path = folder.resolve() / f"{hashlib.blake2b(clip, digest_size=8).hexdigest()}.wav"
+    if not path.exists():
+        path.write_bytes(clip)
+    return str(path)
 
 
 def _seed(*parts: object) -> int:

@@ -12,15 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sglang_moss.benchmarks.engine_listeners import plain_seconds
-from sglang_moss.benchmarks.listeners import speech_seconds
+from sglang_moss.benchmarks.listeners import speech_seconds, timings_of
 from sglang_moss.benchmarks.listeners_plot import curves
 from sglang_moss.benchmarks.listening import load
 from sglang_moss.benchmarks.listening.capacity_search import CapacitySearch
 from sglang_moss.benchmarks.listening.listener import Listener, Stream
 from sglang_moss.benchmarks.listening.load import ListeningLoad, arrivals
 from sglang_moss.benchmarks.listening.promise import Heard, Promise, Window, figures, is_broken, is_late, is_lost
+from sglang_moss.benchmarks.loads.first_sound_parts import PARTS
 from sglang_moss.benchmarks.loads.statistics import longest_wait
 from sglang_moss.clients import ServerRefused
+from sglang_moss.request.first_sound import MARKS
 
 
 class Script:
@@ -136,6 +138,20 @@ def test_the_figures_are_those_of_the_window():
     assert found["audio_s_per_s"] == pytest.approx((97 + 97 + 1) / 10, abs=0.21)
 
 
+def test_where_the_first_sounds_of_a_load_went_is_told_of_known_and_new_voices_and_of_the_slowest():
+    streams = [whole(i, 5.0 + 0.1 * i, first_s=0.1 + 0.001 * i) for i in range(20)]
+    assert "parts_ms_p50" not in figures(heard(streams), Promise())
+    for stream in streams:  # all of it passes before the first frames are whole
+        when = stream.asked_s, stream.arrivals_s[0]
+        stream.marks = {name: when[MARKS.index(name) >= MARKS.index("frames")] for name in MARKS}
+    found = figures(heard(streams), Promise())
+    known = [0.1 + 0.001 * i for i in range(20) if i != 1]
+    slowest = {"frames": 1e3 * (0.118 + 0.119) / 2}
+    assert found["parts_ms_p50"] == pytest.approx(dict.fromkeys(PARTS, 0.0) | {"frames": 1e3 * known[9]}, abs=1e-6)
+    assert found["new_voice_parts_ms_p50"] == pytest.approx(dict.fromkeys(PARTS, 0.0) | {"frames": 101.0}, abs=1e-6)
+    assert found["slowest_parts_ms_mean"] == pytest.approx(dict.fromkeys(PARTS, 0.0) | slowest, abs=1e-6)
+
+
 @pytest.mark.parametrize(("n_late", "n_broken", "kept"), [(5, 1, True), (6, 1, False), (5, 2, False), (0, 0, True)])
 def test_a_promise_is_kept_to_the_stream(n_late: int, n_broken: int, kept: bool):
     streams = [
@@ -234,6 +250,22 @@ def test_a_load_is_judged_by_what_its_listeners_heard_and_taken_away_when_that_i
         assert told["n_requests"] == found.n_due > 8
         assert told["n_new_voices"] == sum(s.number % 2 == 0 for s in found.counted())
         assert 0 < told["listeners"] < 40
+
+
+def test_the_first_event_alone_is_asked_for_its_marks():
+    script = Script((0.1, 0.08), (0.2, 0.08))
+    asked: list[bytes] = []
+
+    def marks(event: bytes) -> dict[str, float]:
+        asked.append(event)
+        return {"received": 0.05}
+
+    listener = Listener(float, math.inf, marks=marks, clock=script.clock, sleep=script.sleep)
+    stream = Stream(0, 0.0)
+    asyncio.run(listener.listen(stream, script.events()))
+    assert (stream.marks, len(asked), stream.is_whole) == ({"received": 0.05}, 1, True)
+    assert timings_of(b'{"meta_info": {"timings": {"received": 0.05}}}') == {"received": 0.05}
+    assert timings_of(b'{"meta_info": {}}') == {}
 
 
 def test_events_say_how_much_audio_has_come():

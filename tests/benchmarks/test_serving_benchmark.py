@@ -131,28 +131,36 @@ def test_bench_finds_no_listeners_where_every_answer_is_wrong(server: FakeServer
 @pytest.mark.server
 def test_bench_on_the_real_server(fused_path: Path, tmp_path: Path):
     out = tmp_path / "lines.jsonl"
-    with warm_server(fused_path, log=tmp_path / "server.log") as running:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    extra = ["--reference-root", str(clips)]
+    with warm_server(fused_path, extra_args=extra, log=tmp_path / "server.log") as running:
         args = ["--url", running.url, *FAST, "--out", str(out)]
         assert serving.main([*args, "--concurrency", "2", "--requests", "4"]) == 0
         assert serving.main([*args, "--rate", "20", "--requests", "3", "--uncached-references"]) == 0
         assert serving.main([*args, "--concurrency", "2", "--requests", "4", "--stream"]) == 0
         promise = ["--first-audio-ms", "60000", "--gapless-share", "0.5"]  # two cores are not a card
         found = tmp_path / "listeners.jsonl"
-        load = ["--window", "2", "--first", "0.8", "--most", "0.8", "--new-voices", "0.5"]
+        load = ["--window", "2", "--first", "0.8", "--most", "0.8", "--new-voices", "0.5", "--timings"]
         assert listeners.main(["--url", running.url, *LISTENERS, *load, *promise, "--out", str(found)]) == 0
         sounds = tmp_path / "first_sound.jsonl"
         once = ["--concurrency", "2", "--rounds", "1", "--least-requests", "2", "--first-frames", "2"]
-        assert first_sound.main(["--url", running.url, *SOUNDS, *once, "--out", str(sounds)]) == 0
-    known, new = read_lines(sounds)
-    assert [line["references_cached_share"] for line in (known, new)] == [1.0, 0.0]
-    assert known["first_event_frames"] == new["first_event_frames"] == 2
-    for line in (known, new):
+        voices = ["--voices", "known", "by-path", "new", *extra]
+        assert first_sound.main(["--url", running.url, *SOUNDS, *once, *voices, "--out", str(sounds)]) == 0
+    known, by_path, new = read_lines(sounds)
+    assert [line["references_cached_share"] for line in (known, by_path, new)] == [1.0, 1.0, 0.0]
+    assert len(list(clips.iterdir())) == 2  # one a speaker, for all requests
+    for line in (known, by_path, new):
+        assert line["first_event_frames"] == 2
         assert line["n_failed"] == 0
         assert sum(line["parts_ms_mean"].values()) == pytest.approx(line["first_audio_ms_mean"])
         assert min(line["parts_ms_mean"].values()) >= 0
     load, result = read_lines(found)
     assert (load["kept"], load["n_failed"], result["listeners"]) == (True, 0, load["listeners"])
     assert 0 < load["n_new_voices"] < load["n_requests"]
+    assert min(load["parts_ms_p50"].values()) >= 0
+    assert load["new_voice_parts_ms_p50"]["references"] > load["parts_ms_p50"]["references"]  # which are encoded
+    assert sum(load["slowest_parts_ms_mean"].values()) >= load["ttfa_ms_p50"]
     whole, open_loop, streamed = read_lines(out)
     assert [line["n_failed"] for line in (whole, open_loop, streamed)] == [0, 0, 0]
     assert whole["references_cached_share"] == 1.0
