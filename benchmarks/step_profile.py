@@ -1,6 +1,6 @@
 """What one decode step launches on the GPU: kernels by name, their time, and the gaps between them.
 
-    python -m sglang_moss.benchmarks.step_profile --url http://127.0.0.1:30000 --running 64 --out steps.jsonl
+    MOSS_ADMIN_API_KEY=KEY python -m sglang_moss.benchmarks.step_profile --running 1 64 --out steps.jsonl
 
 Keeps `--running` requests going on a running server, has SGLang's profiler record a few steps, and reads the trace. A
 step begins with a launch of the decode graph, of which the trace holds one group of kernels a step. Kernels on that
@@ -23,10 +23,11 @@ from typing import Any
 import httpx
 
 from ..clients import AsyncMossClient
-from ..clients.connection import DEFAULT_URL
+from ..clients.connection import connection
 from .loads import loops
 from .loads.workloads import WORKLOADS, RequestMaker
 from .runs.record import record
+from .serving import add_connection_arguments
 
 _LEAST_OF_A_GRAPH = 8  # kernels that share a launch; fewer: no graph
 _SECONDS = 120.0  # of speech: the requests still run when the last step is recorded
@@ -50,7 +51,7 @@ class Launch:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", default=DEFAULT_URL)
+    add_connection_arguments(parser)
     parser.add_argument("--running", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--steps", type=int, default=20, help="to record (%(default)s)")
     parser.add_argument("--settle-seconds", type=float, default=4.0, help="from all being sent to the first step")
@@ -153,7 +154,8 @@ async def _recorded_trace(args: argparse.Namespace, running: int, folder: Path) 
     workload = replace(WORKLOADS["dialogue"], seconds=_SECONDS)
     maker = RequestMaker(workload, case=f"profile-{running}-{time.time_ns()}")
     before = set(folder.glob("*.trace.json.gz"))
-    async with AsyncMossClient(args.url) as client, httpx.AsyncClient(base_url=args.url, timeout=60) as http:
+    administrator = httpx.AsyncClient(**connection(args.url, args.admin_api_key or args.api_key, args.timeout))
+    async with AsyncMossClient(args.url, args.api_key, args.timeout) as client, administrator as http:
         asking = [asyncio.create_task(client.answer(maker.body(i))) for i in range(running)]
         await asyncio.sleep(args.settle_seconds)
         activities = ["CPU", "GPU"] if args.cpu else ["GPU"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from waiting import n_running, wait_until_idle
+from waiting import n_running, wait_for, wait_until_idle
 from warm_start import warm_server
 
 from sglang_moss.benchmarks.hostile.closed_doors import knock_at_all
@@ -148,6 +148,16 @@ def test_an_administrator_aborts_and_a_whole_answer_that_was_aborted_is_a_failur
     assert answer.status_code >= 500
     assert "abort" in answer.text.lower()
     wait_until_idle(http)
+
+
+def test_an_administrator_has_some_steps_profiled_while_requests_run_on(http: httpx.Client, folder: Path):
+    settings = {"output_dir": str(folder / "traces"), "num_steps": 3, "activities": ["CPU", "GPU"], "with_stack": False}
+    before = generate(http).json()["text"]
+    assert http.post("/start_profile", json=settings).status_code == 401
+    admin = {"Authorization": "Bearer administrator"}
+    assert http.post("/start_profile", json=settings, headers=admin).status_code == 200
+    assert generate(http).json()["text"] == before
+    wait_for(lambda: list((folder / "traces").glob("*.trace.json.gz")))
 
 
 def test_small_bodies_where_no_audio_belongs(http: httpx.Client):
