@@ -42,6 +42,7 @@ class DecoderRunner:
         n_in = max(self._codes_start(s) + s * f * n_vq for s, f in shapes)
         n_out = max(s + s * f * self._frame_samples for s, f in shapes)
         self._on_gpu = codec.device.type == "cuda"
+        self.pads_freely = self._on_gpu  # a small step takes the time of its launches
         with torch.inference_mode(False):
             self._host_in = torch.zeros(n_in, dtype=torch.int32, device="cpu", pin_memory=self._on_gpu)
             self._host_out = torch.zeros(n_out, dtype=torch.int16, device="cpu", pin_memory=self._on_gpu)

@@ -2,8 +2,9 @@
 
 A stream holds a slot of the codec's decoder state from its first step to its end; streams beyond the number of slots
 wait for one, and lose nothing but time by it, since their rows stay on the host. One step decodes a stretch of several
-streams as one batch: the one that is due first, and those whose stretch is about as long. What somebody listens to is
-due when the audio sent so far has been played; a whole answer stands back for some seconds.
+streams as one batch: the one that is due first, and others of about its length, or where padding costs hardly anything
+whoever is due next. What somebody listens to is due when the audio sent so far has been played; a whole answer stands
+back for some seconds.
 """
 
 import logging
@@ -22,12 +23,15 @@ from sglang_moss.request.speech import SpeechProgress
 logger = logging.getLogger(__name__)
 
 Send = Callable[[str, SpeechPart], None]
+_MIXED = 2  # a step of stretches of all lengths is at most the largest one's size over this: the first waits for it
 _KEPT_BACK = 8  # of so many slots, one is not for streams that still run
 _DECODING_FAILED = "decoding the audio failed; the server's log says why"
 
 
 class Runner(SlotCopier, Protocol):
     """What decodes; `codec.runner.DecoderRunner`."""
+
+    pads_freely: bool  # a small step takes hardly longer where short stretches are padded to the length of long ones
 
     def decode(self, stretches: Sequence[np.ndarray], slots: Sequence[int]) -> list[np.ndarray | None]: ...
 
@@ -143,7 +147,11 @@ class StreamDecoder:
         self._runner.reset(stream.slot)
 
     def _next_batch(self) -> dict[str, SpeechStream]:
-        """Streams for one step: the one that is due first, and others of about its length."""
+        """Streams for one step: the one that is due first, and others of about its length.
+
+        On a GPU a small step takes as long as its launches, and on a busy one longer: what counts then is how many
+        steps there are. So lengths are mixed there, up to a size that the first one can wait for.
+        """
         ready = {rid: stream for rid, stream in self._streams.items() if stream.slot is not None and stream.stretch}
         if not ready:
             return {}
@@ -152,9 +160,19 @@ class StreamDecoder:
         if first.alone:
             return {by_due[0]: first}
         size = _size_class(first.stretch)
-        company = [rid for rid in by_due if _size_class(ready[rid].stretch) == size and not ready[rid].alone]
-        limit = self._runner.largest_batch(min(size, STEP_FRAMES))
-        return {rid: ready[rid] for rid in company[:limit]}
+        is_mixed = False
+        batch: dict[str, SpeechStream] = {}
+        for rid in by_due:
+            stream = ready[rid]
+            own_size = _size_class(stream.stretch)
+            mixes = is_mixed or own_size != size
+            if stream.alone or (mixes and not self._runner.pads_freely):
+                continue
+            most = self._runner.largest_batch(min(max(size, own_size), STEP_FRAMES))
+            if len(batch) < (max(1, most // _MIXED) if mixes else most):
+                batch[rid] = stream
+                size, is_mixed = max(size, own_size), mixes
+        return batch
 
     def _decode(self, batch: dict[str, SpeechStream], send: Send) -> None:
         streams = batch.values()

@@ -36,8 +36,8 @@ LONG = AHEAD + STEP_FRAMES + 7  # frames that take several steps
 class WatchedRunner(DecoderRunner):
     """Notes every step: the lengths of its stretches; and how often a slot was copied."""
 
-    def __init__(self, codec: Codec, n_slots: int, n_vq: int) -> None:
-        super().__init__(codec, codec.new_state(n_slots), n_vq, max_streams=4, max_frames=STEP_FRAMES)
+    def __init__(self, codec: Codec, n_slots: int, n_vq: int, max_streams: int = 4) -> None:
+        super().__init__(codec, codec.new_state(n_slots), n_vq, max_streams=max_streams, max_frames=STEP_FRAMES)
         self.steps: list[list[int]] = []
         self.copies: list[tuple[int, int]] = []
 
@@ -53,10 +53,19 @@ class WatchedRunner(DecoderRunner):
 class Served:
     """Requests with the rows that they will produce, and what their streams came to. Time passes with every step."""
 
-    def __init__(self, codec: Codec, n_slots: int, tokens: SpecialTokens = TOKENS, n_voices: int = 0) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        n_slots: int,
+        tokens: SpecialTokens = TOKENS,
+        n_voices: int = 0,
+        max_streams: int = 4,
+        as_on_gpu: bool = False,
+    ) -> None:
         self.codec = codec
         self.tokens = tokens
-        self.runner = WatchedRunner(codec, n_slots + n_voices, tokens.n_vq)
+        self.runner = WatchedRunner(codec, n_slots + n_voices, tokens.n_vq, max_streams)
+        self.runner.pads_freely = as_on_gpu
         self.now = 0.0
         rate, frame_samples = codec.config.sampling_rate, codec.config.frame_samples
         self.decoder = StreamDecoder(
@@ -188,7 +197,7 @@ def test_audio_equals_one_shot_decoding_without_the_prompt(n_prompt, n_frames, l
 @settings(max_examples=60)
 def test_streams_are_whole_whatever_runs_beside_them_and_in_whatever_order(data, n_slots, n_voices):
     """Any interleaving of arrivals, rows, steps and leavers; few voices, so that cached states come and go."""
-    served = Served(tiny_codec(), n_slots, n_voices=n_voices)
+    served = Served(tiny_codec(), n_slots, n_voices=n_voices, as_on_gpu=data.draw(st.booleans()))
     counter = itertools.count()
     for action in data.draw(st.lists(st.sampled_from(["open", "open", "rows", "rows", "step", "drop"]), max_size=30)):
         rid = data.draw(st.sampled_from(sorted(served.to_come))) if served.to_come else None
@@ -478,6 +487,36 @@ def test_a_first_chunk_waits_for_no_long_stretch_and_is_not_padded_to_one():
     assert len(served.chunks("heard")) == 1
     served.run()
     served.assert_whole("heard", *(f"whole {i}" for i in range(4)))
+
+
+def test_where_padding_is_free_whoever_is_due_next_shares_the_step_of_a_first_chunk():
+    served = Served(tiny_codec(), 8, as_on_gpu=True)
+    for i in range(4):
+        served.open(f"whole {i}", 200)
+    served.produce(150)
+    served.open("heard", 50, live=True)
+    served.produce(1 + 4 + TOKENS.n_vq - 1, "heard")
+    served.step()
+    assert served.runner.steps == [[4, STEP_FRAMES]]  # half of the four that a step takes
+    assert len(served.chunks("heard")) == 1
+    served.step()
+    assert served.runner.steps[1:] == [[STEP_FRAMES] * 4]  # of one length: as many as a step takes
+    served.run()
+    served.assert_whole("heard", *(f"whole {i}" for i in range(4)))
+
+
+def test_a_first_chunk_waits_for_no_step_of_the_largest_size():
+    served = Served(tiny_codec(), 64, max_streams=64, as_on_gpu=True)
+    for i in range(32):
+        served.open(f"whole {i}", 200)
+    served.produce(150)
+    for i in range(3):
+        served.open(f"heard {i}", 50, live=True)
+    served.produce(1 + 4 + TOKENS.n_vq - 1, *(f"heard {i}" for i in range(3)))
+    served.step()
+    assert served.runner.steps == [[4] * 3 + [STEP_FRAMES]]  # 4 times 64 frames, padding and all: half of 512
+    served.step()
+    assert served.runner.steps[1:] == [[STEP_FRAMES] * 8]
 
 
 def test_what_is_heard_goes_before_what_is_not_and_keeps_nobody_waiting_for_ever():
