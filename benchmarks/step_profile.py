@@ -171,14 +171,17 @@ async def _recorded_trace(args: argparse.Namespace, running: int, folder: Path) 
 
 async def _new_trace(folder: Path, before: set[Path], asking: Sequence["asyncio.Task[bytes]"]) -> Path:
     deadline = time.monotonic() + 120
+    sizes: dict[Path, int] = {}  # of whole files; SGLang writes a trace more than once
     while time.monotonic() < deadline:
         await asyncio.sleep(0.5)
         for path in set(folder.glob("*.trace.json.gz")) - before:
             try:
-                gzip.decompress(path.read_bytes())
+                content = gzip.decompress(path.read_bytes())
             except (EOFError, OSError):
                 continue  # still being written
-            return path
+            if sizes.get(path) == len(content):
+                return path
+            sizes[path] = len(content)
         for task in asking:
             if task.done():
                 task.result()  # raises what went wrong

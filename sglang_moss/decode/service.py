@@ -1,55 +1,52 @@
-"""The codec's thread in the scheduler process: encodes references for the HTTP process, decodes finished frames.
+"""The codec's threads in the scheduler process: one decodes finished frames, one encodes references.
 
-    HTTP process      --waveforms-->  ROUTER socket  --codes-->  HTTP process           (`codec_client`)
-    scheduler thread  --commands-->   this thread    --parts-->  scheduler thread       (`output_streamer`)
+    HTTP process      --waveforms-->  encoder's thread   --codes-->  HTTP process       (`encode_requests`)
+    scheduler thread  --commands-->   decoder's thread   --parts-->  scheduler thread   (`output_streamer`)
 
-One thread owns the codec, its states and its CUDA streams, and encodes one window of references between two decoding
-steps. The scheduler never waits for it: commands go through a queue, rows are read off the requests where the scheduler
-appends them, parts of answers come back through another queue, and each side wakes the other with an empty message on
-an in-process socket, one at a time.
+Each owns its state and its CUDA stream; without a GPU they are one thread, which encodes one window of references
+between two decoding steps. The scheduler never waits for them: commands go through a queue, rows are read off the
+requests where the scheduler appends them, parts of answers come back through another queue, and each side wakes the
+other with an empty message on an in-process socket, one at a time.
 """
 
-import json
 import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable
 from contextlib import nullcontext
 
-import numpy as np
 import torch
 import zmq
 
-from sglang_moss import hooking
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.codec.runner import DecoderRunner
 from sglang_moss.codec.state import CodecState
 from sglang_moss.config import SpecialTokens
 from sglang_moss.decode.clip_encoder import ClipEncoder
+from sglang_moss.decode.encode_requests import EncodeLoop, EncodeRequests
 from sglang_moss.decode.gauges import CodecGauges, CodecLoad
 from sglang_moss.decode.stream import STEP_FRAMES, SpeechPart
 from sglang_moss.decode.stream_decoder import StreamDecoder
 from sglang_moss.decode.wakeup import Wakeup, switch_soon
-from sglang_moss.request.codec_client import CANCEL
 from sglang_moss.request.speech import SpeechProgress
 
 logger = logging.getLogger(__name__)
 
 _TO_WORKER = "inproc://sglang-moss-codec"
 _TO_SCHEDULER = "inproc://sglang-moss-parts"
-_MAX_MESSAGES = 32  # read at a time, whoever sends how many
 _MAX_STREAMS = 64  # in one step
 
 
 class CodecService:
-    """Handle of the codec's thread; every method is called from the scheduler's thread.
+    """Handle of the decoder's thread; every method is called from the scheduler's thread.
 
     Args:
         encoder: of references.
         state: of slots for streams and, the last `n_voices` of them, for states of known voices.
         metrics_labels: of the gauges; None: there are none.
+        encodes_beside: references are encoded in a thread of their own; None: where there is a GPU.
     """
 
     def __init__(
@@ -61,6 +58,7 @@ class CodecService:
         address: str,
         n_voices: int = 0,
         metrics_labels: dict[str, str] | None = None,
+        encodes_beside: bool | None = None,
     ) -> None:
         switch_soon()
         n_slots = state.n_slots - n_voices
@@ -78,10 +76,13 @@ class CodecService:
         self._parts: deque[tuple[str, SpeechPart]] = deque()
         wakeups = (self._to_worker, self._to_scheduler)
         gauges = None if metrics_labels is None else CodecGauges(metrics_labels, n_slots)
-        worker = _Worker(
-            context, codec.device, ClipEncoder(encoder), decoder, address, wakeups, self._commands, self._parts, gauges
-        )
-        threading.Thread(target=worker.run, name="moss-codec", daemon=True).start()
+        clips = ClipEncoder(encoder)
+        beside = None
+        if encodes_beside or (encodes_beside is None and codec.device.type == "cuda"):
+            beside = EncodeLoop(context, address, clips)
+            _start("moss-encoder", codec.device, beside.run)
+        worker = _Worker(context, clips, beside, decoder, address, wakeups, self._commands, self._parts, gauges)
+        _start("moss-codec", codec.device, worker.run)
 
     def open(self, rid: str, progress: SpeechProgress, is_live: bool) -> None:
         """Start a stream; its rows are read off `progress` from now on."""
@@ -110,14 +111,35 @@ class CodecService:
         self._to_worker.signal()
 
 
+def _start(name: str, device: torch.device, run: Callable[[], None]) -> None:
+    """Run `run` for as long as the process lives, in a thread with a CUDA stream of its own."""
+
+    def live() -> None:
+        try:
+            with _own_stream(device), torch.inference_mode():
+                run()
+        except BaseException:
+            logger.critical("the codec's thread died; stopping the server", exc_info=True)
+            os._exit(1)  # the HTTP process watches its children: a server without a codec must not look alive
+
+    threading.Thread(target=live, name=name, daemon=True).start()
+
+
+def _own_stream(device: torch.device) -> torch.cuda.StreamContext | nullcontext:
+    if device.type != "cuda":
+        return nullcontext()
+    torch.cuda.set_device(device)
+    return torch.cuda.stream(torch.cuda.Stream(device))
+
+
 class _Worker:
-    """What runs in the codec's thread."""
+    """What runs in the decoder's thread."""
 
     def __init__(
         self,
         context: zmq.Context,
-        device: torch.device,
         encoder: ClipEncoder,
+        beside: EncodeLoop | None,
         decoder: StreamDecoder,
         address: str,
         wakeups: tuple[Wakeup, Wakeup],
@@ -125,9 +147,13 @@ class _Worker:
         parts: deque[tuple[str, SpeechPart]],
         gauges: CodecGauges | None,
     ) -> None:
+        """
+        Args:
+            beside: where references are encoded; None: here.
+        """
         self._context = context
-        self._device = device
         self._encoder = encoder
+        self._beside = beside
         self._decoder = decoder
         self._address = address
         self._wakeup, self._to_scheduler = wakeups
@@ -136,36 +162,29 @@ class _Worker:
         self._gauges = gauges
 
     def run(self) -> None:
-        try:
-            self._loop()
-        except BaseException:
-            logger.critical("the codec's thread died; stopping the server", exc_info=True)
-            os._exit(1)  # the HTTP process watches its children: a server without a codec must not look alive
-
-    def _loop(self) -> None:
-        self._encode_requests = self._context.socket(zmq.ROUTER)
-        self._encode_requests.bind(self._address)
+        here, beside = None, self._beside
+        if beside is None:
+            here = EncodeRequests(self._context, self._address, self._encoder)
         poller = zmq.Poller()
-        poller.register(self._encode_requests, zmq.POLLIN)
+        for asks in (here and here.socket, beside and beside.asked.socket):
+            if asks:
+                poller.register(asks, zmq.POLLIN)
         poller.register(self._wakeup.socket, zmq.POLLIN)
         busy = False
-        with self._on_own_stream(), torch.inference_mode():
-            while True:
-                poller.poll(0 if busy else None)
-                self._wakeup.clear()
-                self._run_commands()
-                self._receive()
-                busy = self._encoder.step(self._answer)
-                busy |= self._decoder.step(self._deliver)
-                if self._gauges is not None:
-                    load = CodecLoad(self._decoder.n_decoding, self._decoder.n_waiting, self._encoder.n_jobs)
-                    self._gauges.show(load)
-
-    def _on_own_stream(self) -> torch.cuda.StreamContext | nullcontext:
-        if self._device.type != "cuda":
-            return nullcontext()
-        torch.cuda.set_device(self._device)
-        return torch.cuda.stream(torch.cuda.Stream(self._device))
+        while True:
+            poller.poll(0 if busy else None)
+            self._wakeup.clear()
+            self._run_commands()
+            busy = False
+            if here is not None:
+                here.receive()
+                busy = here.step()
+            if beside is not None:
+                beside.answer_asked()
+            busy |= self._decoder.step(self._deliver)
+            if self._gauges is not None:
+                load = CodecLoad(self._decoder.n_decoding, self._decoder.n_waiting, self._encoder.n_jobs)
+                self._gauges.show(load)
 
     def _run_commands(self) -> None:
         verbs = {"open": self._decoder.open, "finish": self._decoder.finish, "drop": self._decoder.drop}
@@ -176,26 +195,3 @@ class _Worker:
     def _deliver(self, rid: str, part: SpeechPart) -> None:
         self._parts.append((rid, part))
         self._to_scheduler.signal()
-
-    def _receive(self) -> None:
-        """Take in what clients have sent: jobs, and cancellations of some that are not done."""
-        for _ in range(_MAX_MESSAGES):
-            if not self._encode_requests.poll(0):
-                return
-            frames = self._encode_requests.recv_multipart(copy=False)  # a waveform has megabytes
-            job, payloads = (frames[0].bytes, frames[1].bytes), frames[2:]
-            if not payloads:  # somebody asks whether this thread answers, and what this process has seen of hooks
-                self._encode_requests.send_multipart([*job, b"", json.dumps(hooking.runs()).encode()])
-            elif len(payloads) == 1 and bytes(payloads[0].buffer[: len(CANCEL) + 1]) == CANCEL:
-                self._encoder.drop(job)
-            else:
-                self._encoder.open(job, [np.frombuffer(payload.buffer, np.float32) for payload in payloads])
-
-    def _answer(self, job: Hashable, codes: list[np.ndarray] | None) -> None:
-        """Send a job's codes, [T, n_vq] int16 for each of its waveforms, or say that it failed."""
-        assert isinstance(job, tuple)
-        if codes is None:
-            answer = [b"the codec could not encode a reference; the server's log says why"]
-        else:
-            answer = [b"", *(c.tobytes() for c in codes)]
-        self._encode_requests.send_multipart([*job, *answer])

@@ -1,4 +1,4 @@
-"""The codec's thread with its clients: encoding over a real socket, and streams from open to result."""
+"""The codec's threads with their clients: encoding over a real socket, and streams from open to result."""
 
 import asyncio
 import tempfile
@@ -17,7 +17,8 @@ from waiting import PATIENCE_S, wait_for
 
 from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.decode.clip_encoder import ClipEncoder
-from sglang_moss.decode.service import CodecService, _Worker
+from sglang_moss.decode.encode_requests import EncodeRequests
+from sglang_moss.decode.service import CodecService
 from sglang_moss.decode.stream import SpeechPart
 from sglang_moss.decode.wire import chunks_of
 from sglang_moss.errors import MossError
@@ -51,21 +52,28 @@ class GuardedRunner(EncoderRunner):
         return super().encode(windows, slots)
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["one thread", "two threads"])
+def beside(request: pytest.FixtureRequest) -> bool:
+    """Whether references are encoded in a thread of their own, as on a GPU."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def guarded() -> GuardedRunner:
+def guarded(beside: bool) -> GuardedRunner:  # noqa: ARG001 (one for each)
     return GuardedRunner()
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(beside: bool) -> Iterator[str]:  # noqa: ARG001 (one for each)
     with tempfile.TemporaryDirectory() as folder:
         yield f"ipc://{Path(folder) / 'codec'}"
 
 
 @pytest.fixture(scope="module")
-def service(guarded: GuardedRunner, address: str) -> CodecService:
-    """One for all tests: its thread lives as long as the process, as in the server."""
-    return CodecService(tiny_codec(), guarded, tiny_codec().new_state(3), TOKENS, address, n_voices=1)
+def service(guarded: GuardedRunner, address: str, beside: bool) -> CodecService:
+    """One for all tests: its threads live as long as the process, as in the server."""
+    state = tiny_codec().new_state(3)
+    return CodecService(tiny_codec(), guarded, state, TOKENS, address, n_voices=1, encodes_beside=beside)
 
 
 def waveform(n_frames: float, seed: int = 0) -> np.ndarray:
@@ -191,21 +199,21 @@ def test_what_nobody_waits_for_any_more_is_not_encoded(address, guarded, monkeyp
         leaves = asyncio.create_task(client.encode([waveform(31)]))
         stays = asyncio.create_task(client.encode([waveform(3)]))
         await asyncio.sleep(0.05)
-        monkeypatch.setattr(_Worker, "_receive", received_until_told)
+        monkeypatch.setattr(EncodeRequests, "receive", received_until_told)
         monkeypatch.setattr(ClipEncoder, "drop", dropped)
         leaves.cancel()
         guarded.may_encode.set()
         await asyncio.gather(first, stays)
 
-    receive, drop, is_told = _Worker._receive, ClipEncoder.drop, threading.Event()
+    receive, drop, is_told = EncodeRequests.receive, ClipEncoder.drop, threading.Event()
 
-    def received_until_told(worker: _Worker) -> None:
+    def received_until_told(requests: EncodeRequests) -> None:
         """What was sent before the step is there after it, however slowly it travels."""
         deadline = time.monotonic() + PATIENCE_S
-        receive(worker)
+        receive(requests)
         while not is_told.is_set():
             assert time.monotonic() < deadline
-            receive(worker)
+            receive(requests)
 
     def dropped(encoder: ClipEncoder, job: Any) -> None:
         drop(encoder, job)
