@@ -46,9 +46,14 @@ SETTINGS = {
     "interval-4": "--prefill-decode-interval 4",
     "many": _MANY,
     "yield-96-of-256": f"--yield-above 96 {_MANY}",
+    "flashinfer": "--attention-backend flashinfer",
+    "triton": "--attention-backend triton",
+    "page-64": "--page-size 64",
     "fp8": "--quantization fp8",
     "fp8-kv8": _FP8,
     "fp8-kv8-many": f"{_FP8} {_MANY}",
+    "fp8-kv8-flashinfer": f"{_FP8} --attention-backend flashinfer",
+    "fp8-kv8-triton": f"{_FP8} --attention-backend triton",
     "fp8-kv8-yield-96-of-256": f"{_FP8} --yield-above 96 {_MANY}",
 }
 _MOST_QUEUED = ("--max-queued-speech", "4096")  # a load that is too large is to be measured, not refused
