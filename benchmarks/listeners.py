@@ -147,7 +147,7 @@ def promise_of(args: argparse.Namespace) -> Promise:
 
 
 def _measure(args: argparse.Namespace, maker: RequestMaker, pool: Executor, rate: float) -> Heard:
-    maker = replace(maker, case=f"listeners-{rate:g}")  # no two loads share a script
+    maker = replace(maker, case=f"listeners-{rate:g}-{time.time_ns()}")  # no two loads share a script, or new voices
     window = window_of(args)
     frames = [maker.frames(number) for number in range(len(arrivals(rate, window.all_s, args.seed)))]
     read = SpeechReader(stream=True, expected_frames=frames, allow_silence=args.allow_silence)

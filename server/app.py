@@ -42,6 +42,7 @@ from .speech.sessions import Engine
 from .speech.starter_voices import read_starters, starters_folder
 from .speech.voice_names import VoiceNames
 from .speech.voice_store import VoiceStore
+from .step_profiles import serve_step_profiles
 
 _BODY_MARGIN = 4_000_000  # bytes of a body besides its audio files
 _LARGEST_BODIES = 16  # as many of the largest size may be in the server at a time, or hundreds of usual ones
@@ -73,6 +74,7 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
         raise no_voices(folder, error) from error
     engine = Engine(tokenizer_manager, GenerateReqInput)
     serve_generate(app, engine.profile)
+    serve_step_profiles(app, tokenizer_manager)
     http_protocol.install()
     heap.keep_freed_memory()
     json_body.remember_at_most(server_args.reference_cache_mb * 1_000_000)

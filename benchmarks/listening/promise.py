@@ -8,8 +8,10 @@
   is near `listeners` where nobody waits.
 - Where streams tell the way of their first sound: `parts_ms_p50` of those with known voices, `new_voice_parts_ms_p50`,
   and `slowest_parts_ms_mean`, of the tenth of all that was heard last, which is what a p95 is made of.
+- Of a load that was taken away early, first sounds are those that had come by then.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ...clients import UnusableAnswer
 from ..loads.first_sound_parts import PARTS, parts_ms
 from ..loads.statistics import percentiles
 from .listener import Stream
@@ -148,9 +151,12 @@ def figures(heard: Heard, promise: Promise) -> dict[str, Any]:
 
 def _first_sounds(streams: Sequence[Stream], new_voice: frozenset[int]) -> dict[str, dict[str, float]]:
     """Where the milliseconds of those went that tell of it; nothing where none does."""
-    if not streams:
+    parts = {}
+    for stream in streams:
+        with contextlib.suppress(UnusableAnswer):  # one that tells too little; the others tell where time goes
+            parts[stream.number] = parts_ms(stream.asked_s, stream.marks, *2 * stream.arrivals_s[:1])
+    if not parts:
         return {}
-    parts = {s.number: parts_ms(s.asked_s, s.marks, s.arrivals_s[0], s.arrivals_s[0]) for s in streams}
     by_length = sorted(parts.values(), key=lambda of_one: sum(of_one.values()))
     found = {
         "parts_ms_p50": _each(np.median, [of_one for number, of_one in parts.items() if number not in new_voice]),

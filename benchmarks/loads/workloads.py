@@ -1,6 +1,7 @@
 """What the benchmarks ask for: scripts, voices and lengths, all of it decided by a seed."""
 
 import hashlib
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -179,7 +180,9 @@ def _written(folder: Path, clip: bytes | str | Path) -> str:
     assert isinstance(clip, bytes)
     path = folder.resolve() / f"{hashlib.blake2b(clip, digest_size=8).hexdigest()}.wav"
     if not path.exists():
-        path.write_bytes(clip)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(clip)
+        part.replace(path)
     return str(path)
 
 

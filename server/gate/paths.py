@@ -18,6 +18,7 @@ TURNS = "/page/turns"
 DESIGN = "/page/design"
 SCRIPT = "/page/script"
 TRANSCRIPT = "/page/transcript"
+START_PROFILE = "/start_profile"
 _NAMED = f"{VOICES}/{{name}}"
 _ONE_SEGMENT, _ANY_REST = "{name}", "{path}"
 _READS = ("GET", "HEAD")
@@ -87,7 +88,7 @@ ROUTES = (
     Route("/abort_request", ("POST",), Caller.ADMINISTRATOR),
     Route("/flush_cache", ("GET", "POST"), Caller.ADMINISTRATOR),
     Route("/freeze_gc", ("GET", "POST"), Caller.ADMINISTRATOR),
-    Route("/start_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
+    Route(START_PROFILE, ("GET", "POST"), Caller.ADMINISTRATOR),
     Route("/stop_profile", ("GET", "POST"), Caller.ADMINISTRATOR),
 )
 # By path, and those with a part that a client chose, cut up: every request is looked for several times.

@@ -1,8 +1,8 @@
 """References that the HTTP process sends to be encoded: jobs off a socket, a window at a time, and their codes back.
 
-On a GPU in a thread of their own, so that neither a new voice waits for the steps of streams nor streams for its steps,
-each of which is longer the more the language model has to do. On a CPU, where both would share the cores, the thread
-that decodes does this too, one window between two steps.
+Where their products run on a GPU's tensor cores, in a thread of their own: neither waits a new voice for the steps of
+streams then nor streams for its steps, each of which is longer the more the language model has to do. Elsewhere, where
+both would slow each other down, the thread that decodes does this too, one window between two steps.
 """
 
 import json
@@ -74,7 +74,7 @@ class EncodeLoop:
     """What runs in the encoder's own thread. Who asks whether the codec answers is answered by the decoder's thread.
 
     Attributes:
-        asked: wakes the decoder's thread, which then calls `answer_asked`.
+        asked: wakes the decoder's thread, which then calls `answer_asked`, and shows how much there is to do.
     """
 
     def __init__(self, context: zmq.Context, address: str, encoder: ClipEncoder) -> None:
@@ -90,7 +90,7 @@ class EncodeLoop:
         poller = zmq.Poller()
         poller.register(requests.socket, zmq.POLLIN)
         poller.register(self._told.socket, zmq.POLLIN)
-        busy = False
+        busy, n_jobs = False, 0
         while True:
             poller.poll(0 if busy else None)
             self._told.clear()
@@ -98,6 +98,9 @@ class EncodeLoop:
                 requests.tell(self._answers.popleft())
             requests.receive()
             busy = requests.step()
+            if self._encoder.n_jobs != n_jobs:
+                n_jobs = self._encoder.n_jobs
+                self.asked.signal()
 
     def answer_asked(self) -> None:
         """In the decoder's thread: it answers."""

@@ -3,10 +3,10 @@
     HTTP process      --waveforms-->  encoder's thread   --codes-->  HTTP process       (`encode_requests`)
     scheduler thread  --commands-->   decoder's thread   --parts-->  scheduler thread   (`output_streamer`)
 
-Each owns its state and its CUDA stream; without a GPU they are one thread, which encodes one window of references
-between two decoding steps. The scheduler never waits for them: commands go through a queue, rows are read off the
-requests where the scheduler appends them, parts of answers come back through another queue, and each side wakes the
-other with an empty message on an in-process socket, one at a time.
+Each owns its state and its CUDA stream; where the encoder is not on tensor cores they are one thread, which encodes one
+window of references between two decoding steps. The scheduler never waits for them: commands go through a queue, rows
+are read off the requests where the scheduler appends them, parts of answers come back through another queue, and each
+side wakes the other with an empty message on an in-process socket, one at a time.
 """
 
 import logging
@@ -21,6 +21,7 @@ import zmq
 
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.encoder_runner import EncoderRunner
+from sglang_moss.codec.precision import FP16X3
 from sglang_moss.codec.runner import DecoderRunner
 from sglang_moss.codec.state import CodecState
 from sglang_moss.config import SpecialTokens
@@ -46,7 +47,7 @@ class CodecService:
         encoder: of references.
         state: of slots for streams and, the last `n_voices` of them, for states of known voices.
         metrics_labels: of the gauges; None: there are none.
-        encodes_beside: references are encoded in a thread of their own; None: where there is a GPU.
+        encodes_beside: references are encoded in a thread of their own; None: where they are on tensor cores.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class CodecService:
         gauges = None if metrics_labels is None else CodecGauges(metrics_labels, n_slots)
         clips = ClipEncoder(encoder)
         beside = None
-        if encodes_beside or (encodes_beside is None and codec.device.type == "cuda"):
+        if encodes_beside is None:
+            encodes_beside = codec.device.type == "cuda" and codec.encoder_precision == FP16X3
+        if encodes_beside:
             beside = EncodeLoop(context, address, clips)
             _start("moss-encoder", codec.device, beside.run)
         worker = _Worker(context, clips, beside, decoder, address, wakeups, self._commands, self._parts, gauges)
@@ -119,7 +122,7 @@ def _start(name: str, device: torch.device, run: Callable[[], None]) -> None:
             with _own_stream(device), torch.inference_mode():
                 run()
         except BaseException:
-            logger.critical("the codec's thread died; stopping the server", exc_info=True)
+            logger.critical("the codec's thread %s died; stopping the server", name, exc_info=True)
             os._exit(1)  # the HTTP process watches its children: a server without a codec must not look alive
 
     threading.Thread(target=live, name=name, daemon=True).start()

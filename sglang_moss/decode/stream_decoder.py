@@ -150,7 +150,8 @@ class StreamDecoder:
         """Streams for one step: the one that is due first, and others of about its length.
 
         On a GPU a small step takes as long as its launches, and on a busy one longer: what counts then is how many
-        steps there are. So lengths are mixed there, up to a size that the first one can wait for.
+        steps there are. So whoever is due next tops the step up there, whatever the length, to a size that the first
+        one can wait for.
         """
         ready = {rid: stream for rid, stream in self._streams.items() if stream.slot is not None and stream.stretch}
         if not ready:
@@ -160,19 +161,17 @@ class StreamDecoder:
         if first.alone:
             return {by_due[0]: first}
         size = _size_class(first.stretch)
-        is_mixed = False
-        batch: dict[str, SpeechStream] = {}
-        for rid in by_due:
-            stream = ready[rid]
-            own_size = _size_class(stream.stretch)
-            mixes = is_mixed or own_size != size
-            if stream.alone or (mixes and not self._runner.pads_freely):
-                continue
-            most = self._runner.largest_batch(min(max(size, own_size), STEP_FRAMES))
-            if len(batch) < (max(1, most // _MIXED) if mixes else most):
-                batch[rid] = stream
-                size, is_mixed = max(size, own_size), mixes
-        return batch
+        others = [rid for rid in by_due if not ready[rid].alone]
+        batch = [rid for rid in others if _size_class(ready[rid].stretch) == size]
+        batch = batch[: self._runner.largest_batch(min(size, STEP_FRAMES))]
+        for rid in others if self._runner.pads_freely else ():
+            own_size = _size_class(ready[rid].stretch)
+            padded = max(size, own_size)
+            most = self._runner.largest_batch(min(padded, STEP_FRAMES)) // _MIXED
+            if own_size != _size_class(first.stretch) and len(batch) < most:
+                batch.append(rid)
+                size = padded
+        return {rid: ready[rid] for rid in batch}
 
     def _decode(self, batch: dict[str, SpeechStream], send: Send) -> None:
         streams = batch.values()

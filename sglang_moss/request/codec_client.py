@@ -1,4 +1,4 @@
-"""References to codes, in the HTTP process: asks the codec's thread in the scheduler process, and remembers.
+"""References to codes, in the HTTP process: asks the codec's threads in the scheduler process, and remembers.
 
 Codes are a function of the clip's bytes, so they are kept by content; clips that several requests ask for at the same
 time are encoded once.
@@ -47,7 +47,7 @@ class CodecClient:
         return [self._codes(payload) for payload in answers]
 
     async def hook_runs(self) -> dict[str, int]:
-        """How often each hook has run in the scheduler process, once the codec's thread has come to answer.
+        """How often each hook has run in the scheduler process, once the codec's threads have come to answer.
 
         Raises:
             MossError: see `encode`.
@@ -56,7 +56,7 @@ class CodecClient:
         return json.loads(answer)
 
     async def _ask(self, payloads: Sequence[memoryview]) -> list[bytes]:
-        """What the codec's thread answers; it takes jobs between two steps of its own."""
+        """What the codec answers; it takes jobs between two steps."""
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_answers())
         job = str(next(self._jobs)).encode()

@@ -18,6 +18,7 @@ from waiting import PATIENCE_S, wait_for
 from sglang_moss.codec.encoder_runner import EncoderRunner
 from sglang_moss.decode.clip_encoder import ClipEncoder
 from sglang_moss.decode.encode_requests import EncodeRequests
+from sglang_moss.decode.gauges import CodecLoad
 from sglang_moss.decode.service import CodecService
 from sglang_moss.decode.stream import SpeechPart
 from sglang_moss.decode.wire import chunks_of
@@ -345,6 +346,26 @@ def test_the_thread_answers_whoever_asks_whether_it_does(address, guarded):
     guarded.batches.clear()
     asyncio.run(ask())
     assert guarded.batches == []  # nothing was encoded for it
+
+
+def test_gauges_tell_how_many_references_wait_whatever_else_happens(tmp_path, beside, monkeypatch):
+    shown: list[CodecLoad] = []
+
+    class Gauges:
+        def __init__(self, labels: dict[str, str], n_slots: int) -> None:
+            assert (labels, n_slots) == ({"model_name": "tiny"}, 2)
+
+        def show(self, load: CodecLoad) -> None:
+            shown.append(load)
+
+    monkeypatch.setattr("sglang_moss.decode.service.CodecGauges", Gauges)
+    runner, own = GuardedRunner(), f"ipc://{tmp_path / 'codec'}"
+    state, labels = tiny_codec().new_state(3), {"model_name": "tiny"}
+    CodecService(tiny_codec(), runner, state, TOKENS, own, 1, labels, encodes_beside=beside)
+    [[codes]] = encode_all(own, [waveform(3 * WINDOW_FRAMES)])
+    assert codes == codes_of(waveform(3 * WINDOW_FRAMES))
+    wait_for(lambda: shown[-1].references_waiting == 0)
+    assert max(load.references_waiting for load in shown) == 1
 
 
 def test_encoding_and_decoding_go_on_side_by_side(service, address):

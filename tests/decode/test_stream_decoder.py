@@ -519,6 +519,23 @@ def test_a_first_chunk_waits_for_no_step_of_the_largest_size():
     assert served.runner.steps[1:] == [[STEP_FRAMES] * 8]
 
 
+def test_who_tops_a_step_up_takes_nobody_elses_place():
+    served = Served(tiny_codec(), 64, max_streams=64, as_on_gpu=True)
+    for i in range(16):
+        served.open(f"whole {i}", 200)
+    served.produce(150)
+    for i in range(16):
+        served.open(f"heard {i}", 50, live=True)
+    served.produce(1 + 4 + TOKENS.n_vq - 1, *(f"heard {i}" for i in range(16)))
+    for _ in range(3):
+        served.step()
+    assert served.runner.steps == [
+        [4] * 16,
+        [STEP_FRAMES] * 8,
+        [STEP_FRAMES] * 8,
+    ]  # as many as without mixing
+
+
 def test_what_is_heard_goes_before_what_is_not_and_keeps_nobody_waiting_for_ever():
     served = Served(tiny_codec(), 8)
     served.open("whole", 3 * STEP_FRAMES)

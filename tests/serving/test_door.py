@@ -18,6 +18,7 @@ from sglang_moss.clients.local_server import LocalServer
 pytestmark = pytest.mark.wide
 
 KEY = {"Authorization": "Bearer secret"}
+ADMINISTRATOR = {"Authorization": "Bearer administrator"}
 SHORT = {"max_new_tokens": 20, "ignore_eos": True, "sampling_seed": 3}
 
 
@@ -142,8 +143,7 @@ def test_an_administrator_aborts_and_a_whole_answer_that_was_aborted_is_a_failur
         while not n_running(http):
             assert not running.done(), running.result().text
         assert http.post("/abort_request", json={"abort_all": True}).status_code == 401
-        admin = {"Authorization": "Bearer administrator"}
-        assert http.post("/abort_request", json={"abort_all": True}, headers=admin).status_code == 200
+        assert http.post("/abort_request", json={"abort_all": True}, headers=ADMINISTRATOR).status_code == 200
         answer = running.result()
     assert answer.status_code >= 500
     assert "abort" in answer.text.lower()
@@ -154,10 +154,32 @@ def test_an_administrator_has_some_steps_profiled_while_requests_run_on(http: ht
     settings = {"output_dir": str(folder / "traces"), "num_steps": 3, "activities": ["CPU", "GPU"], "with_stack": False}
     before = generate(http).json()["text"]
     assert http.post("/start_profile", json=settings).status_code == 401
-    admin = {"Authorization": "Bearer administrator"}
-    assert http.post("/start_profile", json=settings, headers=admin).status_code == 200
+    assert http.post("/start_profile", json=settings, headers=ADMINISTRATOR).status_code == 200
     assert generate(http).json()["text"] == before
     wait_for(lambda: list((folder / "traces").glob("*.trace.json.gz")))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"output_dir": "/proc/traces"},
+        {"output_dir": "/dev/null"},
+        {"output_dir": "a\0b"},
+        {"output_dir": 3},
+        {"num_steps": 0},
+        {"num_steps": "3"},
+        {"activities": []},
+        {"activities": ["RPD"]},
+        {"activities": ["CUDA_PROFILER", "CPU"]},
+        {"profile_by_stage": True},
+        {"start_step": 1},
+        [],
+    ],
+)
+def test_a_profile_that_would_end_the_scheduler_is_refused(http: httpx.Client, settings: Any):
+    answer = http.post("/start_profile", json=settings, headers=ADMINISTRATOR)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert http.get("/health").status_code == 200
 
 
 def test_small_bodies_where_no_audio_belongs(http: httpx.Client):
