@@ -70,7 +70,7 @@ def profiles(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             traces = args.trace_dir or Path(folder)
             trace = loops.run(_recorded_trace(args, running, traces))
             origin = {"running": running, "label": args.label}
-            for line in step_lines(launches(json.loads(gzip.decompress(trace.read_bytes()))), args.names):
+            for line in step_lines(launches(json.loads(trace)), args.names):
                 yield {**origin, **line}
 
 
@@ -149,7 +149,7 @@ def _decode_graphs(all_launches: Sequence[Launch]) -> list[list[Launch]]:
     return graphs
 
 
-async def _recorded_trace(args: argparse.Namespace, running: int, folder: Path) -> Path:
+async def _recorded_trace(args: argparse.Namespace, running: int, folder: Path) -> bytes:
     """Profile while `running` requests decode; they are dropped afterwards."""
     workload = replace(WORKLOADS["dialogue"], seconds=_SECONDS)
     maker = RequestMaker(workload, case=f"profile-{running}-{time.time_ns()}")
@@ -169,9 +169,10 @@ async def _recorded_trace(args: argparse.Namespace, running: int, folder: Path) 
             await asyncio.gather(*asking, return_exceptions=True)
 
 
-async def _new_trace(folder: Path, before: set[Path], asking: Sequence["asyncio.Task[bytes]"]) -> Path:
+async def _new_trace(folder: Path, before: set[Path], asking: Sequence["asyncio.Task[bytes]"]) -> bytes:
+    """The content of a trace that is whole: SGLang writes one more than once."""
     deadline = time.monotonic() + 120
-    sizes: dict[Path, int] = {}  # of whole files; SGLang writes a trace more than once
+    contents: dict[Path, bytes] = {}
     while time.monotonic() < deadline:
         await asyncio.sleep(0.5)
         for path in set(folder.glob("*.trace.json.gz")) - before:
@@ -179,9 +180,9 @@ async def _new_trace(folder: Path, before: set[Path], asking: Sequence["asyncio.
                 content = gzip.decompress(path.read_bytes())
             except (EOFError, OSError):
                 continue  # still being written
-            if sizes.get(path) == len(content):
-                return path
-            sizes[path] = len(content)
+            if contents.get(path) == content:
+                return content
+            contents[path] = content
         for task in asking:
             if task.done():
                 task.result()  # raises what went wrong

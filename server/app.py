@@ -29,6 +29,7 @@ from .gate.admission import Admission
 from .gate.gate import Gate, Limits
 from .gate.health import CodecHealth
 from .gate.metrics import SpeechMetrics
+from .gate.paths import GENERATE, START_PROFILE
 from .gate.rate_limit import RateLimit
 from .gate.shutdown import GracefulShutdown
 from .generate import serve_generate
@@ -73,6 +74,8 @@ def add_routes(app: FastAPI, server_args: Any, tokenizer_manager: Any) -> None:
     except OSError as error:
         raise no_voices(folder, error) from error
     engine = Engine(tokenizer_manager, GenerateReqInput)
+    # Of SGLang's own, ours take the place.
+    app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", None) not in (GENERATE, START_PROFILE)]
     serve_generate(app, engine.profile)
     serve_step_profiles(app, tokenizer_manager)
     http_protocol.install()

@@ -32,8 +32,8 @@ _FAILED_EVENT = _EVENT + b'{"error":'
 
 
 def serve_generate(app: FastAPI, profile: Profile) -> None:
-    """Put our route in the place of SGLang's, described as the server's model takes it."""
-    others = [route for route in app.router.routes if getattr(route, "path", None) != GENERATE]
+    """Put our route on SGLang's application, described as the server's model takes it."""
+    others = list(app.router.routes)
     app.router.routes.clear()
     app.include_router(generate_router(profile))  # in front: a path is compared with one route after the other
     app.router.routes.extend(others)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from sglang_moss.early_checks import NOT_WRITABLE, writable_folder
+
 from .errors import BadField, SpeechRoute
 from .gate.paths import START_PROFILE
 
@@ -34,7 +36,7 @@ class ProfileFields(BaseModel):
 
 
 def serve_step_profiles(app: FastAPI, tokenizer_manager: Any) -> None:
-    """Put our route in the place of SGLang's, for the same callers."""
+    """Put our route on SGLang's application, for the callers that its own had."""
     from sglang.srt.managers.io_struct import ProfileReq
     from sglang.srt.utils.auth import AuthLevel, auth_level
 
@@ -50,8 +52,6 @@ def serve_step_profiles(app: FastAPI, tokenizer_manager: Any) -> None:
             raise BadField(str(error), None) from error
         return Response("Start profiling.\n")
 
-    routes = app.router.routes
-    routes[:] = [route for route in routes if getattr(route, "path", None) != START_PROFILE]
     # On the router itself: SGLang reads who may call a route off those that it has, not off included ones.
     app.router.add_api_route(START_PROFILE, start_profile, methods=["GET", "POST"], route_class_override=SpeechRoute)
 
@@ -61,12 +61,7 @@ def _folder(name: str) -> Path:
     Raises:
         BadField: the scheduler, which runs as the same user, could not write there.
     """
-    folder = Path(name).expanduser()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        usable = os.access(folder, os.W_OK | os.X_OK)
-    except (OSError, ValueError):
-        usable = False
-    if not usable:
-        raise BadField("output_dir: the server cannot write into this folder; name another", "output_dir")
-    return folder
+        return writable_folder(name)
+    except NOT_WRITABLE as error:
+        raise BadField("output_dir: the server cannot write into this folder; name another", "output_dir") from error

@@ -19,6 +19,7 @@ from sglang_moss.command_line import FLAG, NoConfigFile, read
 from sglang_moss.devices import device_problem
 
 _N_PORTS = 65_536
+NOT_WRITABLE = (OSError, RuntimeError, ValueError)  # what `writable_folder` raises
 _DEFAULT_VOICES_DIR = "~/.cache/sglang-moss/voices"
 
 
@@ -122,12 +123,23 @@ def voices_folder(named: str | None) -> Path:
     """
     text = named or _DEFAULT_VOICES_DIR
     try:
-        folder = Path(text).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
+        return writable_folder(text)
+    except NOT_WRITABLE as error:
         raise no_voices(text, error) from error
+
+
+def writable_folder(name: str) -> Path:
+    """A folder in which this process has just made a file; made where it is not there yet.
+
+    Raises:
+        OSError: it cannot be made or written.
+        RuntimeError: there is no such home directory.
+        ValueError: no folder can have this name.
+    """
+    folder = Path(name).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
 
 
 def no_voices(folder: str | Path, error: Exception) -> SystemExit:

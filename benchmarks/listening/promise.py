@@ -13,14 +13,14 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ...clients import UnusableAnswer
-from ..loads.first_sound_parts import PARTS, parts_ms
+from ..loads.first_sound_parts import each_part, parts_ms
 from ..loads.statistics import percentiles
 from .listener import Stream
 
@@ -149,22 +149,17 @@ def figures(heard: Heard, promise: Promise) -> dict[str, Any]:
     }
 
 
-def _first_sounds(streams: Sequence[Stream], new_voice: frozenset[int]) -> dict[str, dict[str, float]]:
+def _first_sounds(streams: Sequence[Stream], new_voice: frozenset[int]) -> dict[str, dict[str, float | None]]:
     """Where the milliseconds of those went that tell of it; nothing where none does."""
     parts = {}
     for stream in streams:
+        heard_s = stream.arrivals_s[0]
         with contextlib.suppress(UnusableAnswer):  # one that tells too little; the others tell where time goes
-            parts[stream.number] = parts_ms(stream.asked_s, stream.marks, *2 * stream.arrivals_s[:1])
-    if not parts:
-        return {}
+            parts[stream.number] = parts_ms(stream.asked_s, stream.marks, heard_s, heard_s)
     by_length = sorted(parts.values(), key=lambda of_one: sum(of_one.values()))
     found = {
-        "parts_ms_p50": _each(np.median, [of_one for number, of_one in parts.items() if number not in new_voice]),
-        "new_voice_parts_ms_p50": _each(np.median, [parts[number] for number in parts if number in new_voice]),
-        "slowest_parts_ms_mean": _each(np.mean, by_length[-max(1, len(by_length) // 10) :]),
+        "parts_ms_p50": (np.median, [of_one for number, of_one in parts.items() if number not in new_voice]),
+        "new_voice_parts_ms_p50": (np.median, [of_one for number, of_one in parts.items() if number in new_voice]),
+        "slowest_parts_ms_mean": (np.mean, by_length[-max(1, len(by_length) // 10) :]),
     }
-    return {name: values for name, values in found.items() if values}
-
-
-def _each(statistic: Callable[[Sequence[float]], Any], streams: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(statistic([parts[name] for parts in streams])) for name in PARTS} if streams else {}
+    return {name: each_part(statistic, of_some) for name, (statistic, of_some) in found.items() if of_some}

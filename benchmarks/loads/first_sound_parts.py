@@ -57,15 +57,20 @@ def parts_ms(sent: float, marks: Mapping[str, float], arrived: float, heard: flo
 def figures(streams: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Of streams as `parts_ms` gives them: p50 and mean of every part, and of their sums; None without any."""
     totals = [sum(parts.values()) for parts in streams]
-    p50 = {name: _of(np.median, [parts[name] for parts in streams]) for name in PARTS}
+    p50 = each_part(np.median, streams)
     first_audio = _of(np.median, totals)
     return {
         "first_audio_ms_p50": first_audio,
         "first_audio_ms_mean": _of(np.mean, totals),
         "parts_ms_p50": p50,
-        "parts_ms_mean": {name: _of(np.mean, [parts[name] for parts in streams]) for name in PARTS},
+        "parts_ms_mean": each_part(np.mean, streams),
         "remainder_ms_p50": None if first_audio is None else first_audio - sum(ms or 0.0 for ms in p50.values()),
     }
+
+
+def each_part(statistic: Any, streams: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """A statistic of every part of streams as `parts_ms` gives them; None without any."""
+    return {name: _of(statistic, [parts[name] for parts in streams]) for name in PARTS}
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ both would slow each other down, the thread that decodes does this too, one wind
 import json
 from collections import deque
 from collections.abc import Callable, Hashable
+from typing import Protocol
 
 import numpy as np
 import zmq
@@ -23,8 +24,22 @@ _ASKED, _TOLD = "inproc://sglang-moss-asked", "inproc://sglang-moss-told"
 Job = tuple[bytes, bytes]  # the client, and its own number of the job
 
 
+class References(Protocol):
+    """What the decoder's thread has to do with references.
+
+    Attributes:
+        socket: readable where there is something.
+    """
+
+    socket: zmq.Socket
+
+    def turn(self) -> bool:
+        """Do what is there between two decoding steps; false: there is no more."""
+        ...
+
+
 class EncodeRequests:
-    """Clients' jobs. Belongs to the thread that makes it.
+    """Clients' jobs. Belongs to one thread from its first turn on.
 
     Args:
         asked: is given the job of somebody who asks whether the codec answers, see `tell`.
@@ -52,8 +67,9 @@ class EncodeRequests:
             else:
                 self._encoder.open(job, [np.frombuffer(payload.buffer, np.float32) for payload in payloads])
 
-    def step(self) -> bool:
-        """Encode one window of some clips; False: no job is left."""
+    def turn(self) -> bool:
+        """Take jobs in, and encode one window of some clips; False: no job is left."""
+        self.receive()
         return self._encoder.step(self._answer)
 
     def tell(self, job: Job) -> None:
@@ -74,19 +90,19 @@ class EncodeLoop:
     """What runs in the encoder's own thread. Who asks whether the codec answers is answered by the decoder's thread.
 
     Attributes:
-        asked: wakes the decoder's thread, which then calls `answer_asked`, and shows how much there is to do.
+        socket: wakes the decoder's thread, for its `turn`, and to show how much there is to do.
     """
 
     def __init__(self, context: zmq.Context, address: str, encoder: ClipEncoder) -> None:
-        self._context = context
-        self._address = address
         self._encoder = encoder
-        self.asked, self._told = Wakeup(context, _ASKED), Wakeup(context, _TOLD)
+        self._requests = EncodeRequests(context, address, encoder, self._ask)
+        self._asked, self._told = Wakeup(context, _ASKED), Wakeup(context, _TOLD)
+        self.socket = self._asked.socket
         self._questions: deque[Job] = deque()
         self._answers: deque[Job] = deque()
 
     def run(self) -> None:
-        requests = EncodeRequests(self._context, self._address, self._encoder, self._ask)
+        requests = self._requests
         poller = zmq.Poller()
         poller.register(requests.socket, zmq.POLLIN)
         poller.register(self._told.socket, zmq.POLLIN)
@@ -96,19 +112,19 @@ class EncodeLoop:
             self._told.clear()
             while self._answers:
                 requests.tell(self._answers.popleft())
-            requests.receive()
-            busy = requests.step()
+            busy = requests.turn()
             if self._encoder.n_jobs != n_jobs:
                 n_jobs = self._encoder.n_jobs
-                self.asked.signal()
+                self._asked.signal()
 
-    def answer_asked(self) -> None:
-        """In the decoder's thread: it answers."""
-        self.asked.clear()
+    def turn(self) -> bool:
+        """In the decoder's thread: it answers who asks whether it does; always False."""
+        self._asked.clear()
         while self._questions:
             self._answers.append(self._questions.popleft())
             self._told.signal()
+        return False
 
     def _ask(self, job: Job) -> None:
         self._questions.append(job)
-        self.asked.signal()
+        self._asked.signal()

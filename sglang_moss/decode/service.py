@@ -26,7 +26,7 @@ from sglang_moss.codec.runner import DecoderRunner
 from sglang_moss.codec.state import CodecState
 from sglang_moss.config import SpecialTokens
 from sglang_moss.decode.clip_encoder import ClipEncoder
-from sglang_moss.decode.encode_requests import EncodeLoop, EncodeRequests
+from sglang_moss.decode.encode_requests import EncodeLoop, EncodeRequests, References
 from sglang_moss.decode.gauges import CodecGauges, CodecLoad
 from sglang_moss.decode.stream import STEP_FRAMES, SpeechPart
 from sglang_moss.decode.stream_decoder import StreamDecoder
@@ -78,13 +78,15 @@ class CodecService:
         wakeups = (self._to_worker, self._to_scheduler)
         gauges = None if metrics_labels is None else CodecGauges(metrics_labels, n_slots)
         clips = ClipEncoder(encoder)
-        beside = None
         if encodes_beside is None:
             encodes_beside = codec.device.type == "cuda" and codec.encoder_precision == FP16X3
+        references: References
         if encodes_beside:
-            beside = EncodeLoop(context, address, clips)
+            references = beside = EncodeLoop(context, address, clips)
             _start("moss-encoder", codec.device, beside.run)
-        worker = _Worker(context, clips, beside, decoder, address, wakeups, self._commands, self._parts, gauges)
+        else:
+            references = EncodeRequests(context, address, clips)
+        worker = _Worker(clips, references, decoder, wakeups, self._commands, self._parts, gauges)
         _start("moss-codec", codec.device, worker.run)
 
     def open(self, rid: str, progress: SpeechProgress, is_live: bool) -> None:
@@ -140,11 +142,9 @@ class _Worker:
 
     def __init__(
         self,
-        context: zmq.Context,
         encoder: ClipEncoder,
-        beside: EncodeLoop | None,
+        references: References,
         decoder: StreamDecoder,
-        address: str,
         wakeups: tuple[Wakeup, Wakeup],
         commands: deque[tuple],
         parts: deque[tuple[str, SpeechPart]],
@@ -152,38 +152,26 @@ class _Worker:
     ) -> None:
         """
         Args:
-            beside: where references are encoded; None: here.
+            encoder: whose jobs are counted, wherever they are done.
         """
-        self._context = context
         self._encoder = encoder
-        self._beside = beside
+        self._references = references
         self._decoder = decoder
-        self._address = address
         self._wakeup, self._to_scheduler = wakeups
         self._commands = commands
         self._parts = parts
         self._gauges = gauges
 
     def run(self) -> None:
-        here, beside = None, self._beside
-        if beside is None:
-            here = EncodeRequests(self._context, self._address, self._encoder)
         poller = zmq.Poller()
-        for asks in (here and here.socket, beside and beside.asked.socket):
-            if asks:
-                poller.register(asks, zmq.POLLIN)
+        poller.register(self._references.socket, zmq.POLLIN)
         poller.register(self._wakeup.socket, zmq.POLLIN)
         busy = False
         while True:
             poller.poll(0 if busy else None)
             self._wakeup.clear()
             self._run_commands()
-            busy = False
-            if here is not None:
-                here.receive()
-                busy = here.step()
-            if beside is not None:
-                beside.answer_asked()
+            busy = self._references.turn()
             busy |= self._decoder.step(self._deliver)
             if self._gauges is not None:
                 load = CodecLoad(self._decoder.n_decoding, self._decoder.n_waiting, self._encoder.n_jobs)

@@ -160,18 +160,20 @@ class StreamDecoder:
         first = ready[by_due[0]]
         if first.alone:
             return {by_due[0]: first}
-        size = _size_class(first.stretch)
-        others = [rid for rid in by_due if not ready[rid].alone]
-        batch = [rid for rid in others if _size_class(ready[rid].stretch) == size]
-        batch = batch[: self._runner.largest_batch(min(size, STEP_FRAMES))]
-        for rid in others if self._runner.pads_freely else ():
-            own_size = _size_class(ready[rid].stretch)
-            padded = max(size, own_size)
-            most = self._runner.largest_batch(min(padded, STEP_FRAMES)) // _MIXED
-            if own_size != _size_class(first.stretch) and len(batch) < most:
-                batch.append(rid)
-                size = padded
+        sizes = {rid: _size_class(ready[rid].stretch) for rid in by_due if not ready[rid].alone}
+        size = sizes[by_due[0]]
+        batch = [rid for rid in sizes if sizes[rid] == size][: self._most(size)]
+        if self._runner.pads_freely:
+            for rid in [rid for rid in sizes if sizes[rid] != size]:
+                padded = max(size, sizes[rid])
+                if len(batch) < self._most(padded) // _MIXED:
+                    batch.append(rid)
+                    size = padded
         return {rid: ready[rid] for rid in batch}
+
+    def _most(self, size: int) -> int:
+        """Streams that fit one step whose longest stretch is of this class."""
+        return self._runner.largest_batch(min(size, STEP_FRAMES))
 
     def _decode(self, batch: dict[str, SpeechStream], send: Send) -> None:
         streams = batch.values()

@@ -475,65 +475,51 @@ def test_the_least_recently_used_voice_makes_room():
     assert primed == 4 * 8, "voices 1, 2, 3, and 2 again"
 
 
-def test_a_first_chunk_waits_for_no_long_stretch_and_is_not_padded_to_one():
-    served = Served(tiny_codec(), 8)
-    for i in range(4):
+def with_first_chunks(n_heard: int, n_whole: int, n_slots: int, **options: Any) -> Served:
+    """Streams whose first chunk has just been filled, beside whole answers that have long stretches to decode."""
+    served = Served(tiny_codec(), n_slots, **options)
+    for i in range(n_whole):
         served.open(f"whole {i}", 200)
     served.produce(150)
-    served.open("heard", 50, live=True)
-    served.produce(1 + 4 + TOKENS.n_vq - 1, "heard")
+    heard = [f"heard {i}" for i in range(n_heard)]
+    for rid in heard:
+        served.open(rid, 50, live=True)
+    served.produce(1 + 4 + TOKENS.n_vq - 1, *heard)
     served.step()
+    return served
+
+
+def test_a_first_chunk_waits_for_no_long_stretch_and_is_not_padded_to_one():
+    served = with_first_chunks(1, 4, n_slots=8)
     assert served.runner.steps == [[4]]
-    assert len(served.chunks("heard")) == 1
+    assert len(served.chunks("heard 0")) == 1
     served.run()
-    served.assert_whole("heard", *(f"whole {i}" for i in range(4)))
+    served.assert_whole("heard 0", *(f"whole {i}" for i in range(4)))
 
 
 def test_where_padding_is_free_whoever_is_due_next_shares_the_step_of_a_first_chunk():
-    served = Served(tiny_codec(), 8, as_on_gpu=True)
-    for i in range(4):
-        served.open(f"whole {i}", 200)
-    served.produce(150)
-    served.open("heard", 50, live=True)
-    served.produce(1 + 4 + TOKENS.n_vq - 1, "heard")
-    served.step()
+    served = with_first_chunks(1, 4, n_slots=8, as_on_gpu=True)
     assert served.runner.steps == [[4, STEP_FRAMES]]  # half of the four that a step takes
-    assert len(served.chunks("heard")) == 1
+    assert len(served.chunks("heard 0")) == 1
     served.step()
     assert served.runner.steps[1:] == [[STEP_FRAMES] * 4]  # of one length: as many as a step takes
     served.run()
-    served.assert_whole("heard", *(f"whole {i}" for i in range(4)))
+    served.assert_whole("heard 0", *(f"whole {i}" for i in range(4)))
 
 
 def test_a_first_chunk_waits_for_no_step_of_the_largest_size():
-    served = Served(tiny_codec(), 64, max_streams=64, as_on_gpu=True)
-    for i in range(32):
-        served.open(f"whole {i}", 200)
-    served.produce(150)
-    for i in range(3):
-        served.open(f"heard {i}", 50, live=True)
-    served.produce(1 + 4 + TOKENS.n_vq - 1, *(f"heard {i}" for i in range(3)))
-    served.step()
+    served = with_first_chunks(3, 32, n_slots=64, max_streams=64, as_on_gpu=True)
     assert served.runner.steps == [[4] * 3 + [STEP_FRAMES]]  # 4 times 64 frames, padding and all: half of 512
     served.step()
     assert served.runner.steps[1:] == [[STEP_FRAMES] * 8]
 
 
 def test_who_tops_a_step_up_takes_nobody_elses_place():
-    served = Served(tiny_codec(), 64, max_streams=64, as_on_gpu=True)
-    for i in range(16):
-        served.open(f"whole {i}", 200)
-    served.produce(150)
-    for i in range(16):
-        served.open(f"heard {i}", 50, live=True)
-    served.produce(1 + 4 + TOKENS.n_vq - 1, *(f"heard {i}" for i in range(16)))
-    for _ in range(3):
-        served.step()
-    assert served.runner.steps == [
-        [4] * 16,
-        [STEP_FRAMES] * 8,
-        [STEP_FRAMES] * 8,
-    ]  # as many as without mixing
+    served = with_first_chunks(16, 16, n_slots=64, max_streams=64, as_on_gpu=True)
+    served.step()
+    served.step()
+    of_one_length = [STEP_FRAMES] * 8
+    assert served.runner.steps == [[4] * 16, of_one_length, of_one_length]  # as many steps as without mixing
 
 
 def test_what_is_heard_goes_before_what_is_not_and_keeps_nobody_waiting_for_ever():
