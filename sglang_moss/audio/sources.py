@@ -8,9 +8,8 @@ How an address is kept from leading into the server's own network: `fetching`.
 """
 
 import asyncio
-import os
+import contextlib
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +19,13 @@ import pybase64
 
 from sglang_moss.audio.fetching import CannotFetch, FetchLimits, fetch
 from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.audio.local_files import FileVersion, OutOfBoundsError, read_file, version_of
 from sglang_moss.errors import BadReference
 
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 _BLANKS = " \t\r\n"  # base64 comes in lines at times
 _SHORT_CHARS = 1 << 20  # base64 of 16 s at 24 kHz
+_PATH_CHARS = 4096  # no path is longer
 _HEAD_CHARS = 100
 
 
@@ -57,6 +58,7 @@ class Source(NamedTuple):
 
     data: bytes
     is_content: bool  # what the client wrote holds all of it: written again, it stands for the same
+    version: FileVersion | None = None  # of the file that holds it: while it has this one, it holds the same
 
 
 async def read_source(source: object, policy: SourcePolicy, position: int) -> Source:
@@ -82,6 +84,20 @@ async def read_source(source: object, policy: SourcePolicy, position: int) -> So
     return found
 
 
+async def file_version(source: object, policy: SourcePolicy) -> FileVersion | None:
+    """The version of the file that a reference names; None: it names none that can be read, or one just written."""
+    if not isinstance(source, str) or not _may_be_path(text := source.strip()):
+        return None
+
+    def find() -> FileVersion | None:
+        path = _path_in(text)
+        return None if path is None else version_of(path, _root(policy))
+
+    with contextlib.suppress(_SourceError, OutOfBoundsError):  # for which a reading has the words
+        return await asyncio.to_thread(find)  # the folder may be on another machine
+    return None
+
+
 async def _read_string(source: str, policy: SourcePolicy) -> Source:
     if source[:8].lower().startswith(("http://", "https://")):
         if not policy.allow_urls:
@@ -97,30 +113,30 @@ async def _read_string(source: str, policy: SourcePolicy) -> Source:
 
 def _is_quick(source: str) -> bool:
     """Whether it is base64 that is decoded before another thread would have begun."""
-    head = source[:_HEAD_CHARS].lower()
-    if len(source) > _SHORT_CHARS or head.startswith(("/", "file:")) or _has_blanks(source):
+    if len(source) > _SHORT_CHARS or _may_be_path(source) or _has_blanks(source):
         return False
+    head = source[:_HEAD_CHARS].lower()
     return not head.startswith("data:") or "," in head
+
+
+def _may_be_path(source: str) -> bool:
+    return source[:5].lower().startswith(("/", "file:"))
 
 
 def _read_local(source: str, policy: SourcePolicy) -> Source:
     """What needs no network: a data URI, a file URL, a path, or bare base64."""
-    scheme = source[:7].lower()
-    if scheme.startswith("data:"):
+    if source[:5].lower() == "data:":
         header = _DATA_URI.match(source)
         if header is None:
             raise _SourceError("a data URI must read data:audio/wav;base64,...; encode the file in base64")
         return Source(_decode_base64(source[header.end() :], policy), is_content=True)
-    if scheme == "file://":
-        return Source(_read_path(_path_of_url(source), policy), is_content=False)
+    path = _path_in(source)
+    if path is not None:
+        return _read_path(path, policy)
     try:
-        return Source(
-            _decode_base64(source, policy), is_content=True
-        )  # first, because base64 of an MP3 begins with "//"
+        return Source(_decode_base64(source, policy), is_content=True)
     except _NotBase64Error:
-        if source.startswith("/"):
-            return Source(_read_path(source, policy), is_content=False)
-        if Path(source[-64:]).suffix:
+        if not source.startswith("/") and Path(source[-64:]).suffix:
             raise _SourceError(
                 "expected a data URI, a URL or base64, got what looks like a relative path; "
                 "paths must be absolute, and the server started with a folder for them"
@@ -154,22 +170,28 @@ def _path_of_url(url: str) -> str:
     return slash + unquote(path)
 
 
-def _read_path(path: str, policy: SourcePolicy) -> bytes:
-    """One message for all that is out of bounds, so that nobody learns which files exist."""
+def _path_in(source: str) -> str | None:
+    """The path that a string stands for, if it stands for one: base64 of an MP3 begins with a slash too."""
+    if source[:7].lower() == "file://":
+        return _path_of_url(source)
+    if not source.startswith("/") or len(source) > _PATH_CHARS:
+        return None
+    try:
+        pybase64.b64decode("".join(source.split()), validate=True)
+    except ValueError:
+        return source
+    return None
+
+
+def _read_path(path: str, policy: SourcePolicy) -> Source:
+    try:
+        data, version = read_file(path, _root(policy), policy.max_bytes)
+    except OutOfBoundsError:
+        raise _SourceError("the path is no file in the folder that this server may read") from None
+    return Source(data, is_content=False, version=version)
+
+
+def _root(policy: SourcePolicy) -> Path:
     if policy.path_root is None:
         raise _SourceError("this server reads no paths unless it was started with a folder for them; send base64")
-    out_of_bounds = _SourceError("the path is no file in the folder that this server may read")
-    try:
-        resolved = Path(os.path.realpath(path, strict=True))
-        if not resolved.is_relative_to(policy.path_root.resolve(strict=True)):
-            raise out_of_bounds
-        # Without O_NONBLOCK the opening of a pipe would wait for a writer.
-        descriptor = os.open(resolved, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise out_of_bounds
-            _check_size(status.st_size, policy)
-            return file.read(policy.max_bytes + 1)
-    except (OSError, ValueError):  # ValueError: a NUL in the path
-        raise out_of_bounds from None
+    return policy.path_root

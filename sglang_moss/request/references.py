@@ -1,12 +1,13 @@
 """References of one request: from what the client sent to the codes that its prompt needs.
 
 The user turn wants the codes of each clip, the opening of the assistant turn those of all clips one after the other;
-all are kept by content, so that a voice that comes again costs a hash, and a comparison if it comes as it came.
+all are kept by content, so that a voice that comes again costs a hash, a comparison if it comes as it came, and a look
+at its file's times if it is a file that stays as it is.
 """
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sglang_moss.audio.loading import ReferenceLimits
+from sglang_moss.audio.local_files import FileVersion
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
-from sglang_moss.audio.sources import SourcePolicy, read_source
+from sglang_moss.audio.sources import SourcePolicy, file_version, read_source
 from sglang_moss.errors import BadReference, ServerBusy
 from sglang_moss.request.backlog import Backlog
 from sglang_moss.request.codec_client import Cached, CodeCache
@@ -27,6 +29,7 @@ from sglang_moss.request.record import current_record
 _LOADERS = 2  # threads that decode and resample clips
 _SHORT_CLIPS = 1000  # that are remembered
 _CONTENT_BYTES = 1 << 26  # of clips as they came, that are remembered: a hundred of ten seconds
+_FILES = 10_000  # whose digests are remembered
 _SHORT_BYTES = 1_000_000  # a digest of less takes no longer than another thread does to begin
 
 
@@ -63,6 +66,7 @@ class ReferenceEncoder:
         self._policy = policy
         self._cache = CodeCache(cache_bytes)
         self._contents = KnownContents[bytes](min(_CONTENT_BYTES, cache_bytes))  # digests
+        self._files: OrderedDict[FileVersion, bytes] = OrderedDict()  # digests
         self._backlog = Backlog()
         self._short: deque[bytes] = deque(maxlen=_SHORT_CLIPS)  # digests of clips without a whole frame, as they came
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="moss-reference")
@@ -122,19 +126,35 @@ class ReferenceEncoder:
         Args:
             known: digest of what it stands for, if it is not to be read for that.
         """
-        data, digest = None, known
+        data, digest = None, known or self._digest_of_file(await file_version(source, self._policy))
         if digest is None:
-            data, is_content = await read_source(source, self._policy, position)
+            data, is_content, version = await read_source(source, self._policy, position)
             digest = await _digest(data)
             if is_content and isinstance(source, str | bytes):
                 self._contents.remember(source, digest)
+            elif version is not None:
+                self._remember_file(version, digest)
 
         async def prepare() -> np.ndarray:
-            # Whose codes were forgotten before what it looks like is read again.
-            content = (await read_source(source, self._policy, position)).data if data is None else data
+            content = data
+            if content is None:  # whose codes were forgotten before what it looks like is read again
+                content = (await read_source(source, self._policy, position)).data
+                if await _digest(content) != digest:
+                    raise BadReference.at(position, "the file has changed just now; send the request again")
             return await self._prepare(strict, digest, content, position)
 
         return _Clip(digest, position, prepare)
+
+    def _digest_of_file(self, version: FileVersion | None) -> bytes | None:
+        if version is None or version not in self._files:
+            return None
+        self._files.move_to_end(version)
+        return self._files[version]
+
+    def _remember_file(self, version: FileVersion, digest: bytes) -> None:
+        self._files[version] = digest
+        if len(self._files) > _FILES:
+            self._files.popitem(last=False)
 
     async def _codes(self, group: Sequence["_Clip"], longest: Sequence["_Clip"]) -> Cached:
         """Codes of the concatenation of `group`; `longest` are clips whose codes the request needs too.

@@ -143,13 +143,13 @@ def test_files_in_the_open_folder_are_read(tmp_path):
 def test_files_are_not_read_where_they_would_stop_an_event_loop(tmp_path, monkeypatch, form):
     (tmp_path / "a.wav").write_bytes(CLIP)
     readers: list[threading.Thread] = []
-    read_path = sources._read_path
+    read_file = sources.read_file
 
-    def noted(*operands: Any) -> bytes:
+    def noted(*operands: Any) -> Any:
         readers.append(threading.current_thread())
-        return read_path(*operands)
+        return read_file(*operands)
 
-    monkeypatch.setattr(sources, "_read_path", noted)
+    monkeypatch.setattr(sources, "read_file", noted)
     assert read(form.format(tmp_path / "a.wav"), SourcePolicy(path_root=tmp_path)) == CLIP
     assert readers
     assert threading.main_thread() not in readers

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import hashlib
+import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sglang_moss.audio import local_files
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.preparation import concatenate_references, prepare_reference
 from sglang_moss.audio.sources import Source, SourcePolicy, read_source
@@ -335,15 +338,20 @@ def test_the_codecs_speed_decides_who_waits_too_long():
     assert backlog.audio_s == 0
 
 
-def test_a_clip_that_comes_as_it_came_is_not_read_again(monkeypatch: pytest.MonkeyPatch):
-    read: list[object] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """All sources that were read, as they come."""
+    found: list[object] = []
 
     async def counted(source: object, policy: SourcePolicy, position: int) -> Source:
-        read.append(source)
+        found.append(source)
         return await read_source(source, policy, position)
 
     monkeypatch.setattr(references, "read_source", counted)
+    return found
 
+
+def test_a_clip_that_comes_as_it_came_is_not_read_again(read: list[object]):
     async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
         texts = [base64.b64encode(clip(seed)).decode() for seed in range(3)]
         first = await encoder.encode(texts[:2], BOTH)
@@ -356,7 +364,7 @@ def test_a_clip_that_comes_as_it_came_is_not_read_again(monkeypatch: pytest.Monk
         np.testing.assert_array_equal(mixed.clips[1], first.clips[0])
         encoder._cache = CodeCache(100_000)  # codes were forgotten
         anew = await encoder.encode(texts[:2], BOTH)
-        assert (sorted(read[4:]), anew.all_cached) == (sorted(texts[:2]), False)
+        assert (sorted(map(str, read[4:])), anew.all_cached) == (sorted(texts[:2]), False)
         np.testing.assert_array_equal(anew.prompt_audio, first.prompt_audio)
         n_read = len(read)
         await encoder.encode([clip(0)], CLONE)
@@ -366,19 +374,92 @@ def test_a_clip_that_comes_as_it_came_is_not_read_again(monkeypatch: pytest.Monk
     with_encoder(session)
 
 
-def test_a_clip_elsewhere_is_read_every_time(tmp_path: Path):
-    async def session() -> None:
+def with_files(folder: Path, session: Callable[[ReferenceEncoder], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
         codec: Any = FakeCodec()
-        policy = SourcePolicy(path_root=tmp_path)
-        encoder = ReferenceEncoder(codec, RATE, FRAME, ReferenceLimits(), policy, cache_bytes=100_000)
-        found = []
+        policy = SourcePolicy(path_root=folder)
+        await session(ReferenceEncoder(codec, RATE, FRAME, ReferenceLimits(), policy, cache_bytes=100_000))
+
+    asyncio.run(run())
+
+
+async def check_files(encoder: ReferenceEncoder, folder: Path, seed: int) -> None:
+    """That both ways to name a clip give the codes of the one with this seed."""
+    for source in (str(folder / "clip.wav"), f"file://{folder}/clip.wav"):
+        [codes] = (await encoder.encode([source], CLONE)).clips
+        np.testing.assert_array_equal(codes, fake_codes(prepared(clip(seed))))
+
+
+def test_a_file_just_written_is_read_every_time(tmp_path: Path, read: list[object]):
+    async def session(encoder: ReferenceEncoder) -> None:
         for seed in (1, 2):
             (tmp_path / "clip.wav").write_bytes(clip(seed))
-            found += [(await encoder.encode([source], CLONE)).clips[0] for source in sources]
-        for one in found[:2]:
-            np.testing.assert_array_equal(one, fake_codes(prepared(clip(1))))
-        for one in found[2:]:
-            np.testing.assert_array_equal(one, fake_codes(prepared(clip(2))))
+            await check_files(encoder, tmp_path, seed)
+        assert len(read) == 4
 
-    sources = [str(tmp_path / "clip.wav"), f"file://{tmp_path}/clip.wav"]
-    asyncio.run(session())
+    with_files(tmp_path, session)
+
+
+def test_a_file_left_alone_is_read_once(tmp_path: Path, read: list[object], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(local_files, "_SETTLED_NS", 0)
+
+    async def session(encoder: ReferenceEncoder) -> None:
+        path = tmp_path / "clip.wav"
+        path.write_bytes(clip(1))
+        await check_files(encoder, tmp_path, 1)
+        (tmp_path / "link.wav").symlink_to(path)
+        await encoder.encode([str(tmp_path / "link.wav")], CLONE)
+        assert len(read) == 1
+        written = path.stat()
+        time.sleep(0.02)  # a tick of the file system's clock
+        path.write_bytes(clip(2))  # of the same length, and its time set back
+        os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
+        await check_files(encoder, tmp_path, 2)
+        other = tmp_path / "other.wav"
+        other.write_bytes(clip(3))
+        other.replace(path)
+        await check_files(encoder, tmp_path, 3)
+        assert len(read) == 3
+
+    with_files(tmp_path, session)
+
+
+def test_a_file_that_changes_while_it_is_looked_at_lends_no_voice_its_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(local_files, "_SETTLED_NS", 0)
+    path = tmp_path / "clip.wav"
+
+    async def stale(*_: object) -> local_files.FileVersion | None:
+        return version
+
+    path.write_bytes(clip(1))
+    version = local_files.version_of(str(path), tmp_path)
+    assert version is not None
+
+    async def session(encoder: ReferenceEncoder) -> None:
+        await check_files(encoder, tmp_path, 1)
+        encoder._cache = CodeCache(100_000)  # codes were forgotten
+        path.write_bytes(clip(2))
+        with monkeypatch.context() as at_the_last_look:
+            at_the_last_look.setattr(references, "file_version", stale)
+            with pytest.raises(BadReference, match="reference 1: the file has changed just now"):
+                await encoder.encode([str(path)], CLONE)
+        await check_files(encoder, tmp_path, 2)
+
+    with_files(tmp_path, session)
+
+
+def test_of_files_a_bounded_number_is_remembered(tmp_path: Path, read: list[object], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(local_files, "_SETTLED_NS", 0)
+    monkeypatch.setattr(references, "_FILES", 2)
+    paths = [str(tmp_path / f"{seed}.wav") for seed in range(3)]
+    for seed, path in enumerate(paths):
+        Path(path).write_bytes(clip(seed))
+
+    async def session(encoder: ReferenceEncoder) -> None:
+        for path in [*paths[:2], paths[0], paths[2], paths[0], paths[1]]:
+            await encoder.encode([path], CLONE)
+        assert read == [*paths[:2], paths[2], paths[1]]
+
+    with_files(tmp_path, session)
