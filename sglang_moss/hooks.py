@@ -297,6 +297,11 @@ PRIVATE_FIELDS = (
         why="a decoding step that leaves requests out is made of a copy of the running batch",
     ),
     PrivateFields(
+        "FlashAttentionBackend",
+        ("forward_metadata", "get_paged_mha_kv_cache", "kv_cache_dtype", "token_to_kv_pool.set_kv_buffer"),
+        why="decoding steps of many requests read SGLang's cache by a kernel of ours (`attention/backend.py`)",
+    ),
+    PrivateFields(
         "TokenizerManager",
         (
             "rid_to_state",

@@ -58,6 +58,7 @@ def _register_with_sglang() -> None:
     from sglang.srt.multimodal.customized_mm_processor_utils import register_customized_processor
     from transformers import AutoConfig
 
+    from sglang_moss.attention import backend as attention
     from sglang_moss.checkpoint import MODEL_TYPE
     from sglang_moss.config import MossTTSDConfig
     from sglang_moss.models.moss_ttsd import EntryClass
@@ -77,6 +78,7 @@ def _register_with_sglang() -> None:
     # SGLang picks one of its own two names by platform; under both, ours steps aside for any other model.
     for backend in ("flashinfer", "pytorch"):
         register_sampler_backend(backend, build_sampler)
+    attention.register()
     engine: Any = Engine  # its field is annotated as an instance, and used as a class
     engine.server_args_class = MossServerArgs
     register_resolution_hook("handle_gpu_memory_settings")(bound_kv_cache)

@@ -3,7 +3,7 @@
 A stream holds a slot of the codec's decoder state from its first step to its end; streams beyond the number of slots
 wait for one, and lose nothing but time by it, since their rows stay on the host. One step decodes a stretch of several
 streams as one batch: the one that is due first, and others of about its length, or where padding costs hardly anything
-whoever is due next. What somebody listens to is due when the audio sent so far has been played; a whole answer stands
+whoever of the short ones is due next. What somebody listens to is due when the audio sent so far has been played; a whole answer stands
 back for some seconds.
 """
 
@@ -23,7 +23,8 @@ from sglang_moss.request.speech import SpeechProgress
 logger = logging.getLogger(__name__)
 
 Send = Callable[[str, SpeechPart], None]
-_MIXED = 2  # a step of stretches of all lengths is at most the largest one's size over this: the first waits for it
+_SHORT_FRAMES = 16  # padding a stretch to so many is free where anything is: an eighth of a millisecond on an H200
+_MIXED = 2  # a step of stretches of several lengths is at most the largest one's size over this: the first waits for it
 _KEPT_BACK = 8  # of so many slots, one is not for streams that still run
 _DECODING_FAILED = "decoding the audio failed; the server's log says why"
 
@@ -31,7 +32,7 @@ _DECODING_FAILED = "decoding the audio failed; the server's log says why"
 class Runner(SlotCopier, Protocol):
     """What decodes; `codec.runner.DecoderRunner`."""
 
-    pads_freely: bool  # a small step takes hardly longer where short stretches are padded to the length of long ones
+    pads_freely: bool  # a small step takes hardly longer where stretches are padded to `_SHORT_FRAMES`
 
     def decode(self, stretches: Sequence[np.ndarray], slots: Sequence[int]) -> list[np.ndarray | None]: ...
 
@@ -150,8 +151,8 @@ class StreamDecoder:
         """Streams for one step: the one that is due first, and others of about its length.
 
         On a GPU a small step takes as long as its launches, and on a busy one longer: what counts then is how many
-        steps there are. So whoever is due next tops the step up there, whatever the length, to a size that the first
-        one can wait for.
+        steps there are. So short stretches share them there, whatever their lengths, as many as the first one can wait
+        for. Long ones are not padded to: what that takes, the language model misses.
         """
         ready = {rid: stream for rid, stream in self._streams.items() if stream.slot is not None and stream.stretch}
         if not ready:
@@ -163,8 +164,8 @@ class StreamDecoder:
         sizes = {rid: _size_class(ready[rid].stretch) for rid in by_due if not ready[rid].alone}
         size = sizes[by_due[0]]
         batch = [rid for rid in sizes if sizes[rid] == size][: self._most(size)]
-        if self._runner.pads_freely:
-            for rid in [rid for rid in sizes if sizes[rid] != size]:
+        if self._runner.pads_freely and size <= _SHORT_FRAMES:
+            for rid in [rid for rid in sizes if sizes[rid] != size and sizes[rid] <= _SHORT_FRAMES]:
                 padded = max(size, sizes[rid])
                 if len(batch) < self._most(padded) // _MIXED:
                     batch.append(rid)

@@ -489,17 +489,10 @@ def with_first_chunks(n_heard: int, n_whole: int, n_slots: int, **options: Any) 
     return served
 
 
-def test_a_first_chunk_waits_for_no_long_stretch_and_is_not_padded_to_one():
-    served = with_first_chunks(1, 4, n_slots=8)
+@pytest.mark.parametrize("as_on_gpu", [False, True])
+def test_a_first_chunk_waits_for_no_long_stretch_and_is_not_padded_to_one(as_on_gpu: bool):
+    served = with_first_chunks(1, 4, n_slots=8, as_on_gpu=as_on_gpu)
     assert served.runner.steps == [[4]]
-    assert len(served.chunks("heard 0")) == 1
-    served.run()
-    served.assert_whole("heard 0", *(f"whole {i}" for i in range(4)))
-
-
-def test_where_padding_is_free_whoever_is_due_next_shares_the_step_of_a_first_chunk():
-    served = with_first_chunks(1, 4, n_slots=8, as_on_gpu=True)
-    assert served.runner.steps == [[4, STEP_FRAMES]]  # half of the four that a step takes
     assert len(served.chunks("heard 0")) == 1
     served.step()
     assert served.runner.steps[1:] == [[STEP_FRAMES] * 4]  # of one length: as many as a step takes
@@ -507,19 +500,44 @@ def test_where_padding_is_free_whoever_is_due_next_shares_the_step_of_a_first_ch
     served.assert_whole("heard 0", *(f"whole {i}" for i in range(4)))
 
 
-def test_a_first_chunk_waits_for_no_step_of_the_largest_size():
-    served = with_first_chunks(3, 32, n_slots=64, max_streams=64, as_on_gpu=True)
-    assert served.runner.steps == [[4] * 3 + [STEP_FRAMES]]  # 4 times 64 frames, padding and all: half of 512
+def with_short_chunks(n_first: int, n_later: int, as_on_gpu: bool = True) -> Served:
+    """Streams whose first chunk of 4 frames has just been filled, beside others that are to have one of 12."""
+    served = Served(tiny_codec(), 64, max_streams=64, as_on_gpu=as_on_gpu)
+    later = [f"later {i}" for i in range(n_later)]
+    for rid in later:
+        served.open(rid, 50, live=True, chunk_frames=4)
+    served.produce(1 + 4 + TOKENS.n_vq - 1)
+    served.drain()
+    served.produce(12)
+    first = [f"first {i}" for i in range(n_first)]
+    for rid in first:
+        served.open(rid, 50, live=True)
+    served.produce(1 + 4 + TOKENS.n_vq - 1, *first)
+    served.runner.steps.clear()
     served.step()
-    assert served.runner.steps[1:] == [[STEP_FRAMES] * 8]
+    return served
+
+
+def test_where_padding_is_free_short_stretches_share_a_step_whatever_their_lengths():
+    served = with_short_chunks(1, 3)
+    assert served.runner.steps == [[4, 12, 12, 12]]
+    served.run()
+    served.assert_whole("first 0", *(f"later {i}" for i in range(3)))
+    alone = with_short_chunks(1, 3, as_on_gpu=False)
+    assert alone.runner.steps == [[4]]
+
+
+def test_a_first_chunk_waits_for_no_step_of_the_largest_size():
+    served = with_short_chunks(3, 32)
+    assert served.runner.steps == [[4] * 3 + [12] * 13]  # 16 times 16 frames, padding and all: half of 512
+    served.step()
+    assert served.runner.steps[1:] == [[12] * 19]
 
 
 def test_who_tops_a_step_up_takes_nobody_elses_place():
-    served = with_first_chunks(16, 16, n_slots=64, max_streams=64, as_on_gpu=True)
+    served = with_short_chunks(20, 32)
     served.step()
-    served.step()
-    of_one_length = [STEP_FRAMES] * 8
-    assert served.runner.steps == [[4] * 16, of_one_length, of_one_length]  # as many steps as without mixing
+    assert served.runner.steps == [[4] * 20, [12] * 32]  # as many steps as without mixing
 
 
 def test_what_is_heard_goes_before_what_is_not_and_keeps_nobody_waiting_for_ever():

@@ -1,0 +1,102 @@
+"""SGLang's FlashAttention 3 backend, whose decoding steps of many requests go through our kernel.
+
+Prefill, small batches and whatever the kernel does not know stay SGLang's, and so does all of its bookkeeping. Where
+results must not depend on the batch (`--enable-deterministic-inference`), which of the two computes a row may not
+either: there SGLang's does all.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sglang_moss.attention.kernels.decode import CACHE_DTYPES, MAX_GROUP, attend
+from sglang_moss.hooking import check_fields
+from sglang_moss.server_args import serves_speech
+
+_BACKEND = "fa3"
+_LEAST_REQUESTS = 32  # with fewer, one program for each and every key/value head leaves much of a GPU idle
+_HEAD_DIMS = (32, 64, 128)
+_CAPABILITIES = (8, 9)  # of GPUs that FlashAttention 3 runs on
+
+
+def register() -> None:
+    """Let SGLang's registry of attention backends build ours for our model, and its own for any other."""
+    from sglang.srt.layers.attention.attention_registry import ATTENTION_BACKENDS, register_attention_backend
+
+    stock = ATTENTION_BACKENDS[_BACKEND]
+
+    def build(runner: Any) -> Any:
+        from sglang.srt.utils import get_device_capability
+
+        args = runner.server_args
+        if (
+            not serves_speech(args)
+            or args.enable_deterministic_inference
+            or get_device_capability()[0] not in _CAPABILITIES
+        ):
+            return stock(runner)
+        from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend
+
+        from sglang_moss.hooks import PRIVATE_FIELDS
+
+        backend = decoding_with_ours(FlashAttentionBackend)(runner)
+        check_fields(PRIVATE_FIELDS, {"FlashAttentionBackend": backend})
+        return backend
+
+    register_attention_backend(_BACKEND)(build)
+
+
+def decoding_with_ours(stock: type) -> type:
+    """A subclass of SGLang's backend; it is an argument since its module cannot be imported without a GPU."""
+
+    class DecodingWithOurs(stock):
+        def forward_decode(
+            self,
+            q: Tensor,
+            k: Tensor | None,
+            v: Tensor | None,
+            layer: Any,
+            forward_batch: Any,
+            save_kv_cache: bool = True,
+            **special: Any,
+        ) -> Tensor:
+            """Attention of a decoding step.
+
+            Args:
+                q: [B, HQ * D] of one row a request.
+                k: [B, HK * D], as `v`; to be cached first, unless they are.
+                special: what other models ask for.
+            Returns:
+                [B, HQ * D].
+            """
+            if len(q) < _LEAST_REQUESTS or not _is_plain(layer, self.kv_cache_dtype, forward_batch, special):
+                return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **special)
+            if k is not None and save_kv_cache:
+                from sglang.srt.mem_cache.memory_pool import KVWriteLoc
+
+                self.token_to_kv_pool.set_kv_buffer(layer, KVWriteLoc.for_layer(forward_batch, layer), k, v)
+            keys, values = self.get_paged_mha_kv_cache(layer)
+            seen = self.forward_metadata
+            queries = q.contiguous().view(-1, layer.tp_q_head_num, layer.head_dim)
+            out = attend(queries, keys, values, seen.page_table, seen.cache_seqlens_int32, layer.scaling)
+            return out.flatten(1)
+
+    return DecodingWithOurs
+
+
+def _is_plain(layer: Any, cache_dtype: torch.dtype, forward_batch: Any, special: dict[str, Any]) -> bool:
+    """Whether the kernel does all that a layer asks for, as the layers of our model do."""
+    return (
+        layer.head_dim == layer.v_head_dim in _HEAD_DIMS
+        and layer.tp_q_head_num <= MAX_GROUP * layer.tp_k_head_num
+        and layer.logit_cap == 0
+        and layer.sliding_window_size == -1
+        and not layer.is_cross_attention
+        and layer.k_scale is None
+        and layer.v_scale is None
+        and cache_dtype in CACHE_DTYPES
+        and forward_batch.spec_info is None
+        and forward_batch._attn_output is None  # else it has to be written there
+        and all(value is None or value is False for value in special.values())
+    )
