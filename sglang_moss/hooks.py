@@ -298,7 +298,17 @@ PRIVATE_FIELDS = (
     ),
     PrivateFields(
         "FlashAttentionBackend",
-        ("forward_metadata", "get_paged_mha_kv_cache", "kv_cache_dtype", "token_to_kv_pool.set_kv_buffer"),
+        (
+            "device",
+            "forward_metadata",
+            "get_paged_mha_kv_cache",
+            "head_dim",
+            "kv_cache_dtype",
+            "num_attention_heads",
+            "num_kv_heads",
+            "page_size",
+            "token_to_kv_pool.set_kv_buffer",
+        ),
         why="decoding steps of many requests read SGLang's cache by a kernel of ours (`attention/backend.py`)",
     ),
     PrivateFields(

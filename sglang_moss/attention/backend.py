@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from sglang_moss.attention.kernels.decode import CACHE_DTYPES, MAX_GROUP, attend
+from sglang_moss.attention.proof import prove
 from sglang_moss.hooking import check_fields
 from sglang_moss.server_args import serves_speech
 
 _BACKEND = "fa3"
-_LEAST_REQUESTS = 32  # with fewer, one program for each and every key/value head leaves much of a GPU idle
+_LEAST_PROGRAMS = 256  # one for each request and key/value head; with fewer, much of a GPU is idle
 _HEAD_DIMS = (32, 64, 128)
 _CAPABILITIES = (8, 9)  # of GPUs that FlashAttention 3 runs on
 
@@ -42,6 +43,9 @@ def register() -> None:
 
         backend = decoding_with_ours(FlashAttentionBackend)(runner)
         check_fields(PRIVATE_FIELDS, {"FlashAttentionBackend": backend})
+        heads = backend.num_attention_heads, backend.num_kv_heads
+        if backend.kv_cache_dtype in CACHE_DTYPES and _are_plain(*heads, backend.head_dim):
+            prove(*heads, backend.head_dim, backend.page_size, runner.dtype, backend.kv_cache_dtype, backend.device)
         return backend
 
     register_attention_backend(_BACKEND)(build)
@@ -70,7 +74,8 @@ def decoding_with_ours(stock: type) -> type:
             Returns:
                 [B, HQ * D].
             """
-            if len(q) < _LEAST_REQUESTS or not _is_plain(layer, self.kv_cache_dtype, forward_batch, special):
+            n_programs = len(q) * layer.tp_k_head_num
+            if n_programs < _LEAST_PROGRAMS or not _is_plain(layer, self.kv_cache_dtype, forward_batch, special):
                 return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **special)
             if k is not None and save_kv_cache:
                 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
@@ -88,8 +93,8 @@ def decoding_with_ours(stock: type) -> type:
 def _is_plain(layer: Any, cache_dtype: torch.dtype, forward_batch: Any, special: dict[str, Any]) -> bool:
     """Whether the kernel does all that a layer asks for, as the layers of our model do."""
     return (
-        layer.head_dim == layer.v_head_dim in _HEAD_DIMS
-        and layer.tp_q_head_num <= MAX_GROUP * layer.tp_k_head_num
+        layer.head_dim == layer.v_head_dim
+        and _are_plain(layer.tp_q_head_num, layer.tp_k_head_num, layer.head_dim)
         and layer.logit_cap == 0
         and layer.sliding_window_size == -1
         and not layer.is_cross_attention
@@ -100,3 +105,7 @@ def _is_plain(layer: Any, cache_dtype: torch.dtype, forward_batch: Any, special:
         and forward_batch._attn_output is None  # else it has to be written there
         and all(value is None or value is False for value in special.values())
     )
+
+
+def _are_plain(n_heads: int, n_kv_heads: int, head_dim: int) -> bool:
+    return n_heads <= MAX_GROUP * n_kv_heads and head_dim in _HEAD_DIMS

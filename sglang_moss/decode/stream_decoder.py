@@ -3,8 +3,8 @@
 A stream holds a slot of the codec's decoder state from its first step to its end; streams beyond the number of slots
 wait for one, and lose nothing but time by it, since their rows stay on the host. One step decodes a stretch of several
 streams as one batch: the one that is due first, and others of about its length, or where padding costs hardly anything
-whoever of the short ones is due next. What somebody listens to is due when the audio sent so far has been played; a whole answer stands
-back for some seconds.
+whoever of the short ones is due next. What somebody listens to is due when the audio sent so far has been played; a
+whole answer stands back for some seconds.
 """
 
 import logging

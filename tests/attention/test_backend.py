@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sglang_moss.attention import backend, decode
+from sglang_moss.attention import backend, decode, proof
 
 B, HQ, HK, D = 3, 8, 2, 32
 LAYER = {
@@ -38,6 +38,8 @@ class Stock:
     def __init__(self, runner: Any) -> None:
         self.runner = runner
         self.kv_cache_dtype = torch.float32
+        self.device, self.page_size = "cpu", 1
+        self.num_attention_heads, self.num_kv_heads, self.head_dim = HQ, HK, D
         self.forward_metadata = SimpleNamespace(
             page_table=torch.tensor([[0, 7, 0], [1, 2, 8], [9, 0, 0]], dtype=torch.int32),
             cache_seqlens_int32=torch.tensor([2, 3, 1], dtype=torch.int32),
@@ -60,7 +62,8 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's rule in its place, which a CPU runs."""
     monkeypatch.setattr(backend, "attend", decode.attend)
     monkeypatch.setattr(backend, "CACHE_DTYPES", (torch.float32,))
-    monkeypatch.setattr(backend, "_LEAST_REQUESTS", B)
+    monkeypatch.setattr(backend, "_LEAST_PROGRAMS", B * HK)
+    monkeypatch.setattr(proof, "attend", decode.attend)
 
 
 def operands(n: int = B) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,34 +130,38 @@ def test_a_cache_of_another_type_is_left_to_sglang(monkeypatch):
     assert step()[1] == "stock"
 
 
+def build(monkeypatch: pytest.MonkeyPatch, args: dict[str, Any], capability: tuple[int, int], stock: type) -> Any:
+    """What the registry builds, with `stock` in the place of SGLang's backend."""
+    from sglang.srt import utils
+    from sglang.srt.layers.attention import attention_registry
+
+    module = ModuleType("flashattention_backend")
+    module.FlashAttentionBackend = stock  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "sglang.srt.layers.attention.flashattention_backend", module)
+    monkeypatch.setattr(utils, "get_device_capability", lambda: capability)
+    monkeypatch.setitem(attention_registry.ATTENTION_BACKENDS, "fa3", lambda _runner: "stock")
+    backend.register()
+    server_args = SimpleNamespace(**{"delay_pattern": True, "enable_deterministic_inference": False, **args})
+    return attention_registry.ATTENTION_BACKENDS["fa3"](SimpleNamespace(server_args=server_args, dtype=torch.float32))
+
+
 @pytest.mark.parametrize(
     ("args", "capability", "is_ours"),
     [
         ({}, (9, 0), True),
+        ({}, (8, 6), True),
         ({"delay_pattern": False}, (9, 0), False),
         ({"enable_deterministic_inference": True}, (9, 0), False),
         ({}, (3, 1), False),
     ],
 )
 def test_the_registry_builds_ours_for_our_model_alone(monkeypatch, args, capability, is_ours):
-    from sglang.srt import utils
-    from sglang.srt.layers.attention import attention_registry
-
-    module = ModuleType("flashattention_backend")
-    module.FlashAttentionBackend = Stock  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setitem(sys.modules, "sglang.srt.layers.attention.flashattention_backend", module)
-    monkeypatch.setattr(utils, "get_device_capability", lambda: capability)
-    monkeypatch.setitem(attention_registry.ATTENTION_BACKENDS, "fa3", lambda runner: ("stock", runner))
-    backend.register()
-    server_args = SimpleNamespace(**{"delay_pattern": True, "enable_deterministic_inference": False, **args})
-    runner = SimpleNamespace(server_args=server_args)
-    built = attention_registry.ATTENTION_BACKENDS["fa3"](runner)
+    built = build(monkeypatch, args, capability, Stock)
     if is_ours:
         assert isinstance(built, Stock)
-        assert built.runner is runner
         assert type(built) is not Stock
     else:
-        assert built == ("stock", runner)
+        assert built == "stock"
 
 
 def test_a_backend_without_what_is_relied_upon_stops_the_start(monkeypatch):
@@ -163,15 +170,22 @@ def test_a_backend_without_what_is_relied_upon_stops_the_start(monkeypatch):
             super().__init__(runner)
             del self.forward_metadata
 
-    module = ModuleType("flashattention_backend")
-    module.FlashAttentionBackend = Other  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setitem(sys.modules, "sglang.srt.layers.attention.flashattention_backend", module)
-    from sglang.srt import utils
-    from sglang.srt.layers.attention import attention_registry
-
-    monkeypatch.setattr(utils, "get_device_capability", lambda: (9, 0))
-    monkeypatch.setitem(attention_registry.ATTENTION_BACKENDS, "fa3", None)
-    backend.register()
-    runner = SimpleNamespace(server_args=SimpleNamespace(delay_pattern=True, enable_deterministic_inference=False))
     with pytest.raises(RuntimeError, match=r"this SGLang has no FlashAttentionBackend\.forward_metadata"):
-        attention_registry.ATTENTION_BACKENDS["fa3"](runner)
+        build(monkeypatch, {}, (9, 0), Other)
+
+
+@pytest.mark.parametrize("factor", [1.05, float("nan")])
+def test_a_kernel_that_is_wrong_on_this_gpu_stops_the_start(monkeypatch, factor):
+    monkeypatch.setattr(proof, "attend", lambda *operands: decode.attend(*operands) * factor)
+    with pytest.raises(RuntimeError, match=r"on this GPU .* --attention-backend triton"):
+        build(monkeypatch, {}, (9, 0), Stock)
+
+
+def test_a_shape_that_the_kernel_does_not_know_needs_no_proof(monkeypatch):
+    class Other(Stock):
+        def __init__(self, runner: Any) -> None:
+            super().__init__(runner)
+            self.head_dim = 48
+
+    monkeypatch.setattr(proof, "attend", lambda *operands: decode.attend(*operands) * 2)
+    assert isinstance(build(monkeypatch, {}, (9, 0), Other), Other)

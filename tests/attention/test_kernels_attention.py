@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from triton_interpreter import DEVICE, INTERPRETED, in_interpreter_without_gpu
 
-from sglang_moss.attention import decode
+from sglang_moss.attention import decode, proof
+from sglang_moss.attention.kernels import decode as kernel
 from sglang_moss.attention.kernels.decode import attend
 
 # The interpreter multiplies bfloat16's bits as integers.
@@ -56,6 +57,14 @@ def test_attention_is_that_of_plain_torch(dtype, cached, lengths, n_heads, n_kv_
 
 
 @pytest.mark.parametrize("cached", CACHED[1:])
+def test_many_programs_take_small_tiles(cached, monkeypatch):
+    monkeypatch.setattr(kernel, "FEW_PROGRAMS", 3)
+    operands = inputs([63, 130], 8, 2, 64, 1, DTYPES[0], cached)
+    expected = decode.attend(*operands, 0.125)
+    torch.testing.assert_close(attend(*operands, 0.125), expected, atol=ATOL[DTYPES[0]], rtol=0)
+
+
+@pytest.mark.parametrize("cached", CACHED[1:])
 def test_every_value_of_8_bits_counts_as_itself(cached):
     """A request of one row has that row as its attention, whatever it is."""
     bits = torch.arange(256, dtype=torch.uint8).view(cached)
@@ -90,6 +99,13 @@ def test_what_lies_beyond_a_requests_rows_is_not_heard():
             used[pages[rows // 16] * 16 + rows % 16] = True
         flat[~used] = float("nan")
     assert torch.equal(attend(q, keys, values, table, lengths, 0.125), expected)
+
+
+@pytest.mark.parametrize("cached", CACHED)
+def test_the_proof_holds(cached, monkeypatch):
+    monkeypatch.setattr(proof, "FEW_PROGRAMS", 6)
+    monkeypatch.setattr(kernel, "FEW_PROGRAMS", 6)
+    proof.prove(4, 2, 32, 16, DTYPES[-1], cached or DTYPES[-1], DEVICE)
 
 
 in_interpreter_without_gpu(globals())

@@ -20,9 +20,11 @@ from triton.runtime.interpreter import InterpretedFunction
 
 _LOG2_E = 1.4426950408889634
 MAX_GROUP = 8  # query heads of one key/value head
-# By bytes of a cached element: rows of a tile, warps, registers of a thread at most. Measured on an H200; with more
-# registers fewer programs share a multiprocessor, and the last of them run alone.
-_TILES = {1: (128, 4, 128), 2: (64, 2, None)}
+# Rows of a tile, and warps, as measured on an H200. What is in 8 bits has little to wait for in a small tile, so where
+# three programs for each of its 132 multiprocessors are all there are, they take larger ones.
+_TILE = (64, 2)
+_LARGE_TILE = (128, 4)
+FEW_PROGRAMS = 384
 _STAGES = 3
 # How float16 is made of a format: left shift of its bits under the sign, and what its values are too small by.
 _HALVES = {torch.float8_e4m3fn: (7, 256.0), torch.float8_e5m2: (8, 1.0)}
@@ -43,7 +45,7 @@ def attend(
     page_size, n_kv_heads = key_cache.shape[1:3]
     out = torch.empty_like(q)
     in_pairs = key_cache.dtype in _HALVES
-    tile, n_warps, max_registers = _TILES[key_cache.element_size()]
+    tile, n_warps = _LARGE_TILE if in_pairs and n_requests * n_kv_heads <= FEW_PROGRAMS else _TILE
     shift, too_small = _HALVES.get(key_cache.dtype, (0, 1.0))
     if in_pairs:
         key_cache, value_cache = key_cache.view(torch.int16), value_cache.view(torch.int16)
@@ -70,7 +72,6 @@ def attend(
         TOO_SMALL=too_small,
         BY_TWO=not isinstance(_attend_kernel, InterpretedFunction),
         num_warps=n_warps,
-        maxnreg=max_registers,
     )
     return out
 
