@@ -91,7 +91,7 @@ def _line(name: str, n_bytes: int, call: Callable[[ModuleType, int], Tensor], n:
     }
 
 
-def graph_seconds(call: Callable[[int], Tensor]) -> float:
+def graph_seconds(call: Callable[[int], Tensor], n_inputs: int = N_INPUTS) -> float:
     """Seconds of one call within a graph of one call for each input; the median of many replays."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -100,7 +100,7 @@ def graph_seconds(call: Callable[[int], Tensor]) -> float:
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for i in range(N_INPUTS):
+        for i in range(n_inputs):
             call(i)
     graph.replay()
     spans = []
@@ -111,7 +111,7 @@ def graph_seconds(call: Callable[[int], Tensor]) -> float:
         end.record()
         spans.append((start, end))
     torch.cuda.synchronize()
-    return median(start.elapsed_time(end) for start, end in spans) / 1e3 / N_INPUTS
+    return median(start.elapsed_time(end) for start, end in spans) / 1e3 / n_inputs
 
 
 def launches(call: Callable[[], Tensor]) -> int:

@@ -5,6 +5,7 @@ results must not depend on the batch (`--enable-deterministic-inference`), which
 either: there SGLang's does all.
 """
 
+import logging
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from sglang_moss.attention.kernels.decode import CACHE_DTYPES, MAX_GROUP, attend
 from sglang_moss.attention.proof import prove
 from sglang_moss.hooking import check_fields
 from sglang_moss.server_args import serves_speech
+
+logger = logging.getLogger(__name__)
 
 _BACKEND = "fa3"
 _LEAST_PROGRAMS = 256  # one for each request and key/value head; with fewer, much of a GPU is idle
@@ -46,6 +49,8 @@ def register() -> None:
         heads = backend.num_attention_heads, backend.num_kv_heads
         if backend.kv_cache_dtype in CACHE_DTYPES and _are_plain(*heads, backend.head_dim):
             prove(*heads, backend.head_dim, backend.page_size, runner.dtype, backend.kv_cache_dtype, backend.device)
+            least = -(-_LEAST_PROGRAMS // backend.num_kv_heads)
+            logger.info("decoding steps of %d requests and more take our kernel for attention", least)
         return backend
 
     register_attention_backend(_BACKEND)(build)
