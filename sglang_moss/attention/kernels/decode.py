@@ -1,4 +1,4 @@
-# pyright: reportCallIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false
 """Attention of one new row of every request over its cached rows; the rule is `attention.decode.attend`.
 
 One program does all query heads of one key/value head of one request, as a running softmax over tiles of its rows.
@@ -6,11 +6,12 @@ Scores stand with the rows first, [N, G]: tensor cores take 8 columns and no les
 query heads of a group would leave most of 16 empty.
 
 A cache in 8 bits is read two elements at a time: what moves elements of 16 bits from shared memory to the tensor cores
-moves pairs of 8, and a pair becomes two float16 by shifts. Neither changes a value: float16 holds all that both formats
-can. So queries come in two halves, of even and odd dimensions, and so do sums over the values.
+moves pairs of 8, and a pair becomes two float16 by shifts. Neither changes a value, since float16 holds all that both
+formats can; but the NaN of e4m3, which torch makes of what is too large, becomes 480. So queries come in two halves, of
+even and odd dimensions, and so do sums over the values.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -26,9 +27,35 @@ _TILE = (64, 2)
 _LARGE_TILE = (128, 4)
 FEW_PROGRAMS = 384
 _STAGES = 3
-# How float16 is made of a format: left shift of its bits under the sign, and what its values are too small by.
-_HALVES = {torch.float8_e4m3fn: (7, 256.0), torch.float8_e5m2: (8, 1.0)}
-CACHE_DTYPES = (torch.bfloat16, torch.float16, *_HALVES)
+
+
+class _EightBits(NamedTuple):
+    """How float16 is made of a format of 8 bits."""
+
+    shift: int  # left, of what stands under the sign
+    too_small: float  # by which the values then are
+    first: str  # the same in PTX for the first of each pair, two pairs at once, as one register holds them
+    second: str
+
+
+_EIGHT_BITS = {
+    torch.float8_e4m3fn: _EightBits(
+        shift=7,
+        too_small=256.0,
+        first="{ .reg .b32 a, s; shl.b32 a, $1, 7; and.b32 a, a, 0x3f803f80; "
+        "shl.b32 s, $1, 8; and.b32 s, s, 0x80008000; or.b32 $0, a, s; }",
+        second="{ .reg .b32 a, s; shr.b32 a, $1, 1; and.b32 a, a, 0x3f803f80; "
+        "and.b32 s, $1, 0x80008000; or.b32 $0, a, s; }",
+    ),
+    torch.float8_e5m2: _EightBits(
+        shift=8,
+        too_small=1.0,
+        first="{ .reg .b32 a; shl.b32 a, $1, 8; and.b32 $0, a, 0xff00ff00; }",
+        second="and.b32 $0, $1, 0xff00ff00;",
+    ),
+}
+_SIXTEEN_BITS = _EightBits(0, 1.0, "", "")  # nothing is made of them
+CACHE_DTYPES = (torch.bfloat16, torch.float16, *_EIGHT_BITS)
 
 
 def attend(
@@ -44,9 +71,10 @@ def attend(
     n_requests, n_heads, head_dim = q.shape
     page_size, n_kv_heads = key_cache.shape[1:3]
     out = torch.empty_like(q)
-    in_pairs = key_cache.dtype in _HALVES
+    in_pairs = key_cache.dtype in _EIGHT_BITS
     tile, n_warps = _LARGE_TILE if in_pairs and n_requests * n_kv_heads <= FEW_PROGRAMS else _TILE
-    shift, too_small = _HALVES.get(key_cache.dtype, (0, 1.0))
+    made = _EIGHT_BITS.get(key_cache.dtype, _SIXTEEN_BITS)
+    in_python = isinstance(_attend_kernel, InterpretedFunction)
     if in_pairs:
         key_cache, value_cache = key_cache.view(torch.int16), value_cache.view(torch.int16)
     kernel: Any = _attend_kernel[(n_kv_heads, n_requests)]
@@ -68,49 +96,21 @@ def attend(
         TILE=tile,
         STAGES=_STAGES,
         PER_UNIT=2 if in_pairs else 1,
-        SHIFT=shift,
-        TOO_SMALL=too_small,
-        BY_TWO=not isinstance(_attend_kernel, InterpretedFunction),
+        SHIFT=made.shift,
+        TOO_SMALL=made.too_small,
+        FIRST="" if in_python else made.first,
+        SECOND="" if in_python else made.second,
         num_warps=n_warps,
     )
     return out
 
 
 @triton.jit
-def _halves(pairs, SHIFT: tl.constexpr, BY_TWO: tl.constexpr):
-    """The first and the second of each pair of 8 bits, as float16."""
-    if BY_TWO:  # two pairs at once, as one register holds them
-        if SHIFT == 7:
-            first = tl.inline_asm_elementwise(
-                "{ .reg .b32 a, s; shl.b32 a, $1, 7; and.b32 a, a, 0x3f803f80; "
-                "shl.b32 s, $1, 8; and.b32 s, s, 0x80008000; or.b32 $0, a, s; }",
-                "=r,r",
-                [pairs],
-                dtype=tl.float16,
-                is_pure=True,
-                pack=2,
-            )
-            second = tl.inline_asm_elementwise(
-                "{ .reg .b32 a, s; shr.b32 a, $1, 1; and.b32 a, a, 0x3f803f80; "
-                "and.b32 s, $1, 0x80008000; or.b32 $0, a, s; }",
-                "=r,r",
-                [pairs],
-                dtype=tl.float16,
-                is_pure=True,
-                pack=2,
-            )
-        else:
-            first = tl.inline_asm_elementwise(
-                "{ .reg .b32 a; shl.b32 a, $1, 8; and.b32 $0, a, 0xff00ff00; }",
-                "=r,r",
-                [pairs],
-                dtype=tl.float16,
-                is_pure=True,
-                pack=2,
-            )
-            second = tl.inline_asm_elementwise(
-                "and.b32 $0, $1, 0xff00ff00;", "=r,r", [pairs], dtype=tl.float16, is_pure=True, pack=2
-            )
+def _halves(pairs, SHIFT: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr):
+    """The first and the second of each pair of 8 bits, as float16; without PTX where there is none."""
+    if FIRST != "":
+        first = tl.inline_asm_elementwise(FIRST, "=r,r", [pairs], dtype=tl.float16, is_pure=True, pack=2)
+        second = tl.inline_asm_elementwise(SECOND, "=r,r", [pairs], dtype=tl.float16, is_pure=True, pack=2)
     else:
         bits = pairs.to(tl.int32)
         first = (((bits & 0x7F) << SHIFT) | ((bits & 0x80) << 8)).to(tl.int16).to(tl.float16, bitcast=True)
@@ -148,7 +148,8 @@ def _attend_kernel(
     PER_UNIT: tl.constexpr,
     SHIFT: tl.constexpr,
     TOO_SMALL: tl.constexpr,
-    BY_TWO: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
 ):
     head, request = tl.program_id(0), tl.program_id(1)
     length = tl.load(length_ptr + request)
@@ -175,7 +176,7 @@ def _attend_kernel(
         keys = tl.load(key_ptr + at_row[:, None] + unit[None, :], mask=is_row[:, None], other=0)
         values = tl.load(value_ptr + at_row[None, :] + unit[:, None], mask=is_row[None, :], other=0)
         if PER_UNIT == 2:
-            keys_first, keys_second = _halves(keys, SHIFT, BY_TWO)
+            keys_first, keys_second = _halves(keys, SHIFT, FIRST, SECOND)
             scores = tl.dot(keys_second, q_second, tl.dot(keys_first, q)) * (score_scale * TOO_SMALL)
         else:
             scores = tl.dot(keys, q) * score_scale
@@ -183,7 +184,7 @@ def _attend_kernel(
         weights, fade, largest, weight_sum = _add_scores(scores, largest, weight_sum)
         if PER_UNIT == 2:
             weights = weights.to(tl.float16)
-            values_first, values_second = _halves(values, SHIFT, BY_TWO)
+            values_first, values_second = _halves(values, SHIFT, FIRST, SECOND)
             total = tl.dot(values_first, weights, total * fade[None, :])
             total_second = tl.dot(values_second, weights, total_second * fade[None, :])
         else:
