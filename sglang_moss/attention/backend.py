@@ -31,13 +31,12 @@ def register() -> None:
     stock = ATTENTION_BACKENDS[_BACKEND]
 
     def build(runner: Any) -> Any:
-        from sglang.srt.utils import get_device_capability
+        from sglang.srt import runtime_context, utils
 
-        args = runner.server_args
         if (
-            not serves_speech(args)
-            or args.enable_deterministic_inference
-            or get_device_capability()[0] not in _CAPABILITIES
+            not serves_speech(runner.server_args)
+            or runtime_context.get_exec().deterministic.enable_deterministic_inference
+            or utils.get_device_capability()[0] not in _CAPABILITIES
         ):
             return stock(runner)
         from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend

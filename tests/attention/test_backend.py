@@ -130,9 +130,15 @@ def test_a_cache_of_another_type_is_left_to_sglang(monkeypatch):
     assert step()[1] == "stock"
 
 
-def build(monkeypatch: pytest.MonkeyPatch, args: dict[str, Any], capability: tuple[int, int], stock: type) -> Any:
+def build(
+    monkeypatch: pytest.MonkeyPatch,
+    stock: type = Stock,
+    delay_pattern: bool = True,
+    deterministic: bool = False,
+    capability: tuple[int, int] = (9, 0),
+) -> Any:
     """What the registry builds, with `stock` in the place of SGLang's backend."""
-    from sglang.srt import utils
+    from sglang.srt import runtime_context, utils
     from sglang.srt.layers.attention import attention_registry
 
     module = ModuleType("flashattention_backend")
@@ -141,27 +147,22 @@ def build(monkeypatch: pytest.MonkeyPatch, args: dict[str, Any], capability: tup
     monkeypatch.setattr(utils, "get_device_capability", lambda: capability)
     monkeypatch.setitem(attention_registry.ATTENTION_BACKENDS, "fa3", lambda _runner: "stock")
     backend.register()
-    server_args = SimpleNamespace(**{"delay_pattern": True, "enable_deterministic_inference": False, **args})
+    settings = SimpleNamespace(deterministic=SimpleNamespace(enable_deterministic_inference=deterministic))
+    monkeypatch.setattr(runtime_context, "get_exec", lambda: settings)
+    server_args = SimpleNamespace(delay_pattern=delay_pattern)
     return attention_registry.ATTENTION_BACKENDS["fa3"](SimpleNamespace(server_args=server_args, dtype=torch.float32))
 
 
-@pytest.mark.parametrize(
-    ("args", "capability", "is_ours"),
-    [
-        ({}, (9, 0), True),
-        ({}, (8, 6), True),
-        ({"delay_pattern": False}, (9, 0), False),
-        ({"enable_deterministic_inference": True}, (9, 0), False),
-        ({}, (3, 1), False),
-    ],
-)
-def test_the_registry_builds_ours_for_our_model_alone(monkeypatch, args, capability, is_ours):
-    built = build(monkeypatch, args, capability, Stock)
-    if is_ours:
-        assert isinstance(built, Stock)
-        assert type(built) is not Stock
-    else:
-        assert built == "stock"
+@pytest.mark.parametrize("capability", [(9, 0), (8, 6)])
+def test_the_registry_builds_ours_for_our_model(monkeypatch, capability):
+    built = build(monkeypatch, capability=capability)
+    assert isinstance(built, Stock)
+    assert type(built) is not Stock
+
+
+@pytest.mark.parametrize("case", [{"delay_pattern": False}, {"deterministic": True}, {"capability": (3, 1)}])
+def test_the_registry_builds_sglangs_for_all_else(monkeypatch, case):
+    assert build(monkeypatch, **case) == "stock"
 
 
 def test_a_backend_without_what_is_relied_upon_stops_the_start(monkeypatch):
@@ -171,14 +172,14 @@ def test_a_backend_without_what_is_relied_upon_stops_the_start(monkeypatch):
             del self.forward_metadata
 
     with pytest.raises(RuntimeError, match=r"this SGLang has no FlashAttentionBackend\.forward_metadata"):
-        build(monkeypatch, {}, (9, 0), Other)
+        build(monkeypatch, Other)
 
 
 @pytest.mark.parametrize("factor", [1.05, float("nan")])
 def test_a_kernel_that_is_wrong_on_this_gpu_stops_the_start(monkeypatch, factor):
     monkeypatch.setattr(proof, "attend", lambda *operands: decode.attend(*operands) * factor)
     with pytest.raises(RuntimeError, match=r"on this GPU .* --attention-backend triton"):
-        build(monkeypatch, {}, (9, 0), Stock)
+        build(monkeypatch)
 
 
 def test_a_shape_that_the_kernel_does_not_know_needs_no_proof(monkeypatch):
@@ -188,4 +189,4 @@ def test_a_shape_that_the_kernel_does_not_know_needs_no_proof(monkeypatch):
             self.head_dim = 48
 
     monkeypatch.setattr(proof, "attend", lambda *operands: decode.attend(*operands) * 2)
-    assert isinstance(build(monkeypatch, {}, (9, 0), Other), Other)
+    assert isinstance(build(monkeypatch, Other), Other)
