@@ -247,7 +247,8 @@ HOOKS = (
     ),
 )
 
-# By whom each is looked for: the scheduler's by `output_streamer`, the HTTP process's by `server.app`.
+# By whom each is looked for: the scheduler's by `output_streamer`, those of attention by its backend, the HTTP
+# process's by `server.app`.
 PRIVATE_FIELDS = (
     PrivateFields(
         "Scheduler",
@@ -310,6 +311,16 @@ PRIVATE_FIELDS = (
             "token_to_kv_pool.set_kv_buffer",
         ),
         why="decoding steps of many requests read SGLang's cache by a kernel of ours (`attention/backend.py`)",
+    ),
+    PrivateFields(
+        "FlashAttentionMetadata",
+        ("page_table", "cache_seqlens_int32"),
+        why="where the rows of each request lie, and how many there are",
+    ),
+    PrivateFields(
+        "ForwardBatch",
+        ("_attn_output", "spec_info"),
+        why="a step that is told where its attention goes, or that speculates, is left to SGLang",
     ),
     PrivateFields(
         "TokenizerManager",

@@ -39,12 +39,15 @@ def register() -> None:
             or utils.get_device_capability()[0] not in _CAPABILITIES
         ):
             return stock(runner)
-        from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend
+        from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend, FlashAttentionMetadata
+        from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 
         from sglang_moss.hooks import PRIVATE_FIELDS
 
         backend = decoding_with_ours(FlashAttentionBackend)(runner)
-        check_fields(PRIVATE_FIELDS, {"FlashAttentionBackend": backend})
+        looked_at = backend, FlashAttentionMetadata, ForwardBatch
+        names = "FlashAttentionBackend", "FlashAttentionMetadata", "ForwardBatch"
+        check_fields(PRIVATE_FIELDS, dict(zip(names, looked_at, strict=True)))
         heads = backend.num_attention_heads, backend.num_kv_heads
         if backend.kv_cache_dtype in CACHE_DTYPES and _are_plain(*heads, backend.head_dim):
             prove(*heads, backend.head_dim, backend.page_size, runner.dtype, backend.kv_cache_dtype, backend.device)
@@ -73,19 +76,23 @@ def decoding_with_ours(stock: type) -> type:
 
             Args:
                 q: [B, HQ * D] of one row a request.
-                k: [B, HK * D], as `v`; to be cached first, unless they are.
+                k: [B, HK, D], as `v`; to be cached first, unless they are.
                 special: what other models ask for.
             Returns:
                 [B, HQ * D].
             """
             n_programs = len(q) * layer.tp_k_head_num
-            if n_programs < _LEAST_PROGRAMS or not _is_plain(layer, self.kv_cache_dtype, forward_batch, special):
+            keys, values = self.get_paged_mha_kv_cache(layer)
+            if (
+                n_programs < _LEAST_PROGRAMS
+                or not _is_plain(layer, self.kv_cache_dtype, forward_batch, special)
+                or not (_has_whole_rows(keys) and _has_whole_rows(values))
+            ):
                 return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **special)
             if k is not None and save_kv_cache:
                 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 
                 self.token_to_kv_pool.set_kv_buffer(layer, KVWriteLoc.for_layer(forward_batch, layer), k, v)
-            keys, values = self.get_paged_mha_kv_cache(layer)
             seen = self.forward_metadata
             queries = q.contiguous().view(-1, layer.tp_q_head_num, layer.head_dim)
             out = attend(queries, keys, values, seen.page_table, seen.cache_seqlens_int32, layer.scaling)
@@ -109,6 +116,11 @@ def _is_plain(layer: Any, cache_dtype: torch.dtype, forward_batch: Any, special:
         and forward_batch._attn_output is None  # else it has to be written there
         and all(value is None or value is False for value in special.values())
     )
+
+
+def _has_whole_rows(cache: Tensor) -> bool:
+    """Whether the rows of a page [pages, page_size, HK, D] lie one after the other, which SGLang may do otherwise."""
+    return cache[0].is_contiguous()
 
 
 def _are_plain(n_heads: int, n_kv_heads: int, head_dim: int) -> bool:

@@ -16,6 +16,10 @@ class OutOfBoundsError(Exception):
     """No file inside the folder; what there is instead is not told, so that nobody learns which files exist."""
 
 
+class TooLargeError(Exception):
+    """More bytes than are to be read: the file's, as the argument."""
+
+
 class FileVersion(NamedTuple):
     """What a file holds, as its file system tells it: another content is another version.
 
@@ -43,14 +47,19 @@ def version_of(path: str, root: Path) -> FileVersion | None:
 
 
 def read_file(path: str, root: Path, max_bytes: int) -> tuple[bytes, FileVersion | None]:
-    """What a file holds, at most `max_bytes` + 1 bytes of it, and its version, if it has been left alone for long.
+    """What a file holds, and its version, if it has been left alone for long.
 
     Raises:
         OutOfBoundsError: as `version_of`.
+        TooLargeError: it has more than `max_bytes`, or has grown beyond that.
     """
     with _opened(path, root) as file:
+        if (size := os.fstat(file.fileno()).st_size) > max_bytes:
+            raise TooLargeError(size)
         before = _version(file)
         data = file.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise TooLargeError(len(data))
         return data, before if before == _version(file) else None
 
 

@@ -19,7 +19,7 @@ import pybase64
 
 from sglang_moss.audio.fetching import CannotFetch, FetchLimits, fetch
 from sglang_moss.audio.loading import ReferenceLimits
-from sglang_moss.audio.local_files import FileVersion, OutOfBoundsError, read_file, version_of
+from sglang_moss.audio.local_files import FileVersion, OutOfBoundsError, TooLargeError, read_file, version_of
 from sglang_moss.errors import BadReference
 
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
@@ -150,7 +150,11 @@ def _has_blanks(text: str) -> bool:
 
 def _check_size(n_bytes: int, policy: SourcePolicy) -> None:
     if n_bytes > policy.max_bytes:
-        raise _SourceError(f"a clip has at most {policy.max_bytes} bytes, got at least {n_bytes}")
+        raise _too_large(n_bytes, policy)
+
+
+def _too_large(n_bytes: int, policy: SourcePolicy) -> _SourceError:
+    return _SourceError(f"a clip has at most {policy.max_bytes} bytes, got at least {n_bytes}")
 
 
 def _decode_base64(text: str, policy: SourcePolicy) -> bytes:
@@ -188,6 +192,8 @@ def _read_path(path: str, policy: SourcePolicy) -> Source:
         data, version = read_file(path, _root(policy), policy.max_bytes)
     except OutOfBoundsError:
         raise _SourceError("the path is no file in the folder that this server may read") from None
+    except TooLargeError as error:
+        raise _too_large(error.args[0], policy) from None
     return Source(data, is_content=False, version=version)
 
 

@@ -48,7 +48,7 @@ class Stock:
         self.token_to_kv_pool = self
 
     def set_kv_buffer(self, _layer: Any, loc_info: Any, k: Tensor, v: Tensor) -> None:
-        self.cache[:, loc_info.loc, 0] = torch.stack([k, v]).unflatten(-1, (HK, D))
+        self.cache[:, loc_info.loc, 0] = torch.stack([k, v])
 
     def get_paged_mha_kv_cache(self, _layer: Any) -> tuple[Tensor, Tensor]:
         return self.cache[0], self.cache[1]
@@ -69,7 +69,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 def operands(n: int = B) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     q = torch.randn(n, HQ * D, generator=generator)
-    k, v = (torch.randn(n, HK * D, generator=generator) for _ in range(2))
+    k, v = (torch.randn(n, HK, D, generator=generator) for _ in range(2))
     return q, k, v
 
 
@@ -84,12 +84,12 @@ def step(
 def test_a_step_caches_its_rows_and_attends_to_them():
     found, out = step()
     q, k, v = operands()
-    torch.testing.assert_close(found.cache[:, 7:10, 0].flatten(2), torch.stack([k, v]))
+    assert torch.equal(found.cache[:, 7:10, 0], torch.stack([k, v]))
     seen = found.forward_metadata
     cache = found.get_paged_mha_kv_cache(None)
     expected = decode.attend(q.view(B, HQ, D), *cache, seen.page_table, seen.cache_seqlens_int32, 0.25)
     torch.testing.assert_close(out, expected.flatten(1))
-    only_itself = v[2].view(HK, 1, D).expand(HK, HQ // HK, D).flatten()  # its first row
+    only_itself = v[2][:, None].expand(HK, HQ // HK, D).flatten()  # its first row
     torch.testing.assert_close(out[2], only_itself)
 
 
@@ -125,6 +125,12 @@ def test_all_else_is_left_to_sglang(asked):
     assert step(**asked)[1] == "stock"
 
 
+def test_a_cache_whose_rows_are_torn_is_left_to_sglang(monkeypatch):
+    pages = torch.randn(4, HK, 4, D).permute(0, 2, 1, 3)  # heads before rows
+    monkeypatch.setattr(Stock, "get_paged_mha_kv_cache", lambda *_: (pages.contiguous(), pages))
+    assert step()[1] == "stock"
+
+
 def test_a_cache_of_another_type_is_left_to_sglang(monkeypatch):
     monkeypatch.setattr(backend, "CACHE_DTYPES", (torch.bfloat16,))
     assert step()[1] == "stock"
@@ -143,6 +149,7 @@ def build(
 
     module = ModuleType("flashattention_backend")
     module.FlashAttentionBackend = stock  # pyright: ignore[reportAttributeAccessIssue]
+    module.FlashAttentionMetadata = Stock(None).forward_metadata  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "sglang.srt.layers.attention.flashattention_backend", module)
     monkeypatch.setattr(utils, "get_device_capability", lambda: capability)
     monkeypatch.setitem(attention_registry.ATTENTION_BACKENDS, "fa3", lambda _runner: "stock")

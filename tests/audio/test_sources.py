@@ -121,6 +121,9 @@ def test_size_is_limited_for_every_form(tmp_path):
     assert "at most 10000 bytes" in refusal(base64.b64encode(b"\xff\xfb" + big).decode())
     paths = SourcePolicy(path_root=tmp_path, max_bytes=10_000)
     assert "at most 10000 bytes" in refusal(str(tmp_path / "big.wav"), paths)
+    with (tmp_path / "huge.wav").open("wb") as huge:
+        huge.truncate(1 << 40)  # which is not read for that
+    assert f"got at least {1 << 40}" in refusal(str(tmp_path / "huge.wav"), paths)
     assert read(big[1:]) == read(base64.b64encode(big[1:]).decode()) == big[1:]
 
 

@@ -534,6 +534,22 @@ def test_a_first_chunk_waits_for_no_step_of_the_largest_size():
     assert served.runner.steps[1:] == [[12] * 19]
 
 
+def test_where_a_long_stretch_is_due_first_no_short_one_is_padded_to_it():
+    served = Served(tiny_codec(), 8, as_on_gpu=True)
+    for rid in ("dry", "ahead"):
+        served.open(rid, 200, live=True, chunk_frames=4)
+    served.produce(1 + 4 + TOKENS.n_vq - 1, "dry")
+    served.produce(1 + 30 + TOKENS.n_vq - 1, "ahead")
+    served.drain()
+    served.produce(24, "dry")
+    served.produce(4, "ahead")
+    served.runner.steps.clear()
+    served.step()
+    assert served.runner.steps == [[24]]
+    served.run()
+    served.assert_whole("dry", "ahead")
+
+
 def test_who_tops_a_step_up_takes_nobody_elses_place():
     served = with_short_chunks(20, 32)
     served.step()

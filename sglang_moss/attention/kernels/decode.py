@@ -6,12 +6,12 @@ Scores stand with the rows first, [N, G]: tensor cores take 8 columns and no les
 query heads of a group would leave most of 16 empty.
 
 A cache in 8 bits is read two elements at a time: what moves elements of 16 bits from shared memory to the tensor cores
-moves pairs of 8, and a pair becomes two float16 by shifts. Neither changes a value, since float16 holds all that both
-formats can; but the NaN of e4m3, which torch makes of what is too large, becomes 480. So queries come in two halves, of
+moves pairs of 8, and a pair becomes two float16 by shifts. Neither changes a value, since float16 holds all that e4m3
+can; but its NaN, which torch makes of what is too large, becomes 480. So queries come in two halves, of
 even and odd dimensions, and so do sums over the values.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
@@ -27,35 +27,17 @@ _TILE = (64, 2)
 _LARGE_TILE = (128, 4)
 FEW_PROGRAMS = 384
 _STAGES = 3
-
-
-class _EightBits(NamedTuple):
-    """How float16 is made of a format of 8 bits."""
-
-    shift: int  # left, of what stands under the sign
-    too_small: float  # by which the values then are
-    first: str  # the same in PTX for the first of each pair, two pairs at once, as one register holds them
-    second: str
-
-
-_EIGHT_BITS = {
-    torch.float8_e4m3fn: _EightBits(
-        shift=7,
-        too_small=256.0,
-        first="{ .reg .b32 a, s; shl.b32 a, $1, 7; and.b32 a, a, 0x3f803f80; "
-        "shl.b32 s, $1, 8; and.b32 s, s, 0x80008000; or.b32 $0, a, s; }",
-        second="{ .reg .b32 a, s; shr.b32 a, $1, 1; and.b32 a, a, 0x3f803f80; "
-        "and.b32 s, $1, 0x80008000; or.b32 $0, a, s; }",
-    ),
-    torch.float8_e5m2: _EightBits(
-        shift=8,
-        too_small=1.0,
-        first="{ .reg .b32 a; shl.b32 a, $1, 8; and.b32 $0, a, 0xff00ff00; }",
-        second="and.b32 $0, $1, 0xff00ff00;",
-    ),
-}
-_SIXTEEN_BITS = _EightBits(0, 1.0, "", "")  # nothing is made of them
-CACHE_DTYPES = (torch.bfloat16, torch.float16, *_EIGHT_BITS)
+_EIGHT_BITS = torch.float8_e4m3fn  # SGLang takes another backend for the other format
+CACHE_DTYPES = (torch.bfloat16, torch.float16, _EIGHT_BITS)
+_TOO_SMALL = tl.constexpr(256.0)  # float16 whose exponent is that of e4m3
+# Two pairs at once, as one register holds them.
+_FIRST = tl.constexpr(
+    "{ .reg .b32 a, s; shl.b32 a, $1, 7; and.b32 a, a, 0x3f803f80; "
+    "shl.b32 s, $1, 8; and.b32 s, s, 0x80008000; or.b32 $0, a, s; }"
+)
+_SECOND = tl.constexpr(
+    "{ .reg .b32 a, s; shr.b32 a, $1, 1; and.b32 a, a, 0x3f803f80; and.b32 s, $1, 0x80008000; or.b32 $0, a, s; }"
+)
 
 
 def attend(
@@ -71,10 +53,8 @@ def attend(
     n_requests, n_heads, head_dim = q.shape
     page_size, n_kv_heads = key_cache.shape[1:3]
     out = torch.empty_like(q)
-    in_pairs = key_cache.dtype in _EIGHT_BITS
-    tile, n_warps = _LARGE_TILE if in_pairs and n_requests * n_kv_heads <= FEW_PROGRAMS else _TILE
-    made = _EIGHT_BITS.get(key_cache.dtype, _SIXTEEN_BITS)
-    in_python = isinstance(_attend_kernel, InterpretedFunction)
+    in_pairs = key_cache.dtype == _EIGHT_BITS
+    tile, n_warps = _tile(n_requests * n_kv_heads, in_pairs)
     if in_pairs:
         key_cache, value_cache = key_cache.view(torch.int16), value_cache.view(torch.int16)
     kernel: Any = _attend_kernel[(n_kv_heads, n_requests)]
@@ -96,25 +76,27 @@ def attend(
         TILE=tile,
         STAGES=_STAGES,
         PER_UNIT=2 if in_pairs else 1,
-        SHIFT=made.shift,
-        TOO_SMALL=made.too_small,
-        FIRST="" if in_python else made.first,
-        SECOND="" if in_python else made.second,
+        BY_TWO=not isinstance(_attend_kernel, InterpretedFunction),
         num_warps=n_warps,
     )
     return out
 
 
+def _tile(n_programs: int, in_pairs: bool) -> tuple[int, int]:
+    """Rows of a tile, and warps."""
+    return _LARGE_TILE if in_pairs and n_programs <= FEW_PROGRAMS else _TILE
+
+
 @triton.jit
-def _halves(pairs, SHIFT: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr):
-    """The first and the second of each pair of 8 bits, as float16; without PTX where there is none."""
-    if FIRST != "":
-        first = tl.inline_asm_elementwise(FIRST, "=r,r", [pairs], dtype=tl.float16, is_pure=True, pack=2)
-        second = tl.inline_asm_elementwise(SECOND, "=r,r", [pairs], dtype=tl.float16, is_pure=True, pack=2)
+def _halves(pairs, BY_TWO: tl.constexpr):
+    """The first and the second of each pair of 8 bits, as float16 too small by `_TOO_SMALL`."""
+    if BY_TWO:
+        first = tl.inline_asm_elementwise(_FIRST, "=r,r", [pairs], dtype=tl.float16, is_pure=True, pack=2)
+        second = tl.inline_asm_elementwise(_SECOND, "=r,r", [pairs], dtype=tl.float16, is_pure=True, pack=2)
     else:
         bits = pairs.to(tl.int32)
-        first = (((bits & 0x7F) << SHIFT) | ((bits & 0x80) << 8)).to(tl.int16).to(tl.float16, bitcast=True)
-        second = (((bits >> 8 & 0x7F) << SHIFT) | (bits & 0x8000)).to(tl.int16).to(tl.float16, bitcast=True)
+        first = (((bits & 0x7F) << 7) | ((bits & 0x80) << 8)).to(tl.int16).to(tl.float16, bitcast=True)
+        second = (((bits >> 1) & 0x3F80) | (bits & 0x8000)).to(tl.int16).to(tl.float16, bitcast=True)
     return first, second
 
 
@@ -146,10 +128,7 @@ def _attend_kernel(
     TILE: tl.constexpr,
     STAGES: tl.constexpr,
     PER_UNIT: tl.constexpr,
-    SHIFT: tl.constexpr,
-    TOO_SMALL: tl.constexpr,
-    FIRST: tl.constexpr,
-    SECOND: tl.constexpr,
+    BY_TWO: tl.constexpr,
 ):
     head, request = tl.program_id(0), tl.program_id(1)
     length = tl.load(length_ptr + request)
@@ -176,20 +155,20 @@ def _attend_kernel(
         keys = tl.load(key_ptr + at_row[:, None] + unit[None, :], mask=is_row[:, None], other=0)
         values = tl.load(value_ptr + at_row[None, :] + unit[:, None], mask=is_row[None, :], other=0)
         if PER_UNIT == 2:
-            keys_first, keys_second = _halves(keys, SHIFT, FIRST, SECOND)
-            scores = tl.dot(keys_second, q_second, tl.dot(keys_first, q)) * (score_scale * TOO_SMALL)
+            keys_first, keys_second = _halves(keys, BY_TWO)
+            scores = tl.dot(keys_second, q_second, tl.dot(keys_first, q)) * (score_scale * _TOO_SMALL)
         else:
             scores = tl.dot(keys, q) * score_scale
         scores = tl.where(is_row[:, None], scores, float("-inf"))
         weights, fade, largest, weight_sum = _add_scores(scores, largest, weight_sum)
         if PER_UNIT == 2:
             weights = weights.to(tl.float16)
-            values_first, values_second = _halves(values, SHIFT, FIRST, SECOND)
+            values_first, values_second = _halves(values, BY_TWO)
             total = tl.dot(values_first, weights, total * fade[None, :])
             total_second = tl.dot(values_second, weights, total_second * fade[None, :])
         else:
             total = tl.dot(values, weights.to(values.dtype), total * fade[None, :])
-    scale = TOO_SMALL / weight_sum[None, :]
+    scale = (_TOO_SMALL if PER_UNIT == 2 else 1.0) / weight_sum[None, :]
     tl.store(out_ptr + at_q, (total * scale).to(out_ptr.dtype.element_ty), mask=exists)
     if PER_UNIT == 2:
         tl.store(out_ptr + at_q + 1, (total_second * scale).to(out_ptr.dtype.element_ty), mask=exists)
