@@ -23,7 +23,7 @@ from sglang_moss.request.speech import SpeechProgress
 logger = logging.getLogger(__name__)
 
 Send = Callable[[str, SpeechPart], None]
-_SHORT_FRAMES = 16  # padding a stretch to so many is free where anything is: an eighth of a millisecond on an H200
+_SHORT_FRAMES = 16  # padding a stretch to so many costs little: an H200 decoded 62,000 frames a second
 _MIXED = 2  # a step of stretches of several lengths is at most the largest one's size over this: the first waits for it
 _KEPT_BACK = 8  # of so many slots, one is not for streams that still run
 _DECODING_FAILED = "decoding the audio failed; the server's log says why"
