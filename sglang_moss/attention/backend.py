@@ -45,9 +45,12 @@ def register() -> None:
         from sglang_moss.hooks import PRIVATE_FIELDS
 
         backend = decoding_with_ours(FlashAttentionBackend)(runner)
-        looked_at = backend, FlashAttentionMetadata, ForwardBatch
-        names = "FlashAttentionBackend", "FlashAttentionMetadata", "ForwardBatch"
-        check_fields(PRIVATE_FIELDS, dict(zip(names, looked_at, strict=True)))
+        used = {
+            "FlashAttentionBackend": backend,
+            "FlashAttentionMetadata": FlashAttentionMetadata,
+            "ForwardBatch": ForwardBatch,
+        }
+        check_fields(PRIVATE_FIELDS, used)
         heads = backend.num_attention_heads, backend.num_kv_heads
         if backend.kv_cache_dtype in CACHE_DTYPES and _are_plain(*heads, backend.head_dim):
             prove(*heads, backend.head_dim, backend.page_size, runner.dtype, backend.kv_cache_dtype, backend.device)
@@ -81,18 +84,17 @@ def decoding_with_ours(stock: type) -> type:
             Returns:
                 [B, HQ * D].
             """
-            n_programs = len(q) * layer.tp_k_head_num
-            keys, values = self.get_paged_mha_kv_cache(layer)
             if (
-                n_programs < _LEAST_PROGRAMS
+                len(q) * layer.tp_k_head_num < _LEAST_PROGRAMS
                 or not _is_plain(layer, self.kv_cache_dtype, forward_batch, special)
-                or not (_has_whole_rows(keys) and _has_whole_rows(values))
+                or not all(map(_has_whole_rows, caches := self.get_paged_mha_kv_cache(layer)))
             ):
                 return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache, **special)
             if k is not None and save_kv_cache:
                 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 
                 self.token_to_kv_pool.set_kv_buffer(layer, KVWriteLoc.for_layer(forward_batch, layer), k, v)
+            keys, values = caches
             seen = self.forward_metadata
             queries = q.contiguous().view(-1, layer.tp_q_head_num, layer.head_dim)
             out = attend(queries, keys, values, seen.page_table, seen.cache_seqlens_int32, layer.scaling)

@@ -475,29 +475,21 @@ def test_the_least_recently_used_voice_makes_room():
     assert primed == 4 * 8, "voices 1, 2, 3, and 2 again"
 
 
-def with_first_chunks(n_heard: int, n_whole: int, n_slots: int, **options: Any) -> Served:
-    """Streams whose first chunk has just been filled, beside whole answers that have long stretches to decode."""
-    served = Served(tiny_codec(), n_slots, **options)
-    for i in range(n_whole):
-        served.open(f"whole {i}", 200)
-    served.produce(150)
-    heard = [f"heard {i}" for i in range(n_heard)]
-    for rid in heard:
-        served.open(rid, 50, live=True)
-    served.produce(1 + 4 + TOKENS.n_vq - 1, *heard)
-    served.step()
-    return served
-
-
 @pytest.mark.parametrize("as_on_gpu", [False, True])
 def test_a_first_chunk_waits_for_no_long_stretch_and_is_not_padded_to_one(as_on_gpu: bool):
-    served = with_first_chunks(1, 4, n_slots=8, as_on_gpu=as_on_gpu)
+    served = Served(tiny_codec(), 8, as_on_gpu=as_on_gpu)
+    for i in range(4):
+        served.open(f"whole {i}", 200)
+    served.produce(150)
+    served.open("heard", 50, live=True)
+    served.produce(1 + 4 + TOKENS.n_vq - 1, "heard")
+    served.step()
     assert served.runner.steps == [[4]]
-    assert len(served.chunks("heard 0")) == 1
+    assert len(served.chunks("heard")) == 1
     served.step()
     assert served.runner.steps[1:] == [[STEP_FRAMES] * 4]  # of one length: as many as a step takes
     served.run()
-    served.assert_whole("heard 0", *(f"whole {i}" for i in range(4)))
+    served.assert_whole("heard", *(f"whole {i}" for i in range(4)))
 
 
 def with_short_chunks(n_first: int, n_later: int, as_on_gpu: bool = True) -> Served:
@@ -534,20 +526,26 @@ def test_a_first_chunk_waits_for_no_step_of_the_largest_size():
     assert served.runner.steps[1:] == [[12] * 19]
 
 
-def test_where_a_long_stretch_is_due_first_no_short_one_is_padded_to_it():
-    served = Served(tiny_codec(), 8, as_on_gpu=True)
-    for rid in ("dry", "ahead"):
+def beside_one_far_ahead(n_dry: int, as_on_gpu: bool = False) -> Served:
+    """After a step for which a stream that runs dry has had so many frames to decode, and one far ahead four."""
+    served = Served(tiny_codec(), 8, as_on_gpu=as_on_gpu)
+    for rid in ("ahead", "dry"):
         served.open(rid, 200, live=True, chunk_frames=4)
-    served.produce(1 + 4 + TOKENS.n_vq - 1, "dry")
     served.produce(1 + 30 + TOKENS.n_vq - 1, "ahead")
+    served.produce(1 + 2 + TOKENS.n_vq - 1, "dry")
     served.drain()
-    served.produce(24, "dry")
     served.produce(4, "ahead")
+    served.produce(n_dry, "dry")
     served.runner.steps.clear()
     served.step()
+    return served
+
+
+def test_where_a_long_stretch_is_due_first_no_short_one_is_padded_to_it():
+    served = beside_one_far_ahead(24, as_on_gpu=True)
     assert served.runner.steps == [[24]]
     served.run()
-    served.assert_whole("dry", "ahead")
+    served.assert_whole("ahead", "dry")
 
 
 def test_who_tops_a_step_up_takes_nobody_elses_place():
@@ -605,17 +603,7 @@ def test_a_stream_says_until_when_its_listener_is_supplied():
 
 
 def test_who_has_less_left_to_play_goes_first():
-    served = Served(tiny_codec(), 8)
-    for rid in ("ahead", "dry"):
-        served.open(rid, 200, live=True, chunk_frames=4)
-    served.produce(1 + 30 + TOKENS.n_vq - 1, "ahead")
-    served.produce(1 + 2 + TOKENS.n_vq - 1, "dry")
-    served.drain()
-    # Both can fill chunks, of different lengths, so that they share no step.
-    served.produce(4, "ahead")
-    served.produce(12, "dry")
-    served.runner.steps.clear()
-    served.step()
+    served = beside_one_far_ahead(12)  # both can fill chunks, of different lengths, so that they share no step
     assert served.runner.steps == [[12]]
     served.run()
     served.assert_whole("ahead", "dry")
