@@ -9,44 +9,24 @@ graph's stream are the language model's; those on others run beside it: the code
 
 import argparse
 import asyncio
-import gzip
-import json
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from ..clients import AsyncMossClient
-from ..clients.connection import connection
 from .loads import loops
 from .loads.workloads import WORKLOADS, RequestMaker
 from .runs.record import record
 from .serving import add_connection_arguments
+from .traces.launches import Launch, busy_us, graphs, launches
+from .traces.recording import recorded
 
-_LEAST_OF_A_GRAPH = 8  # kernels that share a launch; fewer: no graph
 _SECONDS = 120.0  # of speech: the requests still run when the last step is recorded
-_KINDS = ("kernel", "gpu_memcpy", "gpu_memset")
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One kernel, copy or fill on the GPU; times in microseconds."""
-
-    name: str
-    stream: int
-    start_us: float
-    us: float
-    correlation: int  # shared by all kernels of one graph launch
-
-    @property
-    def end_us(self) -> float:
-        return self.start_us + self.us
 
 
 def main() -> None:
@@ -70,18 +50,8 @@ def profiles(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             traces = args.trace_dir or Path(folder)
             trace = loops.run(_recorded_trace(args, running, traces))
             origin = {"running": running, "label": args.label}
-            for line in step_lines(launches(json.loads(trace)), args.names):
+            for line in step_lines(launches(trace), args.names):
                 yield {**origin, **line}
-
-
-def launches(trace: dict[str, Any]) -> list[Launch]:
-    """What ran on the GPU, from a Chrome trace, in the order of time."""
-    found = [
-        Launch(e["name"], int(e["args"]["stream"]), float(e["ts"]), float(e["dur"]), int(e["args"]["correlation"]))
-        for e in trace["traceEvents"]
-        if e.get("cat") in _KINDS and e.get("ph") == "X"
-    ]
-    return sorted(found, key=lambda launch: launch.start_us)
 
 
 def step_lines(all_launches: Sequence[Launch], n_names: int) -> Iterator[dict[str, Any]]:
@@ -125,68 +95,30 @@ def step_lines(all_launches: Sequence[Launch], n_names: int) -> Iterator[dict[st
             }
 
 
-def busy_us(sorted_launches: Sequence[Launch]) -> float:
-    """How long at least one of them runs."""
-    busy, until = 0.0, float("-inf")
-    for launch in sorted_launches:
-        busy += max(0.0, launch.end_us - max(until, launch.start_us))
-        until = max(until, launch.end_us)
-    return busy
-
-
 def _decode_graphs(all_launches: Sequence[Launch]) -> list[list[Launch]]:
     """The kernels of each launch of the decode graph: of all graphs, the one with the most time in the trace."""
-    groups: dict[int, list[Launch]] = defaultdict(list)
-    for launch in all_launches:
-        groups[launch.correlation].append(launch)
     by_size: dict[int, list[list[Launch]]] = defaultdict(list)
-    for group in groups.values():
-        if len(group) >= _LEAST_OF_A_GRAPH:
-            by_size[len(group)].append(group)
-    graphs = max(by_size.values(), key=lambda same: sum(g.us for group in same for g in group), default=[])
-    if len(graphs) < 2:
+    for graph in graphs(all_launches):
+        by_size[len(graph)].append(graph)
+    found = max(by_size.values(), key=lambda same: sum(g.us for group in same for g in group), default=[])
+    if len(found) < 2:
         raise ValueError("the trace holds no two launches of a decode graph: are CUDA graphs on, and enough steps?")
-    return graphs
+    return found
 
 
-async def _recorded_trace(args: argparse.Namespace, running: int, folder: Path) -> bytes:
+async def _recorded_trace(args: argparse.Namespace, running: int, folder: Path) -> dict[str, Any]:
     """Profile while `running` requests decode; they are dropped afterwards."""
     workload = replace(WORKLOADS["dialogue"], seconds=_SECONDS)
     maker = RequestMaker(workload, case=f"profile-{running}-{time.time_ns()}")
-    before = set(folder.glob("*.trace.json.gz"))
-    administrator = httpx.AsyncClient(**connection(args.url, args.admin_api_key or args.api_key, args.timeout))
-    async with AsyncMossClient(args.url, args.api_key, args.timeout) as client, administrator as http:
+    async with AsyncMossClient(args.url, args.api_key, args.timeout) as client:
         asking = [asyncio.create_task(client.answer(maker.body(i))) for i in range(running)]
         await asyncio.sleep(args.settle_seconds)
-        activities = ["CPU", "GPU"] if args.cpu else ["GPU"]
-        settings = {"output_dir": str(folder), "num_steps": args.steps, "activities": activities, "with_stack": False}
-        (await http.post("/start_profile", json=settings)).raise_for_status()
         try:
-            return await _new_trace(folder, before, asking)
+            return await recorded(args, folder, args.steps, ["CPU", "GPU"] if args.cpu else ["GPU"], asking)
         finally:
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-
-
-async def _new_trace(folder: Path, before: set[Path], asking: Sequence["asyncio.Task[bytes]"]) -> bytes:
-    """The content of a trace that is whole: SGLang writes one more than once."""
-    deadline = time.monotonic() + 120
-    contents: dict[Path, bytes] = {}
-    while time.monotonic() < deadline:
-        await asyncio.sleep(0.5)
-        for path in set(folder.glob("*.trace.json.gz")) - before:
-            try:
-                content = gzip.decompress(path.read_bytes())
-            except (EOFError, OSError):
-                continue  # still being written
-            if contents.get(path) == content:
-                return content
-            contents[path] = content
-        for task in asking:
-            if task.done():
-                task.result()  # raises what went wrong
-    raise TimeoutError(f"no trace came in {folder}")
 
 
 if __name__ == "__main__":

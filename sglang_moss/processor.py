@@ -47,7 +47,10 @@ class TokenizerAsProcessor:
     @classmethod
     def from_pretrained(cls, name: str, *args: Any, **kwargs: Any) -> Any:
         settings: dict[str, Any] = {k: v for k, v in kwargs.items() if k != "use_fast"} | {"trust_remote_code": False}
-        return get_tokenizer(name, *args, **settings)
+        tokenizer = get_tokenizer(name, *args, **settings)
+        # SGLang asks for it after every row of every request, and transformers looks it up in the vocabulary each time.
+        vars(tokenizer)["eos_token_id"] = tokenizer.eos_token_id
+        return tokenizer
 
 
 class MossTTSDProcessor(BaseMultimodalProcessor):

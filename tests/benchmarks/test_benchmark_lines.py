@@ -1,11 +1,11 @@
-"""Result lines: their origin, and what is read out of logs, traces and other lines."""
+"""Result lines: their origin, and what is read out of logs and other lines."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sglang_moss.benchmarks import engine_ceiling, plot, step_profile
+from sglang_moss.benchmarks import engine_ceiling, plot
 from sglang_moss.benchmarks.runs.record import origin_of, read_lines, record
 
 
@@ -40,38 +40,6 @@ def test_the_decode_rate_is_that_of_the_full_batch():
     log = [line(4, 1.0), line(4, 100.0), "Prefill batch", line(4, 110.0), line(4, 130.0), line(3, 900.0), line(4, 2.0)]
     assert engine_ceiling.decode_rate(log, 4) == 110.0
     assert engine_ceiling.decode_rate(log, 5) is None
-
-
-def test_a_step_is_read_from_a_trace():
-    events: list[dict[str, Any]] = [{"ph": "M", "name": "process_name"}]
-
-    def kernel(name: str, start: float, us: float, stream: int, correlation: int) -> None:
-        args = {"stream": stream, "correlation": correlation}
-        events.append({"ph": "X", "cat": "kernel", "name": name, "ts": start, "dur": us, "args": args})
-
-    for step in range(3):
-        start = 1_000.0 * step
-        for i in range(10):  # the graph: 10 kernels of 20 us, 10 us apart
-            kernel("matmul" if i % 2 else "norm", start + 30 * i, 20.0, stream=7, correlation=step + 1)
-        kernel("sample", start + 400, 50.0, stream=7, correlation=100 + step)
-        for i in range(9):  # a smaller graph beside it
-            kernel("codec", start + 390 + i, 1.0, stream=9, correlation=200 + step)
-    step, *kernels = step_profile.step_lines(step_profile.launches({"traceEvents": events}), n_names=9)
-    assert (step["n_steps"], step["step_us"], step["launches"], step["graph_kernels"]) == (2, 1_000.0, 11.0, 10.0)
-    assert (step["gpu_us"], step["idle_us"], step["graph_us"]) == (250.0, 750.0, 290.0)
-    assert (step["launches_beside"], step["gpu_us_beside"], step["idle_us_of_all_streams"]) == (9.0, 9.0, 741.0)
-    found = {(k["where"], k["name"]): (k["launches"], k["gpu_us"]) for k in kernels}
-    assert found == {
-        ("step", "matmul"): (5.0, 100.0),
-        ("step", "norm"): (5.0, 100.0),
-        ("step", "sample"): (1.0, 50.0),
-        ("beside", "codec"): (9.0, 9.0),
-    }
-
-
-def test_a_trace_without_steps_is_an_error():
-    with pytest.raises(ValueError, match="no two launches of a decode graph"):
-        list(step_profile.step_lines([], 1))
 
 
 def test_a_plot_has_one_curve_for_each_kind_of_answer():

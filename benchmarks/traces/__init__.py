@@ -1,0 +1,1 @@
+"""What a server's GPU does, from traces that SGLang's profiler records."""

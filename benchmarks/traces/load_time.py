@@ -1,0 +1,83 @@
+"""Where a loaded server's GPU time goes: decoding, prompts, and the waiting around both.
+
+The language model's stream is cut at its decoding steps, each one launch of a graph. What runs between two of them is
+prefill where a prompt was embedded, else the little that a step has outside its graph; what is left is waiting for the
+host, or for nothing to do. Other streams, the codec's, run beside it.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from .launches import Launch, busy_us, graphs
+
+_DECODES, _PREFILLS = "_begin_step_kernel", "_embed_rows_kernel"  # of `sglang_moss.step.kernels.embedding`
+_MS_A_SECOND = 1_000.0
+
+
+def load_line(all_launches: Sequence[Launch]) -> dict[str, Any]:
+    """The figures of one trace; those `_ms_a_second` are shares of the time, and five of them make up all of it.
+
+    Raises:
+        ValueError: the trace does not hold two decoding steps.
+    """
+    steps = [graph for graph in graphs(all_launches) if any(_DECODES in launch.name for launch in graph)]
+    if len(steps) < 2:
+        raise ValueError("the trace holds no two decoding steps: are CUDA graphs on, and is there a load?")
+    stream = Counter(launch.stream for step in steps for launch in step).most_common(1)[0][0]
+    began, ended = steps[0][0].start_us, steps[-1][0].start_us
+    inside = [launch for launch in all_launches if began <= launch.start_us < ended]
+    own = [launch for launch in inside if launch.stream == stream]
+    beside = [launch for launch in inside if launch.stream != stream]
+    starts = [launch.start_us for launch in own]
+    spans = []
+    for step, following in pairwise(steps):
+        after = bisect_left(starts, _end_us(step))
+        spans.append(_Span(step, following[0].start_us, own[after : bisect_left(starts, following[0].start_us)]))
+    prompts = [span for span in spans if span.n_prefills]
+    plain = [span for span in spans if not span.n_prefills]
+    n_prefills = sum(span.n_prefills for span in prompts)
+    wall_us = ended - began
+
+    def share(us: float) -> float:
+        return _MS_A_SECOND * us / wall_us
+
+    codec_steps = graphs(beside)
+    return {
+        "wall_ms": wall_us / 1e3,
+        "steps_per_s": 1e6 * len(spans) / wall_us,
+        "prefills_per_s": 1e6 * n_prefills / wall_us,
+        "codec_steps_per_s": 1e6 * len(codec_steps) / wall_us,
+        "decoding_ms_a_second": share(sum(span.step_us for span in spans)),
+        "prefill_ms_a_second": share(sum(span.busy_us for span in prompts)),
+        "waiting_around_prefill_ms_a_second": share(sum(span.idle_us for span in prompts)),
+        "rest_of_steps_ms_a_second": share(sum(span.busy_us for span in plain)),
+        "waiting_between_steps_ms_a_second": share(sum(span.idle_us for span in plain)),
+        "beside_ms_a_second": share(busy_us(beside)),
+        "only_beside_ms_a_second": share(busy_us(inside) - busy_us(own)),
+        "step_ms_p50": median(span.step_us for span in spans) / 1e3,
+        "prefill_ms_mean": sum(span.busy_us for span in prompts) / n_prefills / 1e3 if n_prefills else None,
+        "waiting_ms_a_prefill": sum(span.idle_us for span in prompts) / n_prefills / 1e3 if n_prefills else None,
+        "codec_step_ms_p50": median(map(_span_us, codec_steps)) / 1e3 if codec_steps else None,
+    }
+
+
+class _Span:
+    """A decoding step, and what its stream did until the next one began."""
+
+    def __init__(self, step: Sequence[Launch], until_us: float, between: Sequence[Launch]) -> None:
+        self.step_us = _span_us(step)
+        self.n_prefills = sum(_PREFILLS in launch.name for launch in between)
+        self.busy_us = busy_us(between)
+        self.idle_us = until_us - _end_us(step) - self.busy_us
+
+
+def _span_us(graph: Sequence[Launch]) -> float:
+    return _end_us(graph) - graph[0].start_us
+
+
+def _end_us(graph: Sequence[Launch]) -> float:
+    return max(launch.end_us for launch in graph)
