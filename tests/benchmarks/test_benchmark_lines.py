@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sglang_moss.benchmarks import engine_ceiling, plot
+from sglang_moss.benchmarks import engine_ceiling, log_times, plot
 from sglang_moss.benchmarks.runs.record import origin_of, read_lines, record
 
 
@@ -69,3 +69,30 @@ def test_what_measures_nothing_leaves_no_file(tmp_path: Path):
     with pytest.raises(ValueError, match="away"):
         record(tmp_path / "lines.jsonl", failing())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_costs_of_steps_and_prompts_are_read_out_of_a_log():
+    """A load of 20 to 60 requests, whose steps take 5 ms and 0.05 for each, and each batch of prompts 20."""
+    prefill = "Prefill batch, #new-seq: 1, #new-token: 370, #cached-token: 411, #running-req: 9, cuda graph: True"
+    log = ["[2026-01-01 12:00:00] server_args={}", decoding(5, 100.0), decoding(20, 100.0)]
+    for i in range(20, 60):
+        running, n_prefills = i + 0.5, i % 3
+        log += n_prefills * [f"[2026-01-01 12:00:01] {prefill}"]
+        log.append(decoding(i + 1, 1e3 * 40 * running / (40 * (5 + 0.05 * running) + 20 * n_prefills)))
+    log.append(decoding(60, 1.0, time="12:30:00"))  # not in time
+    found = list(log_times.intervals(log, "12:00:00", "12:10:00"))
+    assert len(found) == 40
+    costs = log_times.times(found, n_steps=40)
+    assert (costs["step_ms_of_none"], costs["step_ms_a_request"]) == pytest.approx((5.0, 0.05))
+    assert (costs["prefill_ms"], costs["rows_a_prefill"]) == pytest.approx((20.0, 370.0))
+    assert costs["prefill_share"] == pytest.approx(20 * 41 / (costs["interval_ms"] * 40))
+    assert costs["unexplained_ms"] == pytest.approx(0.0, abs=1e-6)
+    with pytest.raises(ValueError, match="5 intervals of a load"):
+        log_times.times(found[:5], 40)
+    with pytest.raises(ValueError, match="alike"):
+        log_times.times(found[:1] * 30, 40)
+
+
+def decoding(running: int, rows_per_s: float, time: str = "12:00:02") -> str:
+    facts = f"#running-req: {running}, #token: 9, token usage: 0.1, cuda graph: True, gen throughput (token/s): "
+    return f"[2026-01-01 {time}] Decode batch, {facts}{rows_per_s}, #queue-req: 0"
