@@ -14,17 +14,17 @@ from typing import Any
 from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass, record_fields
 from sglang.srt.arg_groups.overrides import declare_resolution, resolving_view
 from sglang.srt.server_args import ServerArgs
-from sglang.srt.utils import is_cuda
+from sglang.srt.utils import get_device_memory_capacity, is_cuda
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.checkpoint import is_fused, read_config, why_not_served
 from sglang_moss.config import profile_of
 from sglang_moss.request.profile import Profile
+from sglang_moss.running_limit import running_requests
 from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 
 WARMUP = "sglang_moss"
-_DEFAULT_MAX_RUNNING_REQUESTS = 128
 _QUEUED_PER_RUNNING = 4
 _CAPTURED_PREFILL_ROWS = 2048  # five prompts whose voices are known; larger batches keep a GPU busy by themselves
 _SECRETS = ("api_key", "admin_api_key", "ssl_keyfile_password")
@@ -295,8 +295,11 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             raise SystemExit(f"sglang_moss: {self.model_path}: {error}") from None
 
     def _set_defaults(self) -> None:
+        on_gpu = is_cuda() and self.device in (None, "cuda")
         if self.max_running_requests is None:
-            self.max_running_requests = _DEFAULT_MAX_RUNNING_REQUESTS
+            codec_config = read_config(self.model_path)["codec_config"]
+            memory_mib = get_device_memory_capacity("cuda") if on_gpu else None
+            self.max_running_requests = running_requests(codec_config, self.codec_dtype, self.codec_slots, memory_mib)
         if self.max_queued_speech is None:
             self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests * self.dp_size
         if self.served_model_name is None:
@@ -310,7 +313,6 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             self.skip_server_warmup = False
         else:
             self.warmups = f"{self.warmups},{WARMUP}" if self.warmups else WARMUP
-        on_gpu = is_cuda() and self.device in (None, "cuda")
         if on_gpu and not (self.disable_cuda_graph or self.disable_prefill_cuda_graph):
             # SGLang leaves prefill out where a model is multimodal, unless told: embeddings may be made anyhow. Ours
             # are made before the backbone, which alone is captured.

@@ -84,7 +84,12 @@ def stream_slots(asked: int | None, wanted: int, slot_bytes: int, device: torch.
     if device.type != "cuda":
         return max(_MIN_SLOTS, min(wanted, _SLOTS_WITHOUT_GPU))
     total = torch.cuda.get_device_properties(device).total_memory
-    return max(_MIN_SLOTS, min(wanted, int(_SHARE * total) // slot_bytes))
+    return max(_MIN_SLOTS, min(wanted, affordable_slots(total, slot_bytes)))
+
+
+def affordable_slots(total_bytes: int, slot_bytes: int) -> int:
+    """Slots for decoding streams that a device of so much memory has room for, beside all else."""
+    return int(_SHARE * total_bytes) // slot_bytes
 
 
 def codec_dtype(name: str, device: torch.device) -> torch.dtype:

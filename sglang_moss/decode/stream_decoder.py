@@ -237,6 +237,11 @@ def slots_for(n_streams: int) -> int:
     return n_streams + (n_streams - 1) // (_KEPT_BACK - 1)
 
 
+def streams_with(n_slots: int) -> int:
+    """The most live streams that never wait for one of so many slots; the inverse of `slots_for`."""
+    return n_slots - n_slots // _KEPT_BACK
+
+
 def _size_class(n_frames: int) -> int:
     """Stretches of one class share a step: at most half of it is padding."""
     return 1 << (n_frames - 1).bit_length()

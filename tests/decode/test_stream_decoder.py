@@ -22,7 +22,7 @@ from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.runner import DecoderRunner
 from sglang_moss.config import SpecialTokens
 from sglang_moss.decode.stream import STEP_FRAMES, SpeechPart
-from sglang_moss.decode.stream_decoder import StreamDecoder, slots_for
+from sglang_moss.decode.stream_decoder import StreamDecoder, slots_for, streams_with
 from sglang_moss.decode.wire import chunks_of, whole_answer
 from sglang_moss.request.speech import SpeechProgress
 
@@ -572,6 +572,12 @@ def test_what_is_heard_goes_before_what_is_not_and_keeps_nobody_waiting_for_ever
     assert waited_s > 20
     served.run()
     served.assert_whole(*served.to_come)
+
+
+def test_so_many_slots_are_those_of_the_most_streams_that_they_serve():
+    for n_slots in range(1, 300):
+        most = streams_with(n_slots)
+        assert slots_for(most) <= n_slots < slots_for(most + 1)
 
 
 @pytest.mark.parametrize("n_streams", [1, 2, 7, 8, 128, 256])
