@@ -53,7 +53,7 @@ def ends(text_id: Count, tokens: SpecialTokens) -> Count:
 
 def replay(text_ids: np.ndarray, tokens: SpecialTokens) -> tuple[int, int]:
     """(audio_rows, flush_rows) after the rows with `text_ids` [S]; equals folding `advance` over them."""
-    in_audio = np.isin(text_ids, (tokens.gen_slot, tokens.delay_slot))
+    in_audio = (text_ids == tokens.gen_slot) | (text_ids == tokens.delay_slot)
     run = _trailing(in_audio)
     opened = run < len(text_ids) and text_ids[-run - 1] == tokens.audio_start
     flush_rows = _trailing(text_ids == tokens.delay_slot)

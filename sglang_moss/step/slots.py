@@ -47,6 +47,7 @@ class SlotState:
         self.top_p = torch.ones(n_slots, 2, dtype=torch.float32, device=device)
         self.top_k = torch.ones(n_slots, 2, dtype=torch.int32, device=device)
         self.penalty = torch.ones(n_slots, dtype=torch.float32, device=device)
+        self._record = _record_of(self)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every slot tensor, by name."""
@@ -57,7 +58,7 @@ class SlotState:
 
         A request that carries no speech (a health check) gets a harmless slot: greedy, outside audio.
         """
-        records = np.zeros(len(progresses), dtype=_record_of(self))
+        records = np.zeros(len(progresses), dtype=self._record)
         for record, progress in zip(records, progresses, strict=True):
             _fill(record, progress, self.tokens)
         # One copy to the device for all fields of all slots.
