@@ -11,12 +11,12 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from .loads import loops
-from .runs.exiting import exit_on_sigterm
+from .runs.exiting import exit_on_sigterm, in_one_line
 from .runs.record import record
 from .serving import add_connection_arguments
 from .traces.launches import launches
@@ -24,7 +24,8 @@ from .traces.load_time import load_line
 from .traces.recording import recorded
 
 
-def main() -> None:
+@in_one_line("nothing was written")
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_connection_arguments(parser)
     parser.add_argument("--after", type=float, default=0.0, help="seconds to wait first (%(default)s)")
@@ -32,8 +33,9 @@ def main() -> None:
     parser.add_argument("--label", default="", help="put into the line: how the server was started, and its load")
     parser.add_argument("--trace-dir", type=Path, help="keep the trace there; a folder that the server can write")
     parser.add_argument("--out", type=Path, default=Path("load_profile.jsonl"))
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     record(args.out, lines(args))
+    return 0
 
 
 def lines(args: argparse.Namespace) -> Iterator[dict[str, Any]]:

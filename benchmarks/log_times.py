@@ -5,104 +5,120 @@
 SGLang logs every batch of prompts, and decoding once in some steps, with how many requests run and how many rows a
 second were made since the line before. So each pair of lines has a length in time, and a number of batches of prompts
 between them: a load whose size goes up and down tells the two apart, by least squares. No profiler is needed; what
-is not the step's or the prompts' alone, such as waiting for the host, is in the one beside which it comes.
+is not the step's or the prompts' alone, such as waiting for the host, is in the one beside which it comes. `_error` is
+the standard error of a cost. The origin of a line is the log's: its date, and the commit and the GPU as they are given.
 """
 
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .runs.exiting import in_one_line
 from .runs.record import record
 
 _LEAST_INTERVALS = 20
 _FEWEST_RUNNING = 8  # with fewer, a load begins or ends
-_LINE = re.compile(r"\[\d{4}-\d\d-\d\d (?P<time>\d\d:\d\d:\d\d)[^\]]*\] (?P<kind>Decode|Prefill) batch, (?P<facts>.*)")
+_COSTS = ("step_ms_of_none", "step_ms_a_request", "prefill_ms")
+_LINE = re.compile(
+    r"\[(?P<date>[\d-]{10}) (?P<time>[\d:]{8})(?P<rank>[^\]]*)\] (?P<kind>Decode|Prefill) batch, (?P<facts>.*)"
+)
 _FACT = re.compile(r"#?(?P<name>[\w -]+?)(?: \(token/s\))?: (?P<value>[\d.]+)")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """From one line about decoding to the next.
+    """From one line about decoding to the next, of one scheduler.
 
     Attributes:
         running: requests that ran, in the mean of both.
         rows_per_s: of speech, as the second one says.
         n_prefills: batches of prompts between them.
         n_prompt_rows: rows that these prefilled.
+        ended: when, as the log says it.
     """
 
     running: float
     rows_per_s: float
     n_prefills: int
     n_prompt_rows: int
+    ended: str
 
 
-def main() -> None:
+@in_one_line("nothing was written")
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path, help="of a server, while it had a load")
     parser.add_argument("--since", default="00:00:00", help="time of the log, as HH:MM:SS")
     parser.add_argument("--until", default="23:59:59")
     parser.add_argument("--decode-log-interval", type=int, default=40, help="the server's (%(default)s)")
     parser.add_argument("--at", type=int, nargs="+", default=[64, 100], help="requests to tell a step's time for")
-    parser.add_argument("--label", default="", help="put into the line: the server's setting and commit, and its load")
+    parser.add_argument("--label", default="", help="put into the line: the server's setting, and its load")
+    parser.add_argument("--commit", help="of the server")
+    parser.add_argument("--gpu", help="of the server")
     parser.add_argument("--out", type=Path, default=Path("log_times.jsonl"))
-    args = parser.parse_args()
-    try:
-        line = times(intervals(args.log.read_text().splitlines(), args.since, args.until), args.decode_log_interval)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from None
-    of_steps = {f"step_ms_at_{n}": line["step_ms_of_none"] + n * line["step_ms_a_request"] for n in args.at}
-    record(args.out, [{"check": "log", "label": args.label, **line, **of_steps}])
+    args = parser.parse_args(argv)
+    found = list(intervals(args.log.read_text(errors="replace").splitlines(), args.since, args.until))
+    line = times(found, args.decode_log_interval)
+    steps = {f"step_ms_at_{n}": line["step_ms_of_none"] + n * line["step_ms_a_request"] for n in args.at}
+    origin = {"gpu": args.gpu, "commit": args.commit, "date": found[-1].ended}
+    record(args.out, [{**origin, "check": "log", "label": args.label, **line, **steps}])
+    return 0
 
 
 def intervals(log: Iterable[str], since: str, until: str) -> Iterator[Interval]:
     """Of all pairs of lines about decoding, those whose second one is in time and whose requests are not few."""
-    before, n_prefills, n_rows = 0.0, 0, 0
+    ranks: dict[str, tuple[float, int, int]] = {}  # by scheduler: running, prefills and their rows since its last line
     for match in filter(None, map(_LINE.search, log)):
         facts = {found["name"].strip(): float(found["value"]) for found in _FACT.finditer(match["facts"])}
+        before, n_prefills, n_rows = ranks.get(match["rank"], (0.0, 0, 0))
         if match["kind"] == "Prefill":
-            n_prefills, n_rows = n_prefills + 1, n_rows + int(facts["new-token"])
+            ranks[match["rank"]] = before, n_prefills + 1, n_rows + int(facts.get("new-token", 0))
             continue
-        running = facts["running-req"]
-        if min(before, running) > _FEWEST_RUNNING and since <= match["time"] <= until:
-            yield Interval((before + running) / 2, facts["gen throughput"], n_prefills, n_rows)
-        before, n_prefills, n_rows = running, 0, 0
+        running, rows_per_s = facts.get("running-req", 0.0), facts.get("gen throughput", 0.0)
+        if min(before, running) > _FEWEST_RUNNING and rows_per_s > 0 and since <= match["time"] <= until:
+            ended = f"{match['date']}T{match['time']}+00:00"
+            yield Interval((before + running) / 2, rows_per_s, n_prefills, n_rows, ended)
+        ranks[match["rank"]] = running, 0, 0
 
 
-def times(found: Iterable[Interval], n_steps: int) -> dict[str, Any]:
+def times(found: Sequence[Interval], n_steps: int) -> dict[str, Any]:
     """The costs that explain the intervals best, each of `n_steps` decoding steps.
 
     Raises:
-        ValueError: there are too few intervals, or all are alike.
+        ValueError: there are too few intervals, no prompts in them, or all are alike.
     """
-    all_of_them = list(found)
-    if len(all_of_them) < _LEAST_INTERVALS:
-        raise ValueError(
-            f"{len(all_of_them)} intervals of a load are in this log, at least {_LEAST_INTERVALS} are needed"
-        )
-    running, rows_per_s, n_prefills, n_rows = np.array([list(vars(one).values()) for one in all_of_them]).T
+    if len(found) < _LEAST_INTERVALS:
+        raise ValueError(f"{len(found)} intervals of a load are in this log, of at least {_LEAST_INTERVALS}")
+    running, rows_per_s = (np.array([getattr(one, name) for one in found]) for name in ("running", "rows_per_s"))
+    n_prefills, n_rows = (np.array([getattr(one, name) for one in found]) for name in ("n_prefills", "n_prompt_rows"))
+    if not n_prefills.any():
+        raise ValueError("no prompts were prefilled in these intervals, so that there is nothing to tell apart")
     ms = 1e3 * n_steps * running / rows_per_s
     causes = np.stack([np.full(len(ms), n_steps), n_steps * running, n_prefills], axis=1)
-    (of_none, a_request, a_prefill), _, rank, _ = np.linalg.lstsq(causes, ms)
+    costs, _, rank, _ = np.linalg.lstsq(causes, ms)
     if rank < causes.shape[1]:
         raise ValueError("all intervals are alike: a load that goes up and down is needed")
+    unexplained = ms - causes @ costs
+    variance = float(unexplained @ unexplained) / (len(ms) - len(costs))
+    errors = np.sqrt(variance * np.diag(np.linalg.inv(causes.T @ causes)))
+    told = {}
+    for name, cost, error in zip(_COSTS, costs, errors, strict=True):
+        told |= {name: float(cost), f"{name}_error": float(error)}
     return {
         "intervals": len(ms),
         "running": float(running.mean()),
         "prefills_a_step": float(n_prefills.mean() / n_steps),
         "rows_a_prefill": float(n_rows.sum() / n_prefills.sum()),
-        "step_ms_of_none": float(of_none),
-        "step_ms_a_request": float(a_request),
-        "prefill_ms": float(a_prefill),
-        "prefill_share": float(a_prefill * n_prefills.sum() / ms.sum()),
+        **told,
+        "prefill_share": float(costs[2] * n_prefills.sum() / ms.sum()),
         "interval_ms": float(ms.mean()),
-        "unexplained_ms": float(np.std(ms - causes @ (of_none, a_request, a_prefill))),
+        "unexplained_ms": float(np.std(unexplained)),
     }
 
 

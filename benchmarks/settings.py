@@ -37,7 +37,9 @@ _MANY = "--max-running-requests 256 --codec-slots 293 --cuda-graph-max-bs-decode
 PLAIN = "plain"
 SETTINGS = {
     "default": "",
-    "slots-100": "--codec-slots 100",  # as many as there were on 80 GB before every stream of 128 requests had one
+    "running-128": "--max-running-requests 128",
+    # As many slots as there were on 80 GB before every stream of 128 requests had one.
+    "slots-100": "--codec-slots 100 --max-running-requests 128",
     "yield-48": "--yield-above 48",
     "yield-96": "--yield-above 96",
     "eager-prefill": "--disable-prefill-cuda-graph",

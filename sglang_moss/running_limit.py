@@ -8,7 +8,8 @@ from typing import Any
 
 _FEWEST = 128  # also where some streams then wait for a slot: whole answers need none for long
 _MOST = 256  # steps grow with it
-_MULTIPLE = 8  # as sizes of captured steps go; and a process may see a little less memory than the driver tells
+_MULTIPLE = 8  # as sizes of captured steps go
+_SEEN = 0.97  # of the memory that the driver tells: a process sees somewhat less, and slots are counted by that
 
 
 def running_requests(
@@ -32,5 +33,5 @@ def running_requests(
 
     decoder = CodecConfig.from_dict(codec_config).decoder
     slot_bytes = CodecState.slot_bytes(decoder, codec_dtype(dtype, torch.device("cuda")))
-    slots = codec_slots or affordable_slots(int(memory_mib * 2**20), slot_bytes)
+    slots = codec_slots or affordable_slots(int(_SEEN * memory_mib * 2**20), slot_bytes)
     return min(max(streams_with(slots) // _MULTIPLE * _MULTIPLE, _FEWEST), _MOST)

@@ -294,12 +294,18 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         except ValueError as error:
             raise SystemExit(f"sglang_moss: {self.model_path}: {error}") from None
 
+    def _running_requests(self, on_gpu: bool) -> int:
+        codec_config = read_config(self.model_path)["codec_config"]
+        memory_mib = get_device_memory_capacity("cuda") if on_gpu else None
+        try:
+            return running_requests(codec_config, self.codec_dtype, self.codec_slots, memory_mib)
+        except ValueError as error:
+            raise SystemExit(f"sglang_moss: {self.model_path}: {error}") from None
+
     def _set_defaults(self) -> None:
         on_gpu = is_cuda() and self.device in (None, "cuda")
         if self.max_running_requests is None:
-            codec_config = read_config(self.model_path)["codec_config"]
-            memory_mib = get_device_memory_capacity("cuda") if on_gpu else None
-            self.max_running_requests = running_requests(codec_config, self.codec_dtype, self.codec_slots, memory_mib)
+            self.max_running_requests = self._running_requests(on_gpu)
         if self.max_queued_speech is None:
             self.max_queued_speech = _QUEUED_PER_RUNNING * self.max_running_requests * self.dp_size
         if self.served_model_name is None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import gzip
 import json
 import time
@@ -30,13 +31,25 @@ async def recorded(
         folder: for the trace, which the server can write.
         beside: what must not fail meanwhile.
     Raises:
-        TimeoutError: no trace came.
+        OSError: the server is not there, refused, or no trace came; the profiler is not left on.
     """
     before = set(_traces(folder))
     settings = {"output_dir": str(folder), "num_steps": n_steps, "activities": list(activities), "with_stack": False}
     key = args.admin_api_key or args.api_key
     async with httpx.AsyncClient(**connection(args.url, key, args.timeout)) as http:
-        (await http.post("/start_profile", json=settings)).raise_for_status()
+        try:
+            (await http.post("/start_profile", json=settings)).raise_for_status()
+        except httpx.HTTPError as error:
+            raise OSError(f"{args.url}: {error}") from error
+        try:
+            return await _new_trace(folder, before, beside)
+        except TimeoutError:
+            with contextlib.suppress(httpx.HTTPError):
+                await http.post("/stop_profile")  # the steps have not come
+            raise
+
+
+async def _new_trace(folder: Path, before: set[Path], beside: Sequence["asyncio.Task[Any]"]) -> dict[str, Any]:
     contents: dict[Path, bytes] = {}
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
@@ -52,7 +65,7 @@ async def recorded(
         for task in beside:
             if task.done():
                 task.result()  # raises what went wrong
-    raise TimeoutError(f"no trace came in {folder}")
+    raise TimeoutError(f"no trace came in {folder}: has the server something to do?")
 
 
 def _traces(folder: Path) -> list[Path]:

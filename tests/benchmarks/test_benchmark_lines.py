@@ -71,28 +71,48 @@ def test_what_measures_nothing_leaves_no_file(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_costs_of_steps_and_prompts_are_read_out_of_a_log():
-    """A load of 20 to 60 requests, whose steps take 5 ms and 0.05 for each, and each batch of prompts 20."""
-    prefill = "Prefill batch, #new-seq: 1, #new-token: 370, #cached-token: 411, #running-req: 9, cuda graph: True"
-    log = ["[2026-01-01 12:00:00] server_args={}", decoding(5, 100.0), decoding(20, 100.0)]
+def test_costs_of_steps_and_prompts_are_read_out_of_a_log(tmp_path):
+    """Two schedulers with 20 to 60 requests, whose steps take 5 ms and 0.05 for each, and each batch of prompts 20."""
+    log = ["[2026-01-01 12:00:00] server_args={}"]
+    for rank in (" DP0", " DP1"):
+        log += [decoding(5, 100.0, rank), decoding(20, 100.0, rank)]
     for i in range(20, 60):
         running, n_prefills = i + 0.5, i % 3
-        log += n_prefills * [f"[2026-01-01 12:00:01] {prefill}"]
-        log.append(decoding(i + 1, 1e3 * 40 * running / (40 * (5 + 0.05 * running) + 20 * n_prefills)))
-    log.append(decoding(60, 1.0, time="12:30:00"))  # not in time
+        for rank in (" DP0", " DP1"):
+            log += n_prefills * [f"[2026-01-01 12:00:01{rank}] {PREFILL}"]
+        for rank in (" DP0", " DP1"):
+            rate = 1e3 * 40 * running / (40 * (5 + 0.05 * running) + 20 * n_prefills)
+            log.append(decoding(i + 1, rate, rank))
+    log.append(decoding(60, 0.0, " DP0"))  # SGLang has counted nothing
+    log.append(decoding(60, 1.0, " DP1", time="12:30:00"))  # not in time
+    log.append(decoding(60, 1.0, " DP1")[:60])  # cut off
     found = list(log_times.intervals(log, "12:00:00", "12:10:00"))
-    assert len(found) == 40
+    assert len(found) == 80
     costs = log_times.times(found, n_steps=40)
     assert (costs["step_ms_of_none"], costs["step_ms_a_request"]) == pytest.approx((5.0, 0.05))
     assert (costs["prefill_ms"], costs["rows_a_prefill"]) == pytest.approx((20.0, 370.0))
     assert costs["prefill_share"] == pytest.approx(20 * 41 / (costs["interval_ms"] * 40))
-    assert costs["unexplained_ms"] == pytest.approx(0.0, abs=1e-6)
-    with pytest.raises(ValueError, match="5 intervals of a load"):
-        log_times.times(found[:5], 40)
-    with pytest.raises(ValueError, match="alike"):
-        log_times.times(found[:1] * 30, 40)
+    assert (costs["prefill_ms_error"], costs["unexplained_ms"]) == pytest.approx((0.0, 0.0), abs=1e-6)
+    (tmp_path / "log").write_text("\n".join(log))
+    command = [str(tmp_path / "log"), "--until", "12:10:00", "--commit", "abc", "--out", str(tmp_path / "out")]
+    assert log_times.main(command) == 0
+    (line,) = read_lines(tmp_path / "out")
+    assert (line["commit"], line["date"]) == ("abc", "2026-01-01T12:00:02+00:00")
+    assert line["step_ms_at_100"] == pytest.approx(10.0)
 
 
-def decoding(running: int, rows_per_s: float, time: str = "12:00:02") -> str:
+@pytest.mark.parametrize(
+    ("n", "n_prefills", "said"),
+    [(5, 1, "5 intervals of a load"), (30, 0, "no prompts were prefilled"), (30, 1, "all intervals are alike")],
+)
+def test_a_log_that_tells_no_costs_is_an_error(n: int, n_prefills: int, said: str):
+    with pytest.raises(ValueError, match=said):
+        log_times.times([log_times.Interval(20.0, 100.0, n_prefills, 370, "")] * n, 40)
+
+
+PREFILL = "Prefill batch, #new-seq: 1, #new-token: 370, #cached-token: 411, #running-req: 9, cuda graph: True"
+
+
+def decoding(running: int, rows_per_s: float, rank: str, time: str = "12:00:02") -> str:
     facts = f"#running-req: {running}, #token: 9, token usage: 0.1, cuda graph: True, gen throughput (token/s): "
-    return f"[2026-01-01 {time}] Decode batch, {facts}{rows_per_s}, #queue-req: 0"
+    return f"[2026-01-01 {time}{rank}] Decode batch, {facts}{rows_per_s}, #queue-req: 0"
