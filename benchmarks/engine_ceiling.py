@@ -19,7 +19,6 @@ import argparse
 import functools
 import json
 import random
-import re
 import shlex
 import shutil
 import statistics
@@ -43,6 +42,7 @@ from .loads.loops import Exchange, Load, failures
 from .loads.prompt_rows import PromptRows, prompt_rows
 from .loads.statistics import mean, percentiles, steady_rate, steady_window
 from .loads.workloads import FRAMES_PER_SECOND, WORKLOADS, RequestMaker, share
+from .runs.batch_log import batch_lines
 from .runs.exiting import exit_on_sigterm
 from .runs.record import record
 from .shapes.real_shapes import write_plain_checkpoint
@@ -50,7 +50,6 @@ from .shapes.real_shapes import write_plain_checkpoint
 _SAMPLING = {"temperature": 1.1, "top_p": 0.9, "top_k": 50, "ignore_eos": True}
 _WARM_UP_TOKENS = 25
 _LEAST_ID = 100  # ids below are often special
-_DECODE_LINE = re.compile(r"Decode batch.*?#running-req: (\d+),.*gen throughput \(token/s\): ([\d.]+)")
 _LOG_INTERVAL = 10  # steps
 
 
@@ -190,9 +189,13 @@ def read(n_new: Sequence[int], number: int, parts: list[bytes]) -> PlainReading:
 
 def decode_rate(log_lines: Sequence[str], concurrency: int) -> float | None:
     """Median of SGLang's own figures, in tokens/s, of when as many requests ran; None if it logged none."""
-    found = [match for match in map(_DECODE_LINE.search, log_lines) if match]
+    found = [line.facts for line in batch_lines(log_lines) if line.is_decode and "gen throughput" in line.facts]
     # The first figure after a prefill counts the prefill's time too.
-    rates = [float(now[2]) for before, now in pairwise(found) if int(before[1]) == int(now[1]) == concurrency]
+    rates = [
+        now["gen throughput"]
+        for before, now in pairwise(found)
+        if before["running-req"] == now["running-req"] == concurrency
+    ]
     return statistics.median(rates) if rates else None
 
 

@@ -10,7 +10,6 @@ the standard error of a cost. The origin of a line is the log's: its date, and t
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,16 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from .runs.batch_log import batch_lines
 from .runs.exiting import in_one_line
 from .runs.record import record
 
 _LEAST_INTERVALS = 20
 _FEWEST_RUNNING = 8  # with fewer, a load begins or ends
 _COSTS = ("step_ms_of_none", "step_ms_a_request", "prefill_ms")
-_LINE = re.compile(
-    r"\[(?P<date>[\d-]{10}) (?P<time>[\d:]{8})(?P<rank>[^\]]*)\] (?P<kind>Decode|Prefill) batch, (?P<facts>.*)"
-)
-_FACT = re.compile(r"#?(?P<name>[\w -]+?)(?: \(token/s\))?: (?P<value>[\d.]+)")
 
 
 @dataclass(frozen=True)
@@ -74,17 +70,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def intervals(log: Iterable[str], since: str, until: str) -> Iterator[Interval]:
     """Of all pairs of lines about decoding, those whose second one is in time and whose requests are not few."""
     ranks: dict[str, tuple[float, int, int]] = {}  # by scheduler: running, prefills and their rows since its last line
-    for match in filter(None, map(_LINE.search, log)):
-        facts = {found["name"].strip(): float(found["value"]) for found in _FACT.finditer(match["facts"])}
-        before, n_prefills, n_rows = ranks.get(match["rank"], (0.0, 0, 0))
-        if match["kind"] == "Prefill":
-            ranks[match["rank"]] = before, n_prefills + 1, n_rows + int(facts.get("new-token", 0))
+    for line in batch_lines(log):
+        before, n_prefills, n_rows = ranks.get(line.rank, (0.0, 0, 0))
+        if not line.is_decode:
+            ranks[line.rank] = before, n_prefills + 1, n_rows + int(line.facts.get("new-token", 0))
             continue
-        running, rows_per_s = facts.get("running-req", 0.0), facts.get("gen throughput", 0.0)
-        if min(before, running) > _FEWEST_RUNNING and rows_per_s > 0 and since <= match["time"] <= until:
-            ended = f"{match['date']}T{match['time']}+00:00"
+        running, rows_per_s = line.facts.get("running-req", 0.0), line.facts.get("gen throughput", 0.0)
+        is_loaded = min(before, running) > _FEWEST_RUNNING and rows_per_s > 0
+        if is_loaded and line.time is not None and since <= line.time <= until:
+            ended = f"{line.date}T{line.time}+00:00"
             yield Interval((before + running) / 2, rows_per_s, n_prefills, n_rows, ended)
-        ranks[match["rank"]] = running, 0, 0
+        ranks[line.rank] = running, 0, 0
 
 
 def times(found: Sequence[Interval], n_steps: int) -> dict[str, Any]:
@@ -95,8 +91,8 @@ def times(found: Sequence[Interval], n_steps: int) -> dict[str, Any]:
     """
     if len(found) < _LEAST_INTERVALS:
         raise ValueError(f"{len(found)} intervals of a load are in this log, of at least {_LEAST_INTERVALS}")
-    running, rows_per_s = (np.array([getattr(one, name) for one in found]) for name in ("running", "rows_per_s"))
-    n_prefills, n_rows = (np.array([getattr(one, name) for one in found]) for name in ("n_prefills", "n_prompt_rows"))
+    columns = [(one.running, one.rows_per_s, one.n_prefills, one.n_prompt_rows) for one in found]
+    running, rows_per_s, n_prefills, n_rows = np.array(columns).T
     if not n_prefills.any():
         raise ValueError("no prompts were prefilled in these intervals, so that there is nothing to tell apart")
     ms = 1e3 * n_steps * running / rows_per_s

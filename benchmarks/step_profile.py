@@ -12,7 +12,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from .loads import loops
 from .loads.workloads import WORKLOADS, RequestMaker
 from .runs.record import record
 from .serving import add_connection_arguments
-from .traces.launches import Launch, busy_us, graphs, launches
+from .traces.launches import Launch, busy_us, graphs, launches, stretch_of
 from .traces.recording import recorded
 
 _SECONDS = 120.0  # of speech: the requests still run when the last step is recorded
@@ -61,13 +61,9 @@ def step_lines(all_launches: Sequence[Launch], n_names: int) -> Iterator[dict[st
         ValueError: the trace does not hold two steps of a decode graph.
     """
     steps = _decode_graphs(all_launches)
-    starts = [graph[0].start_us for graph in steps]
     n_steps = len(steps) - 1
-    stream = Counter(launch.stream for graph in steps for launch in graph).most_common(1)[0][0]
-    inside = [launch for launch in all_launches if starts[0] <= launch.start_us < starts[-1]]
-    own = [launch for launch in inside if launch.stream == stream]
-    beside = [launch for launch in inside if launch.stream != stream]
-    period_us = (starts[-1] - starts[0]) / n_steps
+    stretch = stretch_of(steps, all_launches)
+    own, beside, period_us = stretch.own, stretch.beside, stretch.us / n_steps
     yield {
         "check": "step",
         "n_steps": n_steps,
@@ -79,7 +75,7 @@ def step_lines(all_launches: Sequence[Launch], n_names: int) -> Iterator[dict[st
         "idle_us": period_us - busy_us(own) / n_steps,
         "launches_beside": len(beside) / n_steps,
         "gpu_us_beside": sum(launch.us for launch in beside) / n_steps,
-        "idle_us_of_all_streams": period_us - busy_us(inside) / n_steps,
+        "idle_us_of_all_streams": period_us - busy_us(stretch.all) / n_steps,
     }
     for where, part in (("step", own), ("beside", beside)):
         names: dict[str, list[float]] = defaultdict(list)

@@ -6,6 +6,12 @@ make a step longer, but an arrival that finds no place waits for another one to 
 
 from typing import Any
 
+import torch
+
+from sglang_moss.codec.config import CodecConfig
+from sglang_moss.codec.state import CodecState, affordable_slots, codec_dtype
+from sglang_moss.decode.stream_decoder import streams_with
+
 _FEWEST = 128  # also where some streams then wait for a slot: whole answers need none for long
 _MOST = 256  # steps grow with it
 _MULTIPLE = 8  # as sizes of captured steps go
@@ -25,12 +31,6 @@ def running_requests(
     """
     if memory_mib is None:
         return _FEWEST
-    import torch  # only here: the arguments are imported in every process
-
-    from sglang_moss.codec.config import CodecConfig
-    from sglang_moss.codec.state import CodecState, affordable_slots, codec_dtype
-    from sglang_moss.decode.stream_decoder import streams_with
-
     decoder = CodecConfig.from_dict(codec_config).decoder
     slot_bytes = CodecState.slot_bytes(decoder, codec_dtype(dtype, torch.device("cuda")))
     slots = codec_slots or affordable_slots(int(_SEEN * memory_mib * 2**20), slot_bytes)

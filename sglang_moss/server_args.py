@@ -21,7 +21,6 @@ from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.checkpoint import is_fused, read_config, why_not_served
 from sglang_moss.config import profile_of
 from sglang_moss.request.profile import Profile
-from sglang_moss.running_limit import running_requests
 from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 
 WARMUP = "sglang_moss"
@@ -295,6 +294,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             raise SystemExit(f"sglang_moss: {self.model_path}: {error}") from None
 
     def _running_requests(self, on_gpu: bool) -> int:
+        from sglang_moss.running_limit import running_requests  # only here: it brings the codec's modules
+
         codec_config = read_config(self.model_path)["codec_config"]
         memory_mib = get_device_memory_capacity("cuda") if on_gpu else None
         try:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_data import GOLDEN
 
-from sglang_moss import server_args
+from sglang_moss import running_limit, server_args
 from sglang_moss.benchmarks.shapes.real_shapes import codec_shape
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec.state import CodecState, affordable_slots
@@ -44,7 +44,7 @@ def test_a_server_asks_for_its_own_slots_dtype_and_memory(fused_path, monkeypatc
     asked = []
     monkeypatch.setattr(server_args, "is_cuda", lambda: True)
     monkeypatch.setattr(server_args, "get_device_memory_capacity", lambda _device: 1000.0)
-    monkeypatch.setattr(server_args, "running_requests", lambda *facts: asked.append(facts[1:]) or 150)
+    monkeypatch.setattr(running_limit, "running_requests", lambda *facts: asked.append(facts[1:]) or 150)
     assert MossServerArgs(model_path=str(fused_path), codec_slots=9, codec_dtype="float32").max_running_requests == 150
     assert MossServerArgs(model_path=str(fused_path), device="cpu").max_running_requests == 150
     assert MossServerArgs(model_path=str(fused_path), max_running_requests=7).max_running_requests == 7

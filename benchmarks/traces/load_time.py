@@ -7,13 +7,12 @@ launched kernel by kernel is not seen: graphs have to be on.
 """
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from .launches import Launch, busy_us, graphs
+from .launches import Launch, busy_us, graphs, stretch_of
 
 _DECODES, _PREFILLS = "_begin_step_kernel", "_embed_rows_kernel"  # of `sglang_moss.step.kernels.embedding`
 _MS_A_SECOND = 1_000.0
@@ -28,40 +27,37 @@ def load_line(all_launches: Sequence[Launch]) -> dict[str, Any]:
     steps = [graph for graph in graphs(all_launches) if any(_DECODES in launch.name for launch in graph)]
     if len(steps) < 2:
         raise ValueError("the trace holds no two decoding steps: are CUDA graphs on, and is there a load?")
-    stream = Counter(launch.stream for step in steps for launch in step).most_common(1)[0][0]
-    began, ended = steps[0][0].start_us, steps[-1][0].start_us
-    inside = [launch for launch in all_launches if began <= launch.start_us < ended]
-    own = [launch for launch in inside if launch.stream == stream]
-    beside = [launch for launch in inside if launch.stream != stream]
-    starts = [launch.start_us for launch in own]
+    stretch = stretch_of(steps, all_launches)
+    starts = [launch.start_us for launch in stretch.own]
     spans = []
     for step, following in pairwise(steps):
-        after = bisect_left(starts, _end_us(step))
-        spans.append(_Span(step, following[0].start_us, own[after : bisect_left(starts, following[0].start_us)]))
+        until_us = following[0].start_us
+        between = stretch.own[bisect_left(starts, _end_us(step)) : bisect_left(starts, until_us)]
+        spans.append(_Span(step, until_us, between))
     prompts = [span for span in spans if span.n_prefills]
     plain = [span for span in spans if not span.n_prefills]
     n_prefills = sum(span.n_prefills for span in prompts)
-    wall_us = ended - began
+    prefill_us, waiting_us = sum(span.busy_us for span in prompts), sum(span.idle_us for span in prompts)
+    graphs_beside = graphs(stretch.beside)
 
     def share(us: float) -> float:
-        return _MS_A_SECOND * us / wall_us
+        return _MS_A_SECOND * us / stretch.us
 
-    graphs_beside = graphs(beside)
     return {
-        "wall_ms": wall_us / 1e3,
-        "steps_per_s": 1e6 * len(spans) / wall_us,
-        "prefills_per_s": 1e6 * n_prefills / wall_us,
-        "graphs_beside_per_s": 1e6 * len(graphs_beside) / wall_us,
+        "wall_ms": stretch.us / 1e3,
+        "steps_per_s": 1e6 * len(spans) / stretch.us,
+        "prefills_per_s": 1e6 * n_prefills / stretch.us,
+        "graphs_beside_per_s": 1e6 * len(graphs_beside) / stretch.us,
         "decoding_ms_a_second": share(sum(span.step_us for span in spans)),
-        "prefill_ms_a_second": share(sum(span.busy_us for span in prompts)),
-        "waiting_around_prefill_ms_a_second": share(sum(span.idle_us for span in prompts)),
+        "prefill_ms_a_second": share(prefill_us),
+        "waiting_around_prefill_ms_a_second": share(waiting_us),
         "rest_of_steps_ms_a_second": share(sum(span.busy_us for span in plain)),
         "waiting_between_steps_ms_a_second": share(sum(span.idle_us for span in plain)),
-        "beside_ms_a_second": share(busy_us(beside)),
-        "only_beside_ms_a_second": share(busy_us(inside) - busy_us(own)),
+        "beside_ms_a_second": share(busy_us(stretch.beside)),
+        "only_beside_ms_a_second": share(busy_us(stretch.all) - busy_us(stretch.own)),
         "step_ms_p50": median(span.step_us for span in spans) / 1e3,
-        "prefill_ms_mean": sum(span.busy_us for span in prompts) / n_prefills / 1e3 if n_prefills else None,
-        "waiting_ms_a_prefill": sum(span.idle_us for span in prompts) / n_prefills / 1e3 if n_prefills else None,
+        "prefill_ms_mean": prefill_us / n_prefills / 1e3 if n_prefills else None,
+        "waiting_ms_a_prefill": waiting_us / n_prefills / 1e3 if n_prefills else None,
         "graph_beside_ms_p50": median(map(_span_us, graphs_beside)) / 1e3 if graphs_beside else None,
     }
 

@@ -33,7 +33,7 @@ async def recorded(
     Raises:
         OSError: the server is not there, refused, or no trace came; the profiler is not left on.
     """
-    before = set(_traces(folder))
+    before = _traces(folder)
     settings = {"output_dir": str(folder), "num_steps": n_steps, "activities": list(activities), "with_stack": False}
     key = args.admin_api_key or args.api_key
     async with httpx.AsyncClient(**connection(args.url, key, args.timeout)) as http:
@@ -54,7 +54,7 @@ async def _new_trace(folder: Path, before: set[Path], beside: Sequence["asyncio.
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         await asyncio.sleep(0.5)
-        for path in set(_traces(folder)) - before:
+        for path in _traces(folder) - before:
             try:
                 content = gzip.decompress(path.read_bytes())
             except (EOFError, OSError):
@@ -68,5 +68,5 @@ async def _new_trace(folder: Path, before: set[Path], beside: Sequence["asyncio.
     raise TimeoutError(f"no trace came in {folder}: has the server something to do?")
 
 
-def _traces(folder: Path) -> list[Path]:
-    return list(folder.glob("*.trace.json.gz"))
+def _traces(folder: Path) -> set[Path]:
+    return set(folder.glob("*.trace.json.gz"))
