@@ -14,12 +14,13 @@ from typing import Any
 from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass, record_fields
 from sglang.srt.arg_groups.overrides import declare_resolution, resolving_view
 from sglang.srt.server_args import ServerArgs
-from sglang.srt.utils import get_device_memory_capacity, is_cuda
+from sglang.srt.utils import get_device_capability, get_device_memory_capacity, is_cuda
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.checkpoint import is_fused, read_config, why_not_served
 from sglang_moss.config import profile_of
+from sglang_moss.prefill_graphs import FULL, prefill_graphs, why_not_full
 from sglang_moss.request.profile import Profile
 from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 
@@ -246,6 +247,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             if value is not None and value < least:
                 raise SystemExit(f"sglang_moss: --{name.replace('_', '-')} is at least {least}, got {value}")
         self._check_tp_size()
+        self._check_prefill_graphs()
         if self.yield_above is not None and self.tp_size > 1:
             raise SystemExit(
                 f"sglang_moss: --yield-above does not go with --tp-size {self.tp_size}: ranks take the same decisions, "
@@ -261,6 +263,14 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             raise SystemExit(f"sglang_moss: --starter-voices {self.starter_voices} is no folder; name one, or none")
         if self.reference_root and not Path(self.reference_root).is_dir():
             raise SystemExit(f"sglang_moss: --reference-root {self.reference_root} is no folder")
+
+    def _check_prefill_graphs(self) -> None:
+        if self.cuda_graph_backend_prefill != FULL:
+            return
+        if reason := why_not_full(self, get_device_capability()[0] if self._on_gpu() else None):
+            raise SystemExit(
+                f"sglang_moss: --cuda-graph-backend-prefill {FULL}: {reason}; leave it out, or take breakable"
+            )
 
     def _check_tp_size(self) -> None:
         """What SGLang would assert in each rank, after minutes of loading."""
@@ -303,8 +313,11 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         except ValueError as error:
             raise SystemExit(f"sglang_moss: {self.model_path}: {error}") from None
 
+    def _on_gpu(self) -> bool:
+        return is_cuda() and self.device in (None, "cuda")
+
     def _set_defaults(self) -> None:
-        on_gpu = is_cuda() and self.device in (None, "cuda")
+        on_gpu = self._on_gpu()
         if self.max_running_requests is None:
             self.max_running_requests = self._running_requests(on_gpu)
         if self.max_queued_speech is None:
@@ -323,7 +336,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         if on_gpu and not (self.disable_cuda_graph or self.disable_prefill_cuda_graph):
             # SGLang leaves prefill out where a model is multimodal, unless told: embeddings may be made anyhow. Ours
             # are made before the backbone, which alone is captured.
-            self.cuda_graph_backend_prefill = self.cuda_graph_backend_prefill or "breakable"
+            if self.cuda_graph_backend_prefill is None:
+                self.cuda_graph_backend_prefill = prefill_graphs(self, get_device_capability()[0])
             if self.cuda_graph_bs_prefill is None and self.cuda_graph_max_bs_prefill is None:
                 self.cuda_graph_max_bs_prefill = _CAPTURED_PREFILL_ROWS
         self.radix_cache_backend = RADIX_CACHE_BACKEND

@@ -122,8 +122,8 @@ SUPPORTED: dict[str, Callable[[Any], bool]] = {
     "sampling_backend": _one_of(None, "flashinfer", "pytorch"),  # ours stands under both names
     "page_size": _one_of(None, 1, 16, 32, 64),
     "radix_cache_backend": _one_of(None, RADIX_CACHE_BACKEND),
-    # Rows are read on the host and embedded before the backbone, which is all that this one captures.
-    "cuda_graph_backend_prefill": _one_of(None, "disabled", "breakable"),
+    # Rows are read on the host and embedded before the backbone, which is all that these capture.
+    "cuda_graph_backend_prefill": _one_of(None, "disabled", "breakable", "full"),
     "cuda_graph_backend_decode": _one_of(None, "disabled", "full"),
     "device": _one_of(None, "cuda", "cpu"),
     **dict.fromkeys(FREE, lambda _value: True),
@@ -147,7 +147,7 @@ _REASONS = {
     "enable_mixed_chunk": "a step either prefills or decodes",
     "enable_lora": "adapters of the audio heads are not supported; merge the adapter into the checkpoint",
     "lora_paths": "adapters of the audio heads are not supported; merge the adapter into the checkpoint",
-    "cuda_graph_backend_prefill": "prefill reads rows on the host; 'breakable' captures what comes after that",
+    "cuda_graph_backend_prefill": "prefill reads rows on the host; 'breakable' and 'full' capture what follows",
     "enable_hierarchical_cache": "the prefix cache is kept on the GPU",
     "cuda_graph_config": "name the graphs' arguments one by one, such as --cuda-graph-max-bs-decode",
     "log_requests": "it would log what is spoken and the voices; every request has a line by --access-log json",

@@ -15,7 +15,7 @@ from golden_data import GOLDEN
 from sglang.srt.arg_groups.arg_utils import field_names, record_fields
 from sglang.srt.server_args import ServerArgs
 
-from sglang_moss import plugin, serve_backend
+from sglang_moss import plugin, serve_backend, server_args
 from sglang_moss.checkpoint import ARCHITECTURE, OWN_FIELD, TTS_ARCHITECTURE, is_fused
 from sglang_moss.server_args import WARMUP, MossServerArgs, bound_kv_cache, serves_speech
 from sglang_moss.supported_args import FREE, RADIX_CACHE_BACKEND, SUPPORTED, refuse_unsupported
@@ -47,7 +47,7 @@ UNSUPPORTED = {
     "dllm_algorithm": ("x", "--dllm-algorithm x"),
     "enable_two_batch_overlap": (True, "--enable-two-batch-overlap"),
     "enable_mixed_chunk": (True, "--enable-mixed-chunk"),
-    "cuda_graph_backend_prefill": ("full", "--cuda-graph-backend-prefill full .*'breakable' captures"),
+    "cuda_graph_backend_prefill": ("tc_piecewise", "--cuda-graph-backend-prefill tc_piecewise .*'full' capture"),
     "cuda_graph_config": ("{}", "--cuda-graph-config"),
     "page_size": (128, "--page-size 128"),
     "enable_hierarchical_cache": (True, "--enable-hierarchical-cache"),
@@ -102,6 +102,50 @@ def test_a_fused_model_is_served_as_speech_without_the_flag(fused_path):
 def test_a_model_that_ranks_cannot_share_is_refused_before_it_is_loaded(fused_path, tp_size, said):
     with pytest.raises(SystemExit, match=f"--tp-size {tp_size} .*{said}"):
         MossServerArgs(model_path=str(fused_path), tp_size=tp_size)
+
+
+def _graphs_of_prefill(fused_path: Path, monkeypatch: pytest.MonkeyPatch, capability: int, **given: Any) -> str:
+    monkeypatch.setattr(server_args, "is_cuda", lambda: True)
+    monkeypatch.setattr(server_args, "get_device_capability", lambda: (capability, 0))
+    monkeypatch.setattr(server_args, "get_device_memory_capacity", lambda _device: 80_000)
+    return MossServerArgs(model_path=str(fused_path), **given).cuda_graph_backend_prefill
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"attention_backend": "fa3"}, {"kv_cache_dtype": "fp8_e4m3"}, {"enable_deterministic_inference": True}],
+)
+def test_prefill_is_captured_whole_where_that_has_been_proven(given, fused_path, monkeypatch):
+    assert _graphs_of_prefill(fused_path, monkeypatch, 9, **given) == "full"
+    asked_for = _graphs_of_prefill(fused_path, monkeypatch, 9, cuda_graph_backend_prefill="breakable", **given)
+    assert asked_for == "breakable"
+
+
+@pytest.mark.parametrize(
+    ("capability", "given", "said"),
+    [
+        (8, {}, "need a Hopper GPU"),
+        (10, {}, "need a Hopper GPU"),
+        (9, {"attention_backend": "flashinfer"}, "need --attention-backend fa3"),
+        (9, {"kv_cache_dtype": "fp8_e5m2"}, "no cache in fp8_e5m2"),
+        (9, {"dtype": "float32"}, "need 16 bits"),
+        (9, {"page_size": 16}, "pages of several rows"),
+        (9, {"tp_size": 2}, "several ranks"),
+    ],
+)
+def test_elsewhere_attention_is_launched_between_graphs_and_whole_ones_are_refused(
+    capability, given, said, fused_path, monkeypatch
+):
+    assert _graphs_of_prefill(fused_path, monkeypatch, capability, **given) == "breakable"
+    with pytest.raises(
+        SystemExit, match=f"--cuda-graph-backend-prefill full: .*{said}.*; leave it out, or take breakable"
+    ):
+        _graphs_of_prefill(fused_path, monkeypatch, capability, cuda_graph_backend_prefill="full", **given)
+
+
+def test_without_a_gpu_there_are_no_whole_graphs(fused_path):
+    with pytest.raises(SystemExit, match="full: they need a Hopper GPU"):
+        MossServerArgs(model_path=str(fused_path), cuda_graph_backend_prefill="full")
 
 
 def test_only_a_server_of_one_rank_lets_streams_yield(fused_path):
