@@ -14,13 +14,13 @@ from typing import Any
 from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass, record_fields
 from sglang.srt.arg_groups.overrides import declare_resolution, resolving_view
 from sglang.srt.server_args import ServerArgs
-from sglang.srt.utils import get_device_capability, get_device_memory_capacity, is_cuda
+from sglang.srt.utils import get_device_memory_capacity, is_cuda, is_hopper_with_cuda_12_3
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.sources import SourcePolicy
 from sglang_moss.checkpoint import is_fused, read_config, why_not_served
 from sglang_moss.config import profile_of
-from sglang_moss.prefill_graphs import FULL, prefill_graphs, why_not_full
+from sglang_moss.prefill_graphs import BREAKABLE, FULL, why_not_full
 from sglang_moss.request.profile import Profile
 from sglang_moss.supported_args import RADIX_CACHE_BACKEND, refuse_unsupported
 
@@ -267,10 +267,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
     def _check_prefill_graphs(self) -> None:
         if self.cuda_graph_backend_prefill != FULL:
             return
-        if reason := why_not_full(self, get_device_capability()[0] if self._on_gpu() else None):
-            raise SystemExit(
-                f"sglang_moss: --cuda-graph-backend-prefill {FULL}: {reason}; leave it out, or take breakable"
-            )
+        if reason := why_not_full(self, self._on_gpu() and is_hopper_with_cuda_12_3()):
+            raise SystemExit(f"sglang_moss: --cuda-graph-backend-prefill {FULL}: {reason}; leave it out")
 
     def _check_tp_size(self) -> None:
         """What SGLang would assert in each rank, after minutes of loading."""
@@ -336,8 +334,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         if on_gpu and not (self.disable_cuda_graph or self.disable_prefill_cuda_graph):
             # SGLang leaves prefill out where a model is multimodal, unless told: embeddings may be made anyhow. Ours
             # are made before the backbone, which alone is captured.
-            if self.cuda_graph_backend_prefill is None:
-                self.cuda_graph_backend_prefill = prefill_graphs(self, get_device_capability()[0])
+            self.cuda_graph_backend_prefill = self.cuda_graph_backend_prefill or BREAKABLE
             if self.cuda_graph_bs_prefill is None and self.cuda_graph_max_bs_prefill is None:
                 self.cuda_graph_max_bs_prefill = _CAPTURED_PREFILL_ROWS
         self.radix_cache_backend = RADIX_CACHE_BACKEND

@@ -104,48 +104,45 @@ def test_a_model_that_ranks_cannot_share_is_refused_before_it_is_loaded(fused_pa
         MossServerArgs(model_path=str(fused_path), tp_size=tp_size)
 
 
-def _graphs_of_prefill(fused_path: Path, monkeypatch: pytest.MonkeyPatch, capability: int, **given: Any) -> str:
+def _graphs_of_prefill(fused_path: Path, monkeypatch: pytest.MonkeyPatch, *, hopper: bool = True, **given: Any) -> str:
     monkeypatch.setattr(server_args, "is_cuda", lambda: True)
-    monkeypatch.setattr(server_args, "get_device_capability", lambda: (capability, 0))
+    monkeypatch.setattr(server_args, "is_hopper_with_cuda_12_3", lambda: hopper)
     monkeypatch.setattr(server_args, "get_device_memory_capacity", lambda _device: 80_000)
     return MossServerArgs(model_path=str(fused_path), **given).cuda_graph_backend_prefill
 
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"attention_backend": "fa3"}, {"kv_cache_dtype": "fp8_e4m3"}, {"enable_deterministic_inference": True}],
+    [
+        {},
+        {"attention_backend": "fa3"},
+        {"kv_cache_dtype": "fp8_e4m3"},
+        {"dtype": "float16"},
+        {"enable_deterministic_inference": True},
+    ],
 )
-def test_prefill_is_captured_whole_where_that_has_been_proven(given, fused_path, monkeypatch):
-    assert _graphs_of_prefill(fused_path, monkeypatch, 9, **given) == "full"
-    asked_for = _graphs_of_prefill(fused_path, monkeypatch, 9, cuda_graph_backend_prefill="breakable", **given)
-    assert asked_for == "breakable"
+def test_prefill_is_captured_whole_where_that_is_asked_for(given, fused_path, monkeypatch):
+    assert _graphs_of_prefill(fused_path, monkeypatch, **given) == "breakable"
+    assert _graphs_of_prefill(fused_path, monkeypatch, cuda_graph_backend_prefill="full", **given) == "full"
 
 
 @pytest.mark.parametrize(
-    ("capability", "given", "said"),
+    ("given", "said"),
     [
-        (8, {}, "need a Hopper GPU"),
-        (10, {}, "need a Hopper GPU"),
-        (9, {"attention_backend": "flashinfer"}, "need --attention-backend fa3"),
-        (9, {"kv_cache_dtype": "fp8_e5m2"}, "no cache in fp8_e5m2"),
-        (9, {"dtype": "float32"}, "need 16 bits"),
-        (9, {"page_size": 16}, "pages of several rows"),
-        (9, {"tp_size": 2}, "several ranks"),
+        ({"hopper": False}, "need a Hopper GPU"),
+        ({"attention_backend": "flashinfer"}, "need --attention-backend fa3"),
+        ({"kv_cache_dtype": "fp8_e5m2"}, "leaves for a cache in fp8_e5m2"),
+        ({"dtype": "float32"}, "need a dtype of 16 bits"),
+        ({"page_size": 16}, "pages of several rows"),
+        ({"tp_size": 2}, "several GPUs"),
+        ({"dp_size": 2}, "several GPUs"),
+        ({"device": "cpu"}, "need a Hopper GPU"),
     ],
 )
-def test_elsewhere_attention_is_launched_between_graphs_and_whole_ones_are_refused(
-    capability, given, said, fused_path, monkeypatch
-):
-    assert _graphs_of_prefill(fused_path, monkeypatch, capability, **given) == "breakable"
-    with pytest.raises(
-        SystemExit, match=f"--cuda-graph-backend-prefill full: .*{said}.*; leave it out, or take breakable"
-    ):
-        _graphs_of_prefill(fused_path, monkeypatch, capability, cuda_graph_backend_prefill="full", **given)
-
-
-def test_without_a_gpu_there_are_no_whole_graphs(fused_path):
-    with pytest.raises(SystemExit, match="full: they need a Hopper GPU"):
-        MossServerArgs(model_path=str(fused_path), cuda_graph_backend_prefill="full")
+def test_whole_graphs_of_prefill_are_refused_where_they_have_not_run(given, said, fused_path, monkeypatch):
+    assert _graphs_of_prefill(fused_path, monkeypatch, **given) in (None, "breakable")
+    with pytest.raises(SystemExit, match=f"--cuda-graph-backend-prefill full: full graphs .*{said}.*; leave it out"):
+        _graphs_of_prefill(fused_path, monkeypatch, cuda_graph_backend_prefill="full", **given)
 
 
 def test_only_a_server_of_one_rank_lets_streams_yield(fused_path):
