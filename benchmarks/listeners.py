@@ -62,8 +62,8 @@ class Dialogues:
 
 
 def has_new_voices(maker: RequestMaker, number: int, new_voices: float) -> bool:
-    """Whether a request is one of the share whose voices are new."""
-    return random.Random(f"{maker.seed}/{maker.case}/voice/{number}").random() < new_voices
+    """Whether a request is one of the share whose voices are new: the same ones in every load of a seed."""
+    return random.Random(f"{maker.seed}/voice/{number}").random() < new_voices
 
 
 @in_one_line("lines of the loads before are written")

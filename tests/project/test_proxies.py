@@ -22,7 +22,9 @@ from sglang_moss.clients.local_server import kept_port
 from sglang_moss.clients.request import VOICE_HEADER
 
 N_SERVERS = 3
-N_REQUESTS = 60
+# Servers' ports, and with them which voice goes to which, are other ones each time: few voices may leave one idle.
+N_VOICES = 40
+N_REQUESTS = 60  # each with a voice of its own
 
 pytestmark = [pytest.mark.wide, pytest.mark.slow]
 
@@ -98,8 +100,8 @@ def test_it_hashes_what_our_clients_send():
 
 
 def test_a_voice_goes_to_one_server_and_voices_to_all(proxied: Proxied):
-    found = [proxied.server_of(f"voice{i % 20}") for i in range(60)]
-    assert found[:20] == found[20:40] == found[40:]
+    found = [proxied.server_of(f"voice{i % N_VOICES}") for i in range(3 * N_VOICES)]
+    assert found[:N_VOICES] == found[N_VOICES : 2 * N_VOICES] == found[2 * N_VOICES :]
     assert len(set(found)) == N_SERVERS
 
 
@@ -140,7 +142,7 @@ def test_refusals_do_not_make_servers_dead(proxied: Proxied):
 def test_what_one_server_refuses_another_speaks(proxied: Proxied):
     """A server that leaves loses no answer."""
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda i: proxied.ask("[S1] leaving server1", f"voice{i}"), range(12)))
+        found = list(pool.map(lambda i: proxied.ask("[S1] leaving server1", f"voice{i}"), range(N_VOICES)))
     assert {answer.status_code for answer in found} == {200}
     assert {answer.headers["x-server"] for answer in found} == {"server0", "server2"}
 
@@ -151,7 +153,7 @@ def test_a_server_that_is_killed_costs_only_the_streams_that_it_had_begun(proxie
     begun: set[int] = set()
 
     async def one(client: AsyncMossClient, number: int) -> str:
-        references = [Reference(f"clip {number % 20}".encode())]
+        references = [Reference(f"clip {number}".encode())]
         try:
             if number % 2:
                 speech = await client.generate("[S1] Hi.", references)
