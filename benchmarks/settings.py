@@ -34,6 +34,7 @@ LINES = "settings.jsonl"
 _END_S = 10.0  # of a search, for what stands around it
 _FP8 = "--quantization fp8 --kv-cache-dtype fp8_e4m3"
 _MANY = "--max-running-requests 256 --codec-slots 293 --cuda-graph-max-bs-decode 256"
+_FUSED = "--decoding-layers fused"
 PLAIN = "plain"
 SETTINGS = {
     "default": "",
@@ -47,6 +48,7 @@ SETTINGS = {
     "interval-1": "--prefill-decode-interval 1",
     "interval-4": "--prefill-decode-interval 4",
     "many": _MANY,
+    "fused": _FUSED,
     "yield-96-of-256": f"--yield-above 96 {_MANY}",
     "flashinfer": "--attention-backend flashinfer",
     "triton": "--attention-backend triton",
@@ -54,6 +56,7 @@ SETTINGS = {
     "fp8": "--quantization fp8",
     "fp8-kv8": _FP8,
     "fp8-kv8-many": f"{_FP8} {_MANY}",
+    "fp8-kv8-many-fused": f"{_FP8} {_MANY} {_FUSED}",
     "fp8-kv8-flashinfer": f"{_FP8} --attention-backend flashinfer",
     "fp8-kv8-triton": f"{_FP8} --attention-backend triton",
     "fp8-kv8-yield-96-of-256": f"{_FP8} --yield-above 96 {_MANY}",

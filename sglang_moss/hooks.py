@@ -247,8 +247,8 @@ HOOKS = (
     ),
 )
 
-# By whom each is looked for: the scheduler's by `output_streamer`, those of attention by its backend, the HTTP
-# process's by `server.app`.
+# By whom each is looked for: the scheduler's by `output_streamer`, those of attention by its backend, a layer's by
+# `backbone.decoding`, the HTTP process's by `server.app`.
 PRIVATE_FIELDS = (
     PrivateFields(
         "Scheduler",
@@ -321,6 +321,29 @@ PRIVATE_FIELDS = (
         "ForwardBatch",
         ("_attn_output", "spec_info"),
         why="a step that is told where its attention goes, or that speculates, is left to SGLang",
+    ),
+    PrivateFields(
+        "Qwen3DecoderLayer",
+        (
+            "input_layernorm.variance_epsilon",
+            "post_attention_layernorm.weight",
+            "self_attn.attn.layer_id",
+            "self_attn.head_dim",
+            "self_attn.k_norm.weight",
+            "self_attn.num_heads",
+            "self_attn.num_kv_heads",
+            "self_attn.o_proj",
+            "self_attn.q_norm.variance_epsilon",
+            "self_attn.qkv_proj.quant_method",
+            "self_attn.rotary_emb.cos_sin_cache",
+            "self_attn.rotary_emb.is_neox_style",
+            "self_attn.rotary_emb.rotary_dim",
+            "mlp.act_fn",
+            "mlp.down_proj",
+            "mlp.gate_up_proj",
+        ),
+        why="a decoding step may go through the layers' products with kernels of ours between them "
+        "(`backbone/decoding.py`)",
     ),
     PrivateFields(
         "TokenizerManager",

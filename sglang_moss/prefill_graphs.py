@@ -6,9 +6,10 @@ hold it, in buffers that FlashAttention 3 alone of SGLang's backends keeps for t
 
 from typing import Any
 
+from sglang_moss.attention.flash_attention_3 import why_not_taken
+
 FULL = "full"
 BREAKABLE = "breakable"
-_FA3 = "fa3"
 
 
 def why_not_full(server_args: Any, on_hopper: bool) -> str | None:
@@ -18,14 +19,8 @@ def why_not_full(server_args: Any, on_hopper: bool) -> str | None:
         server_args: as they were given.
         on_hopper: whether there is a GPU for which SGLang takes FlashAttention 3 by itself.
     """
-    if not on_hopper:
-        return "full graphs need a Hopper GPU (H100, H200)"
-    if server_args.attention_backend not in (None, _FA3):
-        return f"full graphs need --attention-backend {_FA3}"
-    if server_args.kv_cache_dtype == "fp8_e5m2":
-        return f"full graphs need {_FA3}, which SGLang leaves for a cache in fp8_e5m2"
-    if server_args.dtype in ("float", "float32"):
-        return "full graphs need a dtype of 16 bits"
+    if need := why_not_taken(server_args, on_hopper):
+        return f"full graphs need {need}"
     if server_args.page_size not in (None, 1):
         return "full graphs have not been tried with pages of several rows"
     if server_args.tp_size * server_args.dp_size > 1:

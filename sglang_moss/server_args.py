@@ -18,6 +18,7 @@ from sglang.srt.utils import get_device_memory_capacity, is_cuda, is_hopper_with
 
 from sglang_moss.audio.loading import ReferenceLimits
 from sglang_moss.audio.sources import SourcePolicy
+from sglang_moss.backbone.layers import FUSED, STOCK, why_not_fused
 from sglang_moss.checkpoint import is_fused, read_config, why_not_served
 from sglang_moss.config import profile_of
 from sglang_moss.prefill_graphs import BREAKABLE, FULL, why_not_full
@@ -80,6 +81,14 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             "which are nearly as exact; auto is fp16x3 on a Hopper GPU and ieee elsewhere.",
         ),
     ] = "auto"
+    decoding_layers: A[
+        str,
+        Arg(
+            choices=[STOCK, FUSED],
+            help="What lies between the products of a decoding step's layers: SGLang's kernels, or fewer of ours, on "
+            "one Hopper GPU.",
+        ),
+    ] = STOCK
     reference_max_seconds: A[float, Arg(help="Longest reference clip, in seconds.")] = ReferenceLimits.max_seconds
     reference_max_bytes: A[int, Arg(help="Largest file of a reference clip, in bytes.")] = ReferenceLimits.max_bytes
     reference_cache_mb: A[int, Arg(help="Host memory for codes of known references, in MB.")] = 256
@@ -248,6 +257,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
                 raise SystemExit(f"sglang_moss: --{name.replace('_', '-')} is at least {least}, got {value}")
         self._check_tp_size()
         self._check_prefill_graphs()
+        self._check_decoding_layers()
         if self.yield_above is not None and self.tp_size > 1:
             raise SystemExit(
                 f"sglang_moss: --yield-above does not go with --tp-size {self.tp_size}: ranks take the same decisions, "
@@ -269,6 +279,13 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             return
         if reason := why_not_full(self, self._on_gpu() and is_hopper_with_cuda_12_3()):
             raise SystemExit(f"sglang_moss: --cuda-graph-backend-prefill {FULL}: {reason}; leave it out")
+
+    def _check_decoding_layers(self) -> None:
+        if self.decoding_layers != FUSED:
+            return
+        on_gpu = self._on_gpu()
+        if reason := why_not_fused(self, on_gpu, on_gpu and is_hopper_with_cuda_12_3()):
+            raise SystemExit(f"sglang_moss: --decoding-layers {FUSED}: {reason}; leave it out")
 
     def _check_tp_size(self) -> None:
         """What SGLang would assert in each rank, after minutes of loading."""

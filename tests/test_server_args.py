@@ -145,6 +145,22 @@ def test_whole_graphs_of_prefill_are_refused_where_they_have_not_run(given, said
         _graphs_of_prefill(fused_path, monkeypatch, cuda_graph_backend_prefill="full", **given)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({}, "need a Hopper GPU"), ({"device": "cpu"}, None), ({"device": "cpu", "tp_size": 2}, "ranks")],
+)
+def test_fused_layers_are_refused_where_they_cannot_run(given, said, fused_path, monkeypatch):
+    monkeypatch.setattr(server_args, "is_cuda", lambda: True)
+    monkeypatch.setattr(server_args, "is_hopper_with_cuda_12_3", lambda: False)
+    monkeypatch.setattr(server_args, "get_device_memory_capacity", lambda _device: 80_000)
+    assert MossServerArgs(model_path=str(fused_path), **given).decoding_layers == "stock"
+    if said is None:
+        assert MossServerArgs(model_path=str(fused_path), decoding_layers="fused", **given).decoding_layers == "fused"
+        return
+    with pytest.raises(SystemExit, match=f"--decoding-layers fused: .*{said}.*; leave it out"):
+        MossServerArgs(model_path=str(fused_path), decoding_layers="fused", **given)
+
+
 def test_only_a_server_of_one_rank_lets_streams_yield(fused_path):
     assert MossServerArgs(model_path=str(fused_path), yield_above=96).yield_above == 96
     with pytest.raises(SystemExit, match=r"--yield-above does not go with --tp-size 2: .*; leave it out"):

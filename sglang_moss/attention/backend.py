@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sglang_moss.attention.flash_attention_3 import FA3
 from sglang_moss.attention.kernels.decode import CACHE_DTYPES, MAX_GROUP, attend
 from sglang_moss.attention.proof import prove
 from sglang_moss.hooking import check_fields
@@ -18,7 +19,6 @@ from sglang_moss.server_args import serves_speech
 
 logger = logging.getLogger(__name__)
 
-_BACKEND = "fa3"
 _LEAST_PROGRAMS = 256  # one for each request and key/value head; with fewer, much of a GPU is idle
 _HEAD_DIMS = (32, 64, 128)
 _CAPABILITIES = (8, 9)  # of GPUs that FlashAttention 3 runs on
@@ -28,7 +28,7 @@ def register() -> None:
     """Let SGLang's registry of attention backends build ours for our model, and its own for any other."""
     from sglang.srt.layers.attention.attention_registry import ATTENTION_BACKENDS, register_attention_backend
 
-    stock = ATTENTION_BACKENDS[_BACKEND]
+    stock = ATTENTION_BACKENDS[FA3]
 
     def build(runner: Any) -> Any:
         from sglang.srt import runtime_context, utils
@@ -58,13 +58,15 @@ def register() -> None:
             logger.info("decoding steps of %d requests and more take our kernel for attention", least)
         return backend
 
-    register_attention_backend(_BACKEND)(build)
+    register_attention_backend(FA3)(build)
 
 
 def decoding_with_ours(stock: type) -> type:
     """A subclass of SGLang's backend; it is an argument since its module cannot be imported without a GPU."""
 
     class DecodingWithOurs(stock):
+        takes_cached_rows = True  # SGLang's own reads no keys and values that it is not to cache, either
+
         def forward_decode(
             self,
             q: Tensor,

@@ -10,6 +10,7 @@ Source: MOSS-TTS `MossTTSDelayModel`; weight names of the MOSS-TTSD fuse script.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,8 @@ from sglang.srt.runtime_context import get_parallel, get_server_args
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sglang_moss.backbone.decoding import DecodingLayers, rules_for
+from sglang_moss.backbone.layers import FUSED
 from sglang_moss.capture_stream import set_capture_stream
 from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
@@ -71,6 +74,9 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             device=self.code_embedding.device,
         )
         self._step = _step_functions(self.code_embedding.device)
+        self._fuses_layers = server_args.decoding_layers == FUSED
+        if self._fuses_layers and self.code_embedding.is_cuda:
+            self._prove_layers()
         self.shared_rows = shared_rows(server_args.check_ranks, self.code_embedding.device)
         set_capture_stream()
 
@@ -107,9 +113,26 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             drawn = self._prefill(input_ids, positions, forward_batch, slots)
         else:
             embeds = self._step.begin_step(self.slot_state, slots, input_ids, *self._tables())
-            hidden = self.model(input_ids, positions, forward_batch, embeds)
+            if self._fuses_layers and forward_batch.forward_mode.is_decode():
+                hidden = self._layers(embeds, positions, forward_batch)
+            else:
+                hidden = self.model(input_ids, positions, forward_batch, embeds)
             drawn = self._draw(hidden, slots, forward_batch.seq_lens)
         return LogitsProcessorOutput(next_token_logits=drawn)
+
+    @cached_property
+    def _layers(self) -> DecodingLayers:
+        """Made by the first step: by then weights are loaded, and quantized."""
+        return DecodingLayers(self.model, rules_for(self.code_embedding.device))
+
+    def _prove_layers(self) -> None:
+        from sglang_moss.backbone.proof import prove
+
+        layers: Any = self.model.layers
+        first = layers[0]
+        heads = first.self_attn.num_heads, first.self_attn.num_kv_heads, first.self_attn.head_dim
+        sizes = self.config.hidden_size, self.config.intermediate_size, *heads
+        prove(*sizes, self.code_embedding.dtype, self.code_embedding.device)
 
     def _prefill(self, input_ids: Tensor, positions: Tensor, batch: ForwardBatch, slots: Tensor) -> Tensor:
         """Rows of several requests, of which some end here: only those draw a row and (re)start their slot."""

@@ -31,10 +31,11 @@ def test_teacher_forced_embeddings_hidden_states_and_logits_equal_the_reference(
             np.testing.assert_allclose(actual[name], expected[REFERENCE_NAMES.get(name, name)], atol=tolerance, rtol=0)
 
 
-@pytest.fixture(scope="module")
-def answers(fused_path: Path) -> dict[str, RowsAnswer]:
-    """Every golden greedy case, all sent at once."""
-    found = generated(fused_path, [case.prompt for case in GREEDY_CASES], [case.settings for case in GREEDY_CASES])
+@pytest.fixture(scope="module", params=["stock", "fused"])
+def answers(fused_path: Path, request: pytest.FixtureRequest) -> dict[str, RowsAnswer]:
+    """Every golden greedy case, all sent at once, with SGLang's layers in decoding steps and with ours."""
+    prompts, settings = [case.prompt for case in GREEDY_CASES], [case.settings for case in GREEDY_CASES]
+    found = generated(fused_path, prompts, settings, decoding_layers=request.param)
     return {case.key: answer for case, answer in zip(GREEDY_CASES, found, strict=True)}
 
 

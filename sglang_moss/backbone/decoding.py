@@ -1,0 +1,161 @@
+"""A decoding step through SGLang's layers, with few launches between their products.
+
+The products and attention are the layers' own modules, as SGLang has loaded and quantized them. With fp8 weights and an
+fp8 cache SGLang launches twelve kernels a layer between them; five are left here, each of which does in one pass over a
+row what has to be done: a norm with the quantization of what it gives (twice), a gated product with its own, the norm,
+rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Prefill, and layers
+over several GPUs, go through SGLang's own `forward`.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sglang_moss.backbone import operations
+from sglang_moss.backbone.layers import FUSED, STOCK
+from sglang_moss.backbone.operations import FP8
+from sglang_moss.hooking import check_fields
+
+
+def rules_for(device: torch.device) -> ModuleType:
+    """`norm_quantized`, `gate_quantized` and `rotate_and_cache` for tensors on `device`."""
+    if device.type != "cuda":
+        return operations
+    from sglang_moss.backbone.kernels import step
+
+    return step
+
+
+class DecodingLayers:
+    """The layers of one backbone, once their weights are what products take.
+
+    Raises:
+        ValueError: they have something that is not done here.
+    """
+
+    def __init__(self, backbone: Any, rules: ModuleType) -> None:
+        from sglang_moss.hooks import PRIVATE_FIELDS
+
+        check_fields(PRIVATE_FIELDS, {"Qwen3DecoderLayer": backbone.layers[0]})
+        self._norm = backbone.norm
+        self._layers = [_Layer(layer, rules) for layer in backbone.layers]
+
+    def __call__(self, embeds: Tensor, positions: Tensor, forward_batch: Any) -> Tensor:
+        """[B, D] embedded rows, one of each request, to the hidden states that heads take.
+
+        Args:
+            positions: [B] of the rows in their requests.
+            forward_batch: SGLang's, of a decoding step; `out_cache_loc` says where in the cache the rows go.
+        Raises:
+            RuntimeError: the attention backend or the cache of this server is not one of those that are known.
+        """
+        from sglang.srt.model_executor.forward_context import get_attn_backend
+
+        backend: Any = get_attn_backend()
+        _check_backend(backend)
+        hidden, residual = embeds, None
+        for layer in self._layers:
+            caches = backend.token_to_kv_pool.get_kv_buffer(layer.number)
+            hidden, residual = layer(hidden, residual, positions, forward_batch, *caches)
+        hidden, _ = self._norm(hidden, residual)
+        return hidden
+
+
+class _Layer:
+    """One of them."""
+
+    def __init__(self, layer: Any, rules: ModuleType) -> None:
+        _check_layer(layer)
+        self._attention, self._mlp = layer.self_attn, layer.mlp
+        self._norms = layer.input_layernorm, layer.post_attention_layernorm
+        self._rules = rules
+        self.number = layer.self_attn.attn.layer_id
+
+    def __call__(
+        self,
+        hidden: Tensor,
+        residual: Tensor | None,
+        positions: Tensor,
+        forward_batch: Any,
+        key_cache: Tensor,
+        value_cache: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """What the layer adds to the residual, [B, D], and the residual up to then."""
+        attention, mlp = self._attention, self._mlp
+        first_norm, second_norm = self._norms
+        _check_cache(key_cache, value_cache)
+        rows, residual = self._normed(first_norm, hidden, residual, attention.qkv_proj)
+        qkv, _ = attention.qkv_proj(rows)
+        queries = self._rules.rotate_and_cache(
+            qkv,
+            attention.q_norm.weight,
+            attention.k_norm.weight,
+            attention.q_norm.variance_epsilon,
+            attention.rotary_emb.cos_sin_cache,
+            positions,
+            key_cache,
+            value_cache,
+            forward_batch.out_cache_loc,
+        )
+        attended = attention.attn(queries, None, None, forward_batch, save_kv_cache=False)
+        hidden, _ = attention.o_proj(attended)
+        rows, residual = self._normed(second_norm, hidden, residual, mlp.gate_up_proj)
+        gate_up, _ = mlp.gate_up_proj(rows)
+        quantizes = takes_quantized(mlp.down_proj)
+        hidden, _ = mlp.down_proj(self._rules.gate_quantized(gate_up) if quantizes else mlp.act_fn(gate_up))
+        return hidden, residual
+
+    def _normed(self, norm: Any, hidden: Tensor, residual: Tensor | None, product: Any) -> tuple[Any, Tensor]:
+        """What a product takes, and the residual with `hidden` in it."""
+        if takes_quantized(product):
+            rows = self._rules.norm_quantized(hidden, residual, norm.weight, norm.variance_epsilon)
+            return rows, hidden if residual is None else residual
+        return (norm(hidden), hidden) if residual is None else norm(hidden, residual)
+
+
+def takes_quantized(product: Any) -> bool:
+    """Whether a product of SGLang's quantizes its rows one by one, and takes those that are."""
+    method = product.quant_method
+    if type(method).__name__ != "Fp8LinearMethod":
+        return False
+    return (
+        method.cutlass_fp8_supported
+        and not method.block_quant
+        and not method.use_marlin
+        and product.input_scale is None
+        and product.weight.dtype == FP8
+        and product.weight_scale.numel() == product.weight.shape[1]
+    )
+
+
+def _check_layer(layer: Any) -> None:
+    attention, mlp = layer.self_attn, layer.mlp
+    rotation, size = attention.rotary_emb, attention.head_dim
+    products = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
+    known = {
+        "the rotation": type(rotation).__name__ == "RotaryEmbedding"
+        and rotation.is_neox_style
+        and rotation.rotary_dim == size,
+        "the size of a head": size > 1 and size & (size - 1) == 0,
+        "the norms of heads": attention.q_norm.variance_epsilon == attention.k_norm.variance_epsilon,
+        "a bias": all(product.bias is None for product in products),
+        "the cache's scales": attention.attn.k_scale is None and attention.attn.v_scale is None,
+    }
+    for what, is_known in known.items():
+        if not is_known:
+            raise ValueError(f"sglang_moss: --decoding-layers {FUSED} does not know {what}; take {STOCK}")
+
+
+def _check_backend(backend: Any) -> None:
+    """Ours says so; SGLang's in plain torch, of machines without a GPU, takes rows that are cached as well."""
+    if not (getattr(backend, "takes_cached_rows", False) or type(backend).__name__ == "TorchNativeAttnBackend"):
+        raise RuntimeError(
+            f"sglang_moss: --decoding-layers {FUSED} does not know {type(backend).__name__}; take {STOCK}"
+        )
+
+
+def _check_cache(*caches: Tensor) -> None:
+    if not all(cache.dim() == 3 and cache.is_contiguous() for cache in caches):
+        raise RuntimeError(f"sglang_moss: --decoding-layers {FUSED} does not know this KV cache; take {STOCK}")
