@@ -6,9 +6,14 @@
 
 Each setting is a server of its own, with `first_sound` (where its milliseconds go), `serving` (streams in a closed
 loop) and `listeners` (the largest load at which the promise is kept) on it; `plain` is the text model underneath on
-stock SGLang, the ceiling of the last two. A line says by `label` which setting it is of. The time is bounded: what has
-no time left is done by the same command run again, which leaves out what is there. Cards of one host may be used side
-by side, with a folder and a `CUDA_VISIBLE_DEVICES` each.
+stock SGLang, the ceiling of the last two. `--measures` names others: `first-frames` (a first event of 4 frames and of
+one, clips sent along and named by path), `whole` (answers), `profile` (where a step's time goes), `loads` (whether the
+promise is kept at those of `--loads`). A line says by `label` which setting it is of. The time is bounded: what has no
+time left is done by the same command run again, which leaves out what is there. Cards of one host may be used side by
+side, with a folder and a `CUDA_VISIBLE_DEVICES` each.
+
+To compare with another release, unpack its wheel into a folder: `--package FOLDER --package-commit COMMIT` serves with
+it, and measures with this one; labels are then SETTING@COMMIT.
 """
 
 import argparse
@@ -18,7 +23,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,68 +30,25 @@ from ..clients.local_server import SGLANG_SERVE, LocalServer, ServerFailed
 from .runs.exiting import exit_on_sigterm
 from .runs.gpu_memory import gpu_memory_mib
 from .runs.part_process import Program, module_command, run_together
-from .runs.record import read_lines, record
+from .runs.record import COMMIT_VARIABLE, read_lines, record
 from .runs.release_tables import tables
+from .runs.server_settings import EVERY, PLAIN, SETTINGS
+from .runs.setting_measures import DEFAULT_MEASURES, MEASURES, Measure, at_load, clips_of
 from .serving import ADMIN_KEY_VARIABLE
 
 LINES = "settings.jsonl"
-_END_S = 10.0  # of a search, for what stands around it
-_FP8 = "--quantization fp8 --kv-cache-dtype fp8_e4m3"
-_MANY = "--max-running-requests 256 --codec-slots 293 --cuda-graph-max-bs-decode 256"
-_FUSED = "--decoding-layers fused"
-PLAIN = "plain"
-SETTINGS = {
-    "default": "",
-    "running-128": "--max-running-requests 128",
-    # As many slots as there were on 80 GB before every stream of 128 requests had one.
-    "slots-100": "--codec-slots 100 --max-running-requests 128",
-    "yield-48": "--yield-above 48",
-    "yield-96": "--yield-above 96",
-    "eager-prefill": "--disable-prefill-cuda-graph",
-    "encoder-ieee": "--codec-encoder-precision ieee",
-    "interval-1": "--prefill-decode-interval 1",
-    "interval-4": "--prefill-decode-interval 4",
-    "many": _MANY,
-    "fused": _FUSED,
-    "yield-96-of-256": f"--yield-above 96 {_MANY}",
-    "flashinfer": "--attention-backend flashinfer",
-    "triton": "--attention-backend triton",
-    "page-64": "--page-size 64",
-    "fp8": "--quantization fp8",
-    "fp8-kv8": _FP8,
-    "fp8-kv8-many": f"{_FP8} {_MANY}",
-    "fp8-kv8-many-fused": f"{_FP8} {_MANY} {_FUSED}",
-    "fp8-kv8-flashinfer": f"{_FP8} --attention-backend flashinfer",
-    "fp8-kv8-triton": f"{_FP8} --attention-backend triton",
-    "fp8-kv8-yield-96-of-256": f"{_FP8} --yield-above 96 {_MANY}",
-}
-_MOST_QUEUED = ("--max-queued-speech", "4096")  # a load that is too large is to be measured, not refused
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A program on a server of ours, and the one that is its ceiling, if any; `benchmark` of the lines of each."""
-
-    program: str
-    lines: str
-    ceiling: str | None = None
-    ceiling_lines: str | None = None
-
-
-MEASURES = {
-    "first-sound": Measure("first_sound", "first_sound"),
-    "streams": Measure("serving", "serving", "engine_ceiling", "engine_ceiling"),
-    "listeners": Measure("listeners", "listeners", "engine_listeners", "listeners"),
-}
-_N_FIRST = 4  # cases: voices that are known and new, one and many at once
-_FIRST_SOUND = ("--audio-seconds", "4", "--rounds", "3", "--least-requests", "12")
+_LOADS = "loads"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with `argv` (default: the command line); exit status 1 if something failed, 2 if time ran out."""
     args = _parser().parse_args(argv)
-    args.folder.mkdir(parents=True, exist_ok=True)
+    if (args.package is None) != (args.package_commit is None):
+        raise SystemExit("error: --package and --package-commit go together")
+    clips_of(args.folder).mkdir(parents=True, exist_ok=True)
     os.environ.setdefault(ADMIN_KEY_VARIABLE, secrets.token_hex())  # the programs flush the prefix cache
+    if args.package_commit is not None:
+        os.environ[COMMIT_VARIABLE] = args.package_commit
     run = Run(args)
     try:
         return run.all()
@@ -112,7 +73,7 @@ class Run:
         """Measure what is missing; the exit status."""
         all_well = True
         for name in self._args.settings:
-            missing = [measure for measure in self._args.measures if self._is_missing(name, measure)]
+            missing = {title: m for title, m in self._measures(name).items() if self._is_missing(name, m)}
             if not missing:
                 print(f"== {name}: its lines are there", flush=True)
                 continue
@@ -125,71 +86,85 @@ class Run:
                 return 2
         return 0 if all_well else 1
 
-    def _ceiling(self, measures: Sequence[str]) -> bool:
+    def _measures(self, name: str) -> dict[str, Measure]:
+        """What is to be measured of a setting, by title."""
+        found: dict[str, Measure] = {}
+        for measure in self._args.measures:
+            if measure == _LOADS:
+                found |= {f"load {offered:g}": at_load(offered) for offered in self._args.loads}
+            else:
+                found[measure] = MEASURES[measure]
+        if name != PLAIN:
+            return found
+        return {title: measure.ceiling for title, measure in found.items() if measure.ceiling is not None}
+
+    def _ceiling(self, measures: dict[str, Measure]) -> bool:
         args, all_well = self._args, True
-        for measure in measures:
-            log = args.folder / f"{PLAIN}.{measure}.server.log"
+        for title, measure in measures.items():
+            log = args.folder / f"{PLAIN}.{title}.server.log"
             arguments = [str(args.model_path), "--server-args", args.server_args, "--log", str(log)]
-            all_well &= self._run(PLAIN, measure, str(MEASURES[measure].ceiling), arguments)
+            all_well &= self._run(PLAIN, title, measure, arguments, args.plain_seconds)
         return all_well
 
-    def _on_server(self, name: str, measures: Sequence[str]) -> bool:
-        args = self._args
+    def _on_server(self, name: str, measures: dict[str, Measure]) -> bool:
+        args, label = self._args, self._label(name)
         began, all_well = time.monotonic(), True
-        arguments = [*shlex.split(args.server_args), *_MOST_QUEUED, *shlex.split(SETTINGS[name])]
+        arguments = [*shlex.split(args.server_args), *EVERY, *shlex.split(SETTINGS[name])]
+        arguments += ["--reference-root", str(clips_of(args.folder))]
         server = LocalServer(
             args.model_path,
             extra_args=[*arguments, "--admin-api-key", os.environ[ADMIN_KEY_VARIABLE]],
+            env=_import_path(args.package),
             start_timeout_s=max(1.0, min(args.start_timeout, self._seconds_left())),
-            log=args.folder / f"{name}.server.log",
+            log=args.folder / f"{label}.server.log",
             command=SGLANG_SERVE,
         )
         try:
             with server:
                 ready = {"seconds": time.monotonic() - began, "gpu_memory_mib": gpu_memory_mib()}
-                record(self._lines, [{"check": "ready", "label": name, "server_args": SETTINGS[name], **ready}])
-                for measure in measures:
-                    more = ["--url", server.url, "--label", name]
-                    more += ["--allow-silence"] if args.allow_silence and measure != "first-sound" else []
-                    all_well &= self._run(name, measure, MEASURES[measure].program, more)
+                record(self._lines, [{"check": "ready", "label": label, "server_args": SETTINGS[name], **ready}])
+                for title, measure in measures.items():
+                    more = ["--url", server.url, "--label", label]
+                    more += ["--allow-silence"] if args.allow_silence and measure.can_be_silent else []
+                    all_well &= self._run(label, title, measure, more)
         except ServerFailed as failed:
             print(failed, flush=True)
             return False
         return all_well
 
-    def _run(self, name: str, measure: str, program: str, arguments: Sequence[str]) -> bool:
+    def _run(
+        self, label: str, title: str, measure: Measure, arguments: Sequence[str], more_seconds: float = 0.0
+    ) -> bool:
         """One program within its time and the time that is left; whether it went well."""
         args, left = self._args, self._seconds_left()
         if left < args.least_seconds:
-            print(f"== {name}: no time left for {measure}; run the same command again", flush=True)
+            print(f"== {label}: no time left for {title}; run the same command again", flush=True)
             self._is_late = True
             return False
-        command = [*module_command(program, ""), *arguments, "--out", str(self._lines)]
-        limit_s = min(args.listeners_seconds if measure == "listeners" else args.streams_seconds, left)
-        if measure == "first-sound":
-            command += _FIRST_SOUND
-        elif measure == "listeners":
-            command += ["--audio-seconds", f"{args.audio_seconds:g}", *shlex.split(args.listeners_args)]
-            command += ["--total-seconds", f"{limit_s - _END_S:.0f}", *(["--label", name] if name == PLAIN else [])]
-        else:
-            command += ["--audio-seconds", f"{args.audio_seconds:g}", "--rounds", str(args.rounds)]
-            command += ["--least-requests", "4", "--concurrency", *map(str, args.concurrency)]
-            command += ["--stream"] if name != PLAIN else []
-        log = args.folder / f"{name}.{measure}.log"
-        return run_together([Program(f"{name} {measure}", command, log, limit_s)])
+        limit_s = min(getattr(args, measure.limit) + more_seconds, left)
+        command = [*module_command(measure.program, ""), *arguments, "--out", str(self._lines)]
+        command += measure.arguments(args, limit_s)
+        log = args.folder / f"{label}.{title.replace(' ', '-')}.log"
+        return run_together([Program(f"{label} {title}", command, log, limit_s)]) or measure.may_fail
 
-    def _is_missing(self, name: str, measure: str) -> bool:
-        found = MEASURES[measure]
-        benchmark = found.ceiling_lines if name == PLAIN else found.lines
-        lines = [line for line in self.lines() if line["benchmark"] == benchmark and line.get("label", PLAIN) == name]
-        if measure == "streams":
-            return not {line["concurrency"] for line in lines} >= set(self._args.concurrency)
-        if measure == "first-sound":
-            return benchmark is not None and len({(line["voices"], line["concurrency"]) for line in lines}) < _N_FIRST
-        return not lines
+    def _is_missing(self, name: str, measure: Measure) -> bool:
+        label = self._label(name)
+        lines = [line for line in self.lines() if line["benchmark"] == measure.benchmark]
+        return bool(measure.missing(self._args, [line for line in lines if line.get("label", PLAIN) == label]))
+
+    def _label(self, name: str) -> str:
+        is_other = self._args.package is not None and name != PLAIN
+        return f"{name}@{self._args.package_commit}" if is_other else name
 
     def _seconds_left(self) -> float:
         return self._deadline - time.monotonic()
+
+
+def _import_path(package: Path | None) -> dict[str, str]:
+    """Variables of a server that imports from a folder before all others."""
+    if package is None:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(package.resolve()), os.environ.get("PYTHONPATH")]))}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -198,7 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--settings", nargs="+", choices=known, default=known[:4], metavar="SETTING", help=", ".join(known)
     )
-    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES), help="(%(default)s)")
+    measures = [*MEASURES, _LOADS]
+    parser.add_argument("--measures", nargs="+", choices=measures, default=list(DEFAULT_MEASURES), help="(%(default)s)")
+    parser.add_argument("--loads", type=float, nargs="+", default=[], help="listeners offered, of `loads`")
     parser.add_argument("--folder", type=Path, default=Path("settings"), help="for lines and logs (%(default)s)")
     parser.add_argument("--model-path", type=Path, default=Path("made"), help="a fused checkpoint of the real shapes")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16, 64, 128], help="of `streams`")
@@ -206,12 +183,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=2, help="of `streams`: requests of each client (%(default)s)")
     parser.add_argument("--listeners-args", default="", help="more arguments of `listeners`, one string")
     parser.add_argument("--listeners-seconds", type=float, default=450.0, help="for a search (%(default)s)")
-    parser.add_argument("--streams-seconds", type=float, default=150.0, help="for the closed loops (%(default)s)")
+    parser.add_argument("--load-seconds", type=float, default=100.0, help="for one of `--loads` (%(default)s)")
+    parser.add_argument("--streams-seconds", type=float, default=150.0, help="for any other measure (%(default)s)")
+    parser.add_argument(
+        "--plain-seconds",
+        type=float,
+        default=240.0,
+        help="more for the plain model, whose programs start it, and wait for what it compiles (%(default)s)",
+    )
     parser.add_argument("--total-seconds", type=float, default=3600.0, help="for everything (%(default)s)")
     parser.add_argument("--least-seconds", type=float, default=60.0, help="nothing is begun with less (%(default)s)")
     parser.add_argument("--start-timeout", type=float, default=240.0, help="seconds until a server is ready")
     parser.add_argument("--server-args", default="--dtype bfloat16", help="of all servers, one string")
     parser.add_argument("--allow-silence", action="store_true", help="let silent answers pass; for tiny weights")
+    parser.add_argument("--package", type=Path, help="folder of another release, to serve with")
+    parser.add_argument("--package-commit", help="its commit")
     return parser
 
 

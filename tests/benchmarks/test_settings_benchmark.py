@@ -1,6 +1,8 @@
 """Settings beside each other: what is there is not measured again, and what is missing is, within its time."""
 
+import itertools
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +12,9 @@ import pytest
 
 from sglang_moss.benchmarks import settings
 from sglang_moss.benchmarks.runs.part_process import Program
-from sglang_moss.benchmarks.settings import LINES, SETTINGS, main
+from sglang_moss.benchmarks.runs.record import COMMIT_VARIABLE
+from sglang_moss.benchmarks.runs.server_settings import SETTINGS
+from sglang_moss.benchmarks.settings import LINES, main
 
 pytestmark = pytest.mark.wide
 
@@ -19,10 +23,12 @@ class Server:
     """In the place of a server; remembers with which arguments one was asked for."""
 
     started: list[list[str]]
+    paths: list[str | None]  # to import from
     url = "http://127.0.0.1:1"
 
-    def __init__(self, _model_path: Path, *, extra_args: list[str], **_: Any) -> None:
+    def __init__(self, _model_path: Path, *, extra_args: list[str], env: dict[str, str], **_: Any) -> None:
         self.started.append(extra_args)
+        self.paths.append(env.get("PYTHONPATH"))
 
     def __enter__(self) -> Self:
         return self
@@ -30,6 +36,12 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+
+
+def words_after(command: list[str], option: str) -> list[str]:
+    if option not in command:
+        return []
+    return list(itertools.takewhile(lambda word: not word.startswith("--"), command[command.index(option) + 1 :]))
 
 
 class Programs:
@@ -49,12 +61,23 @@ class Programs:
             benchmark = command[2].rpartition(".")[2]
             found: list[dict[str, Any]] = [{"benchmark": benchmark.removeprefix("engine_")}]
             if benchmark == "first_sound":
-                cases = [(voices, n) for voices in ("known", "new") for n in (1, 16)][: self.n_first_sounds]
-                found = [{"benchmark": benchmark, "voices": voices, "concurrency": n} for voices, n in cases]
+                sizes = words_after(command, "--first-frames") or [None]
+                voices_asked = words_after(command, "--voices") or ["known", "new"]
+                at_once = words_after(command, "--concurrency") or ["1", "16"]
+                cases = list(itertools.product(voices_asked, at_once, sizes))[: self.n_first_sounds]
+                found = [
+                    {"voices": voices, "concurrency": int(n), "first_frames": size and int(size)}
+                    for voices, n, size in cases
+                ]
             if benchmark in ("serving", "engine_ceiling"):
-                after = command[command.index("--concurrency") + 1 :]
-                loads = [int(word) for word in after if word.isdecimal()]
-                found = [{"benchmark": benchmark, "concurrency": n} for n in loads]
+                stream = {"stream": "--stream" in command} if benchmark == "serving" else {}
+                found = [{"concurrency": int(n), **stream} for n in words_after(command, "--concurrency")]
+            if benchmark == "step_profile":
+                found = [{"running": int(n)} for n in words_after(command, "--running")]
+            if benchmark == "listeners" and "--most" in command:
+                [offered] = words_after(command, "--most")
+                found = [{"benchmark": "listeners_load", "offered_listeners": float(offered)}, {"n_loads": 1}]
+            found = [{"benchmark": benchmark, **line} for line in found]
             label = {"label": command[command.index("--label") + 1]} if "--label" in command else {}
             with self.lines.open("a") as out:
                 out.writelines(json.dumps({**line, **label}) + "\n" for line in found)
@@ -64,7 +87,7 @@ class Programs:
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     made = Programs(tmp_path / LINES)
-    Server.started = []
+    Server.started, Server.paths = [], []
     monkeypatch.setattr(settings, "LocalServer", Server)
     monkeypatch.setattr(settings, "run_together", made.run)
     return made
@@ -104,6 +127,38 @@ def test_a_table_that_was_cut_short_is_measured_again(tmp_path: Path, programs: 
     assert measure(tmp_path, "--settings", "default", "--measures", "first-sound") == 0
     assert measure(tmp_path, "--settings", "default", "--measures", "first-sound") == 0
     assert programs.names == ["default first-sound"] * 2
+
+
+def test_other_measures_and_single_loads(tmp_path: Path, programs: Programs):
+    both = ["--settings", "plain", "default", "--concurrency", "64", "--loads", "640", "704", "--measures"]
+    more = [*both, "first-frames", "whole", "profile", "loads"]
+    assert measure(tmp_path, *more) == 0
+    titles = ["first-frames", "whole", "profile", "load 640", "load 704"]
+    assert programs.names == [f"default {title}" for title in titles]
+    assert measure(tmp_path, *more) == 0
+    assert programs.names[len(titles) :] == []
+    assert measure(tmp_path, *both, "first-sound", "streams", "listeners") == 0
+    others = ["plain streams", "plain listeners", *(f"default {m}" for m in ("first-sound", "streams", "listeners"))]
+    assert programs.names[len(titles) :] == others
+    [server, _again] = Server.started
+    [clips] = words_after(server, "--reference-root")
+    assert clips == words_after(programs.commands[0], "--reference-root")[0]
+    assert Path(clips).is_dir()
+
+
+def test_another_release_serves_and_its_lines_say_so(
+    tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHONPATH", "/here")
+    monkeypatch.setenv(COMMIT_VARIABLE, "ours")
+    more = ["--settings", "default", "--measures", "streams"]
+    assert measure(tmp_path, *more) == 0
+    assert measure(tmp_path, *more, "--package", str(tmp_path / "old"), "--package-commit", "c66cf9e") == 0
+    assert programs.names == ["default streams", "default@c66cf9e streams"]
+    assert Server.paths == [None, f"{tmp_path / 'old'}:/here"]
+    assert os.environ[COMMIT_VARIABLE] == "c66cf9e"
+    with pytest.raises(SystemExit, match="--package and --package-commit go together"):
+        measure(tmp_path, *more, "--package", str(tmp_path / "old"))
 
 
 def test_without_time_nothing_is_begun_and_the_status_says_so(tmp_path: Path, programs: Programs):
