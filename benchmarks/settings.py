@@ -20,6 +20,7 @@ import argparse
 import os
 import secrets
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -64,6 +65,7 @@ class Run:
         self._args = args
         self._lines = args.folder / LINES
         self._deadline = time.monotonic() + args.total_seconds
+        self._import_path = _import_path(args.package)
         self._is_late = False  # something was left out for want of time
 
     def lines(self) -> list[dict[str, Any]]:
@@ -114,7 +116,7 @@ class Run:
         server = LocalServer(
             args.model_path,
             extra_args=[*arguments, "--admin-api-key", os.environ[ADMIN_KEY_VARIABLE]],
-            env=_import_path(args.package),
+            env=self._import_path,
             start_timeout_s=max(1.0, min(args.start_timeout, self._seconds_left())),
             log=args.folder / f"{label}.server.log",
             command=SGLANG_SERVE,
@@ -161,10 +163,20 @@ class Run:
 
 
 def _import_path(package: Path | None) -> dict[str, str]:
-    """Variables of a server that imports from a folder before all others."""
+    """Variables of a server that imports from a folder before all others.
+
+    Raises:
+        SystemExit: it would import another release nevertheless.
+    """
     if package is None:
         return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(package.resolve()), os.environ.get("PYTHONPATH")]))}
+    path = os.pathsep.join(filter(None, [str(package.resolve()), os.environ.get("PYTHONPATH")]))
+    env = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}  # the second: not from the folder in which this was started
+    command = [sys.executable, "-c", "import sglang_moss; print(sglang_moss.__file__)"]
+    found = subprocess.run(command, env=os.environ | env, capture_output=True, text=True).stdout.strip()
+    if not Path(found).is_relative_to(package.resolve()):
+        raise SystemExit(f"error: --package {package}: a server would import {found or 'no sglang_moss'} nevertheless")
+    return env
 
 
 def _parser() -> argparse.ArgumentParser:

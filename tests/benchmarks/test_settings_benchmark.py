@@ -153,12 +153,19 @@ def test_another_release_serves_and_its_lines_say_so(
     monkeypatch.setenv(COMMIT_VARIABLE, "ours")
     more = ["--settings", "default", "--measures", "streams"]
     assert measure(tmp_path, *more) == 0
-    assert measure(tmp_path, *more, "--package", str(tmp_path / "old"), "--package-commit", "c66cf9e") == 0
+    old = tmp_path / "old"
+    old.mkdir()
+    other = [*more, "--package", str(old), "--package-commit", "c66cf9e"]
+    with pytest.raises(SystemExit, match=r"a server would import .*sglang_moss.* nevertheless"):
+        measure(tmp_path, *other)  # nothing is there
+    (old / "sglang_moss").mkdir()
+    (old / "sglang_moss" / "__init__.py").touch()
+    assert measure(tmp_path, *other) == 0
     assert programs.names == ["default streams", "default@c66cf9e streams"]
-    assert Server.paths == [None, f"{tmp_path / 'old'}:/here"]
+    assert Server.paths == [None, f"{old}:/here"]
     assert os.environ[COMMIT_VARIABLE] == "c66cf9e"
     with pytest.raises(SystemExit, match="--package and --package-commit go together"):
-        measure(tmp_path, *more, "--package", str(tmp_path / "old"))
+        measure(tmp_path, *more, "--package", str(old))
 
 
 def test_without_time_nothing_is_begun_and_the_status_says_so(tmp_path: Path, programs: Programs):
