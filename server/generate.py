@@ -24,7 +24,7 @@ from sglang_moss.request.record import RequestRecord, current_record
 from .errors import error_for, error_status
 from .gate.paths import GENERATE
 from .generate_schema import ANSWERS, body
-from .json_body import read_json
+from .json_body import is_quick, read_json
 from .pings import with_pings
 
 _EVENT, _END = b"data: ", b"\n\n"
@@ -51,7 +51,10 @@ def generate_router(profile: Profile) -> APIRouter:
 
         record = current_record()
         try:
-            wanted = parse(await read_json(await _body(request)))
+            content = await _body(request)
+            if is_quick(content):
+                await record.preparation.begin()
+            wanted = parse(await read_json(content))
             answer = await serve_generate_request(wanted, request)
         except (BadRequest, HTTPException, ClientDisconnect) as error:
             return _refusal(request.scope, error)

@@ -54,13 +54,18 @@ class _TooMuch(BadRequest):
     """Beyond the limits that were given."""
 
 
+def is_quick(body: bytes) -> bool:
+    """Whether it is read in the event loop's thread, unless there is too much in it."""
+    return len(body) <= _SHORT_BYTES
+
+
 async def read_json(body: bytes) -> Any:
     """The value of a body.
 
     Raises:
         BadRequest: it is no JSON, or has more in it than any request needs.
     """
-    if len(body) <= _SHORT_BYTES:
+    if is_quick(body):
         with contextlib.suppress(_TooMuch):
             return parse_json(body, _FEW, _known)
     return await asyncio.to_thread(parse_json, body)

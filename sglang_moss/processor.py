@@ -93,6 +93,20 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         if image_data or request_obj.video_data:
             raise BadRequest("this model takes text and audio_data only; leave image_data and video_data out")
         marks = {"received": current_record().started, "read": time.monotonic()}
+        preparation = current_record().preparation
+        await preparation.begin()
+        try:
+            return await self._packed(audio_data, request_obj, max_req_input_len, marks)
+        finally:
+            preparation.end()  # the next one begins once SGLang has sent this one on, which waits for nothing
+
+    async def _packed(
+        self, audio_data: Any, request_obj: Any, max_req_input_len: int, marks: dict[str, float]
+    ) -> MultimodalProcessorOutput:
+        """
+        Args:
+            marks: when the request passed what it has passed; those that it passes here are added.
+        """
         options = RequestOptions.parse(request_obj.sampling_params or {}, self._profile)
         if options.timings and not request_obj.stream:
             raise BadSetting("timings: of a stream's first event; send stream true, or leave it out")
@@ -147,6 +161,7 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
         if is_short:
             await asyncio.sleep(0)  # between those of a batch
             return work(*operands)
+        current_record().preparation.end()
         return await asyncio.get_running_loop().run_in_executor(self._writers, work, *operands)
 
     def _script(self, text: str, options: RequestOptions) -> Script:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sglang_moss.request.preparation import PreparationOrder
 from sglang_moss.request.record import current_record
 
 from ..errors import MethodNotServed, NotServed, Refused, ShuttingDown, WrongKey, error_for
@@ -54,6 +55,7 @@ class Gate:
         self._admission = admission
         self._rate_limit = rate_limit
         self._limits = limits
+        self._order = PreparationOrder()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # SGLang has one for other models, which asks for no key
@@ -66,6 +68,7 @@ class Gate:
         record = current_record()
         ticket = self._admission.ticket(record)
         record.claim = ticket.claim
+        record.preparation = self._order.preparation()
         try:
             await self._pass(scope, receive, outgoing.send, ticket)
         except Refused as error:
@@ -76,6 +79,7 @@ class Gate:
                 raise
             logger.warning("a client stopped reading its answer; %s is given up", record.id)
         finally:
+            record.preparation.end()
             ticket.release()
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, ticket: Ticket) -> None:

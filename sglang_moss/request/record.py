@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from sglang_moss.errors import MossError
+from sglang_moss.request.preparation import Preparation
 
 BAD_REQUEST = "bad_request"  # the word for whatever gets a 400
 
@@ -23,6 +24,7 @@ class RequestRecord:
     id: str = ""
     started: float = field(default_factory=time.monotonic)
     claim: Callable[[int], None] | None = None  # asks for as many places in the server as a batch needs, or raises
+    preparation: Preparation = field(default_factory=Preparation)  # until the scheduler has it
     on_audio: Callable[[float, int], None] | None = None  # seconds and frames that have just come
     is_streamed: bool = False
     audio_seconds: float = 0.0

@@ -100,6 +100,7 @@ class ReferenceEncoder:
         if mode.continues:
             wanted.append(clips)
         if not all(_key(group) in self._cache for group in wanted):
+            current_record().preparation.end()
             if not all(self._cache.is_coming(_key(group)) for group in wanted):
                 self._backlog.check()  # before the clips are decoded for nothing
             # A clip that is no audio fails its own request, not another one that shares an encoding with it.
@@ -128,6 +129,7 @@ class ReferenceEncoder:
         """
         data, digest = None, known or self._digest_of_file(await file_version(source, self._policy))
         if digest is None:
+            current_record().preparation.end()  # it may have to be fetched
             data, is_content, version = await read_source(source, self._policy, position)
             digest = await _digest(data)
             if is_content and isinstance(source, str | bytes):

@@ -19,9 +19,10 @@ from sglang_moss.audio.preparation import concatenate_references, prepare_refere
 from sglang_moss.audio.sources import Source, SourcePolicy, read_source
 from sglang_moss.audio.wav import wav_bytes
 from sglang_moss.errors import BadReference, MossError, ServerBusy
-from sglang_moss.request import references
+from sglang_moss.request import preparation, references
 from sglang_moss.request.backlog import Backlog
 from sglang_moss.request.codec_client import ENTRY_BYTES, CodeCache
+from sglang_moss.request.preparation import PreparationOrder
 from sglang_moss.request.prompt import choose_mode
 from sglang_moss.request.record import RequestRecord, open_record
 from sglang_moss.request.references import ReferenceEncoder
@@ -336,6 +337,28 @@ def test_the_codecs_speed_decides_who_waits_too_long():
             now += 0.2  # side by side
         assert backlog.wait_s == pytest.approx(2, rel=0.1)
     assert backlog.audio_s == 0
+
+
+def test_others_are_prepared_while_clips_are_encoded_but_not_before_a_request_whose_clips_are_known(monkeypatch):
+    monkeypatch.setattr(preparation, "_AT_A_TIME", 1)
+    monkeypatch.setattr(preparation, "_PATIENCE_S", 60.0)
+
+    async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
+        order = PreparationOrder()
+        for is_known in (False, True):
+            record = RequestRecord(preparation=order.preparation())
+            open_record(record)
+            await record.preparation.begin()
+            await encoder.encode([clip(1), clip(2)], BOTH)
+            other = order.preparation()
+            next_one = asyncio.create_task(other.begin())
+            await asyncio.sleep(0)
+            assert next_one.done() != is_known
+            record.preparation.end()
+            await next_one
+            other.end()
+
+    with_encoder(session)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from sglang_moss.request.record import RequestRecord, current_record
+from sglang_moss.request import preparation
+from sglang_moss.request.record import RequestRecord, current_record, open_record
 from sglang_moss.server.errors import QueueFull, RateLimited, ShuttingDown
 from sglang_moss.server.gate.access_log import AccessLog
 from sglang_moss.server.gate.admission import Admission
@@ -339,6 +340,45 @@ def test_no_websocket_is_opened():
     gate = Gate(app, Admission(1), None, limits)
     with pytest.raises(WebSocketDisconnect), TestClient(gate).websocket_connect("/v1/realtime"):
         pass
+
+
+def test_a_request_that_ends_ends_its_preparation(monkeypatch: pytest.MonkeyPatch):
+    """One after the other, each as it likes: refused, failed, or well."""
+    monkeypatch.setattr(preparation, "_PATIENCE_S", 60.0)
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await current_record().preparation.begin()
+        await answers.pop()(send)
+
+    async def well(send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def failed(_send: Any) -> None:
+        raise RuntimeError
+
+    async def refused(_send: Any) -> None:
+        raise QueueFull("there is no room", 1.0)
+
+    answers = [well, failed, refused] * 3
+    gate = Gate(app, Admission(1), None, Limits(body_bytes=10, voice_bytes=10, body_seconds=60))
+    scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": [], "query_string": b""}
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def send(_message: Any) -> None: ...
+
+    async def one_request() -> None:
+        open_record(RequestRecord())
+        with contextlib.suppress(RuntimeError):
+            await gate(scope, receive, send)
+
+    async def all_of_them() -> None:
+        while answers:
+            await asyncio.wait_for(asyncio.create_task(one_request()), 10.0)
+
+    asyncio.run(all_of_them())
 
 
 async def assert_free_after(app: Any, admission: Admission, sleeps: asyncio.Event, leaves: bool) -> None:
