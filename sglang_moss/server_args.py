@@ -86,7 +86,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
         Arg(
             choices=[STOCK, FUSED],
             help="What lies between the products of a decoding step's layers: SGLang's kernels, or fewer of ours, on "
-            "one Hopper GPU.",
+            "a Hopper GPU and without --tp-size.",
         ),
     ] = STOCK
     reference_max_seconds: A[float, Arg(help="Longest reference clip, in seconds.")] = ReferenceLimits.max_seconds

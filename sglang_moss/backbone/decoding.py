@@ -28,17 +28,25 @@ def rules_for(device: torch.device) -> ModuleType:
     return step
 
 
+_FP8_METHOD = "Fp8LinearMethod"
+
+
 class DecodingLayers:
-    """The layers of one backbone, once their weights are what products take.
+    """The layers of one backbone.
 
     Raises:
+        RuntimeError: this SGLang's are otherwise.
         ValueError: they have something that is not done here.
     """
 
     def __init__(self, backbone: Any, rules: ModuleType) -> None:
         from sglang_moss.hooks import PRIVATE_FIELDS
 
-        check_fields(PRIVATE_FIELDS, {"Qwen3DecoderLayer": backbone.layers[0]})
+        first = backbone.layers[0]
+        check_fields(PRIVATE_FIELDS, {"Qwen3DecoderLayer": first})
+        method = first.mlp.down_proj.quant_method
+        if type(method).__name__ == _FP8_METHOD:
+            check_fields(PRIVATE_FIELDS, {_FP8_METHOD: method})
         self._norm = backbone.norm
         self._layers = [_Layer(layer, rules) for layer in backbone.layers]
 
@@ -116,9 +124,9 @@ class _Layer:
 
 
 def takes_quantized(product: Any) -> bool:
-    """Whether a product of SGLang's quantizes its rows one by one, and takes those that are."""
+    """Whether a product of SGLang's, with the weights that it was given, takes rows that are quantized one by one."""
     method = product.quant_method
-    if type(method).__name__ != "Fp8LinearMethod":
+    if type(method).__name__ != _FP8_METHOD:
         return False
     return (
         method.cutlass_fp8_supported

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sglang_moss.backbone import operations
 from sglang_moss.backbone.kernels import step
-from sglang_moss.backbone.operations import FP8
+from sglang_moss.backbone.operations import FP8, Quantized
 
 _TOLERANCE = 2e-2  # of values around 1: roundings to bfloat16
 _STEP_OF_8_BITS = 0.125  # of a value: a rounding that falls the other way
@@ -41,22 +41,25 @@ class _Random:
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype, self.device = dtype, device
-        self._generator = torch.Generator().manual_seed(0)
+        self._generator = torch.Generator("cpu").manual_seed(0)
 
     def __call__(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self._generator).to(self.device, self.dtype)
+        # A model is built where tensors lie on the GPU unless they say otherwise.
+        return torch.randn(*shape, generator=self._generator, device="cpu", dtype=torch.float32).to(
+            self.device, self.dtype
+        )
 
 
 def _prove_quantized(random: _Random, hidden_size: int, intermediate_size: int) -> None:
     x, weight, residual = random(_N, hidden_size), random(hidden_size), random(_N, hidden_size)
-    sums = residual.clone(), residual.clone()
-    normed = [rule.norm_quantized(x, total, weight, _EPS) for rule, total in zip(_RULES, sums, strict=True)]
     gate_up = random(_N, 2 * intermediate_size)
-    gated = [rule.gate_quantized(gate_up) for rule in _RULES]
-    for name, (found, expected) in (("norm", normed), ("gated product", gated)):
-        _hold(f"the scales of a {name}", found.scales, expected.scales)
-        _hold(f"a {name} in 8 bits", found.rows, expected.rows, _STEP_OF_8_BITS)
+    x[0] = gate_up[0] = 0
+    sums = residual.clone(), residual.clone()
+    _hold_quantized("a norm", *(rule.norm_quantized(x, None, weight, _EPS) for rule in _RULES))
+    added = [rule.norm_quantized(x, total, weight, _EPS) for rule, total in zip(_RULES, sums, strict=True)]
+    _hold_quantized("a norm of a sum", *added)
     _hold("a residual", *sums)
+    _hold_quantized("a gated product", *(rule.gate_quantized(gate_up) for rule in _RULES))
 
 
 def _prove_rotation(
@@ -67,14 +70,23 @@ def _prove_rotation(
     angles = random(_N, head_dim // 2).float()
     cos_sin = torch.cat([angles.cos(), angles.sin()], dim=1)
     positions = torch.arange(_N, device=random.device).flip(0)
-    places = 2 * positions + 1
-    both = [torch.zeros(2, 2 * _N, n_kv_heads, head_dim, device=random.device).to(cache_dtype) for _rule in _RULES]
-    found, expected = (
-        rule.rotate_and_cache(qkv, *weights, _EPS, cos_sin, positions, caches[0], caches[1], places)
-        for rule, caches in zip(_RULES, both, strict=True)
-    )
-    _hold("rotated queries", found, expected)
-    _hold("cached rows", both[0], both[1], coarse)
+    for index in (torch.int64, torch.int32):
+        places = (2 * positions + 1).to(index)
+        shape = (2, 2 * _N, n_kv_heads, head_dim)
+        both = [torch.zeros(shape, device=random.device, dtype=random.dtype).to(cache_dtype) for _rule in _RULES]
+        found, expected = (
+            rule.rotate_and_cache(qkv, *weights, _EPS, cos_sin, positions, caches[0], caches[1], places)
+            for rule, caches in zip(_RULES, both, strict=True)
+        )
+        _hold("rotated queries", found, expected)
+        _hold("cached rows", both[0], both[1], coarse)
+
+
+def _hold_quantized(what: str, found: Quantized, expected: Quantized) -> None:
+    is_zero = expected.scales == 0
+    ratio = torch.where(is_zero, 1 + found.scales, found.scales / expected.scales)
+    _hold(f"the scales of {what}", ratio, torch.ones_like(ratio))
+    _hold(f"{what} in 8 bits", found.rows, expected.rows, _STEP_OF_8_BITS)
 
 
 def _hold(what: str, found: Tensor, expected: Tensor, coarse: float = 0.0) -> None:

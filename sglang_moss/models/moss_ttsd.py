@@ -8,9 +8,9 @@ of decoding happens in `forward` on tensors of fixed shape, so that it can be ca
 Source: MOSS-TTS `MossTTSDelayModel`; weight names of the MOSS-TTSD fuse script.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -39,6 +39,8 @@ from sglang_moss.request.speech import SpeechProgress
 from sglang_moss.server_args import serves_speech
 from sglang_moss.step import eager
 from sglang_moss.step.slots import SlotState, to_device
+
+logger = logging.getLogger(__name__)
 
 _CODEC_PREFIX = "codec_model."
 _UNKNOWN = -1  # text id of a row that the host does not know, since its request carries no speech
@@ -74,9 +76,7 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             device=self.code_embedding.device,
         )
         self._step = _step_functions(self.code_embedding.device)
-        self._fuses_layers = server_args.decoding_layers == FUSED
-        if self._fuses_layers and self.code_embedding.is_cuda:
-            self._prove_layers()
+        self._layers = self._fused_layers() if server_args.decoding_layers == FUSED else None
         self.shared_rows = shared_rows(server_args.check_ranks, self.code_embedding.device)
         set_capture_stream()
 
@@ -113,26 +113,25 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             drawn = self._prefill(input_ids, positions, forward_batch, slots)
         else:
             embeds = self._step.begin_step(self.slot_state, slots, input_ids, *self._tables())
-            if self._fuses_layers and forward_batch.forward_mode.is_decode():
+            if self._layers is not None and forward_batch.forward_mode.is_decode():
                 hidden = self._layers(embeds, positions, forward_batch)
             else:
                 hidden = self.model(input_ids, positions, forward_batch, embeds)
             drawn = self._draw(hidden, slots, forward_batch.seq_lens)
         return LogitsProcessorOutput(next_token_logits=drawn)
 
-    @cached_property
-    def _layers(self) -> DecodingLayers:
-        """Made by the first step: by then weights are loaded, and quantized."""
-        return DecodingLayers(self.model, rules_for(self.code_embedding.device))
+    def _fused_layers(self) -> DecodingLayers:
+        device = self.code_embedding.device
+        found = DecodingLayers(self.model, rules_for(device))
+        if device.type == "cuda":
+            from sglang_moss.backbone.proof import prove
 
-    def _prove_layers(self) -> None:
-        from sglang_moss.backbone.proof import prove
-
-        layers: Any = self.model.layers
-        first = layers[0]
-        heads = first.self_attn.num_heads, first.self_attn.num_kv_heads, first.self_attn.head_dim
-        sizes = self.config.hidden_size, self.config.intermediate_size, *heads
-        prove(*sizes, self.code_embedding.dtype, self.code_embedding.device)
+            layers: Any = self.model.layers
+            first = layers[0].self_attn
+            sizes = self.config.hidden_size, self.config.intermediate_size
+            prove(*sizes, first.num_heads, first.num_kv_heads, first.head_dim, self.code_embedding.dtype, device)
+        logger.info("decoding steps have fused layers")
+        return found
 
     def _prefill(self, input_ids: Tensor, positions: Tensor, batch: ForwardBatch, slots: Tensor) -> Tensor:
         """Rows of several requests, of which some end here: only those draw a row and (re)start their slot."""

@@ -253,16 +253,71 @@ def test_kernels_that_are_right_are_taken():
 
 
 @pytest.mark.usefixtures("plain_kernels")
-@pytest.mark.parametrize("wrong", RULES)
-def test_kernels_that_are_wrong_stop_the_start(monkeypatch, wrong):
+def test_they_are_held_to_it_also_where_tensors_lie_elsewhere_by_default():
+    """SGLang builds a model where they lie on the GPU."""
+    with torch.device("meta"):
+        proof.prove(*SIZES, torch.bfloat16, torch.device("cpu"))
+
+
+def rolled(right: Any, x: Tensor, *others: Any) -> Any:
+    return right(x.roll(1, dims=0), *others)
+
+
+def scaled(factor: float) -> Any:
+    def changed(right: Any, *operands: Any) -> Quantized:
+        found = right(*operands)
+        return found._replace(scales=factor * found.scales)
+
+    return changed
+
+
+@pytest.mark.usefixtures("plain_kernels")
+@pytest.mark.parametrize(
+    ("wrong", "how"),
+    [
+        *((rule, rolled) for rule in RULES),
+        *((rule, scaled(factor)) for rule in RULES[:2] for factor in (0.0, 0.5, 1.05, 2.0)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_kernels_that_are_wrong_stop_the_start(monkeypatch, wrong, how):
     right = getattr(operations, wrong)
 
-    def changed(x: Tensor, *others: Any) -> Any:
-        return right(1.1 * x if wrong == "gate_quantized" else x.roll(1, dims=0), *others)
+    def changed(*operands: Any) -> Any:
+        return how(right, *operands)
 
     monkeypatch.setattr(proof._RULES[0], wrong, changed)
     with pytest.raises(RuntimeError, match="take --decoding-layers stock, and report it"):
         proof.prove(*SIZES, torch.bfloat16, torch.device("cpu"))
+
+
+def test_sglangs_products_multiply_rows_that_are_quantized_as_they_are(monkeypatch):
+    """Its own code up to the kernel, which a CPU has not."""
+    from sglang.srt.layers.quantization import fp8, fp8_utils
+
+    given: list[Any] = []
+
+    def multiply(*operands: Any, **others: Any) -> Tensor:
+        given.extend([*operands, others])
+        return torch.zeros(B, 32, dtype=torch.bfloat16)
+
+    monkeypatch.setattr(fp8_utils, "fp8_scaled_mm", multiply, raising=False)
+    monkeypatch.setattr(fp8_utils, "get_w8a8_channelwise_fp8_config", lambda **_: None)
+    rows = operations.quantize(made(B, D, seed=1).bfloat16())
+    weight, scales, _ = operations.quantize(made(32, D, seed=2))
+    product = SimpleNamespace(weight=weight.t(), weight_scale=scales.t(), input_scale=None)
+    method: Any = object.__new__(fp8.Fp8LinearMethod)
+    for name in ("use_marlin", "use_mxfp8", "block_fp8_as_mxfp8", "block_quant", "use_per_token_if_dynamic"):
+        setattr(method, name, False)
+    method.cutlass_fp8_supported = True
+    out = method.apply(product, rows)
+    assert (out.shape, out.dtype) == ((B, 32), torch.bfloat16)
+    taken, by, row_scales, weight_scales, others = given
+    assert torch.equal(taken.view(torch.int8), rows.rows.view(torch.int8))
+    assert torch.equal(row_scales, rows.scales)
+    assert by is product.weight
+    assert weight_scales is product.weight_scale
+    assert others["out_dtype"] is torch.bfloat16
 
 
 def test_rows_in_8_bits_are_what_sglang_makes_of_them():

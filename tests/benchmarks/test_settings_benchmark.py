@@ -52,8 +52,11 @@ class Programs:
         self.names: list[str] = []
         self.commands: list[list[str]] = []
         self.n_first_sounds = 4  # cases that it gets to
+        self.n_unkept = 0  # loads
+        self.measures = True
 
     def run(self, programs: Iterable[Program]) -> bool:
+        went_well = True
         for program in programs:
             self.names.append(program.name)
             command = list(program.command)
@@ -73,15 +76,19 @@ class Programs:
                 stream = {"stream": "--stream" in command} if benchmark == "serving" else {}
                 found = [{"concurrency": int(n), **stream} for n in words_after(command, "--concurrency")]
             if benchmark == "step_profile":
-                found = [{"running": int(n)} for n in words_after(command, "--running")]
+                found = [{"running": int(n), "check": "kernel"} for n in words_after(command, "--running")]
             if benchmark == "listeners" and "--most" in command:
                 [offered] = words_after(command, "--most")
+                self.n_unkept -= 1
+                went_well = self.n_unkept < 0
                 found = [{"benchmark": "listeners_load", "offered_listeners": float(offered)}, {"n_loads": 1}]
             found = [{"benchmark": benchmark, **line} for line in found]
             label = {"label": command[command.index("--label") + 1]} if "--label" in command else {}
             with self.lines.open("a") as out:
+                if not self.measures:
+                    continue
                 out.writelines(json.dumps({**line, **label}) + "\n" for line in found)
-        return True
+        return went_well
 
 
 @pytest.fixture
@@ -146,6 +153,27 @@ def test_other_measures_and_single_loads(tmp_path: Path, programs: Programs):
     assert Path(clips).is_dir()
 
 
+def test_a_load_that_is_not_kept_is_measured_and_one_that_leaves_no_line_is_not(tmp_path: Path, programs: Programs):
+    one = ["--settings", "default", "--measures", "loads", "--loads", "640.5"]
+    programs.n_unkept, programs.measures = 2, False
+    assert measure(tmp_path, *one) == 1
+    programs.measures = True
+    assert measure(tmp_path, *one) == 0
+    assert programs.names == ["default load 640.5"] * 2
+    assert measure(tmp_path, *one) == 0
+    assert len(programs.names) == 2
+    assert measure(tmp_path, *one, "--total-seconds", "80", "--loads", "704") == 2  # too little for a load
+    with pytest.raises(SystemExit, match="how many listeners"):
+        measure(tmp_path, "--measures", "loads")
+
+
+def test_a_search_that_had_no_time_is_made_again(tmp_path: Path, programs: Programs):
+    lines = [{"benchmark": "listeners", "label": "default", "n_loads": n} for n in (0, 1)]
+    programs.lines.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert measure(tmp_path, "--settings", "default", "--measures", "listeners") == 0
+    assert programs.names == ["default listeners"]
+
+
 def test_another_release_serves_and_its_lines_say_so(
     tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ):
@@ -164,6 +192,8 @@ def test_another_release_serves_and_its_lines_say_so(
     assert programs.names == ["default streams", "default@c66cf9e streams"]
     assert Server.paths == [None, f"{old}:/here"]
     assert os.environ[COMMIT_VARIABLE] == "c66cf9e"
+    with pytest.raises(SystemExit, match="plain has nothing of it"):
+        measure(tmp_path, *other, "--settings", "plain", "default")
     with pytest.raises(SystemExit, match="--package and --package-commit go together"):
         measure(tmp_path, *more, "--package", str(old))
 
