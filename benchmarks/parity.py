@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from sglang_moss.backbone.layers import FUSED, STOCK
+
 from .reference.golden_cases import GoldenCases
 from .reference.rows_engine import RowsAnswer, RowsEngine
 from .reference.waveforms import pcm_of_wav
@@ -39,17 +41,22 @@ def main() -> None:
     parser.add_argument("--codec-dtype", default="auto", help="of the codec's decoder (%(default)s)")
     parser.add_argument("--tp-size", type=int, default=1, help="ranks of the engine (%(default)s)")
     parser.add_argument("--deterministic", action="store_true", help="SGLang's batch-invariant kernels; equality only")
+    parser.add_argument("--decoding-layers", choices=[STOCK, FUSED], default=STOCK, help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("parity.jsonl"))
     args = parser.parse_args()
+    if args.deterministic and args.decoding_layers != STOCK:
+        parser.error(f"--deterministic goes with --decoding-layers {STOCK}")
     cases = GoldenCases(args.golden)
     if args.deterministic:
         engine_args = {"dtype": args.dtype, "tp_size": args.tp_size, "enable_deterministic_inference": True}
         lines = equalities(args.model_path, cases, **engine_args)
     else:
         engine_args = {"dtype": args.dtype, "tp_size": args.tp_size, "codec_dtype": args.codec_dtype}
+        engine_args |= {"decoding_layers": args.decoding_layers}
         of_one_rank = forced(args.model_path, args.golden, args.dtype) if args.tp_size == 1 else ()
         lines = itertools.chain(of_one_rank, parity(args.model_path, cases, **engine_args))
-    record(args.out, ({"dtype": args.dtype, "tp_size": args.tp_size, **line} for line in lines))
+    told = {"dtype": args.dtype, "tp_size": args.tp_size, "decoding_layers": args.decoding_layers}
+    record(args.out, ({**told, **line} for line in lines))
 
 
 def parity(model_path: str, cases: GoldenCases, **engine_args: Any) -> Iterator[dict[str, Any]]:

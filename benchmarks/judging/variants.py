@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 _GPU = ("--dtype", "bfloat16")
 _FP8 = (*_GPU, "--codec-dtype", "float16", "--quantization", "fp8")
+_FP8_CACHE = ("--kv-cache-dtype", "fp8_e4m3")
+_FUSED = ("--decoding-layers", "fused")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ VARIANTS = {
         Variant("fp16", ("--dtype", "float16", "--codec-dtype", "float32")),
         Variant("fp16-codec", (*_GPU, "--codec-dtype", "float16")),
         Variant("fp8", _FP8),
-        Variant("fp8-kv8", (*_FP8, "--kv-cache-dtype", "fp8_e4m3")),
+        Variant("fp8-kv8", (*_FP8, *_FP8_CACHE)),
+        Variant("bf16-fused", (*_GPU, "--codec-dtype", "float32", *_FUSED)),
+        Variant("fp8-kv8-fused", (*_FP8, *_FP8_CACHE, *_FUSED)),
     )
 }
 
