@@ -4,18 +4,21 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from sglang_moss.errors import BadReference
+from sglang_moss.processor import MossTTSDProcessor
+from sglang_moss.request.preparation import Preparation
 from sglang_moss.request.profile import TTSD
-from sglang_moss.request.record import current_record
+from sglang_moss.request.record import RequestRecord, current_record, open_record
 from sglang_moss.server.generate import generate_router
 
 pytestmark = pytest.mark.wide
@@ -42,6 +45,71 @@ def test_a_stream_is_over_with_its_last_event(monkeypatch: pytest.MonkeyPatch):
             return (await client.post("/generate", json={"text": "[S1] Hi.", "stream": True})).text
 
     assert asyncio.run(ask()) == "data: [DONE]\n\n"
+
+
+class Watched(Preparation):
+    """Counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_begun = self.n_ended = 0
+
+    async def begin(self) -> None:
+        self.n_begun += 1
+
+    def end(self) -> None:
+        self.n_ended += 1
+
+
+@pytest.mark.parametrize(("n_bytes", "n_begun"), [(100, 1), (3_000_000, 0)])  # what is large is read in a thread
+def test_a_request_waits_for_those_before_it_once_its_body_is_here(
+    monkeypatch: pytest.MonkeyPatch, n_bytes: int, n_begun: int
+):
+    own = Watched()
+
+    async def answer(*_: Any) -> JSONResponse:
+        assert own.n_begun == n_begun
+        return JSONResponse({"text": ""})
+
+    monkeypatch.setattr("sglang.srt.entrypoints.http_server.serve_generate_request", answer)
+    app = FastAPI()
+    app.include_router(generate_router(TTSD))
+
+    async def ask() -> int:
+        open_record(RequestRecord(preparation=own))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
+            body = {"text": "[S1] Hi.", "audio_data": "A" * n_bytes}
+            return (await client.post("/generate", json=body)).status_code
+
+    assert asyncio.run(ask()) == 200
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_the_processor_takes_requests_in_order_and_lets_the_next_one_in(
+    monkeypatch: pytest.MonkeyPatch, is_refused: bool
+):
+    own = Watched()
+    processor: Any = MossTTSDProcessor.__new__(MossTTSDProcessor)
+
+    async def packed(*_: Any) -> str:
+        assert (own.n_begun, own.n_ended) == (1, 0)
+        if is_refused:
+            raise BadReference.at(0, "the clip is silent", "clip_silent")
+        return "packed"
+
+    monkeypatch.setattr(processor, "_packed", packed)
+    request = SimpleNamespace(text="[S1] Hi.", video_data=None)
+
+    async def ask() -> str:
+        open_record(RequestRecord(preparation=own))
+        return await processor.process_mm_data_async(None, None, "", request, 100)
+
+    if is_refused:
+        with pytest.raises(BadReference):
+            asyncio.run(ask())
+    else:
+        assert asyncio.run(ask()) == "packed"
+    assert own.n_ended == 1
 
 
 class Held:
