@@ -54,7 +54,7 @@ def generate_router(profile: Profile) -> APIRouter:
             content = await _body(request)
             if is_quick(content):
                 await record.preparation.begin()
-            wanted = parse(await read_json(content))
+            wanted = parse(await read_json(content, record.preparation.end))
             answer = await serve_generate_request(wanted, request)
         except (BadRequest, HTTPException, ClientDisconnect) as error:
             return _refusal(request.scope, error)

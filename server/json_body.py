@@ -9,6 +9,7 @@ long string that is plain ASCII: line ends and other control characters in it, w
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,15 +60,18 @@ def is_quick(body: bytes) -> bool:
     return len(body) <= _SHORT_BYTES
 
 
-async def read_json(body: bytes) -> Any:
+async def read_json(body: bytes, when_long: Callable[[], None] = lambda: None) -> Any:
     """The value of a body.
 
+    Args:
+        when_long: called before it is read in another thread.
     Raises:
         BadRequest: it is no JSON, or has more in it than any request needs.
     """
     if is_quick(body):
         with contextlib.suppress(_TooMuch):
             return parse_json(body, _FEW, _known)
+    when_long()
     return await asyncio.to_thread(parse_json, body)
 
 

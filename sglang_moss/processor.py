@@ -92,9 +92,9 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
             return None  # SGLang's own health check; everything else without text was refused on arrival
         if image_data or request_obj.video_data:
             raise BadRequest("this model takes text and audio_data only; leave image_data and video_data out")
-        marks = {"received": current_record().started, "read": time.monotonic()}
         preparation = current_record().preparation
         await preparation.begin()
+        marks = {"received": current_record().started, "read": time.monotonic()}
         try:
             return await self._packed(audio_data, request_obj, max_req_input_len, marks)
         finally:
@@ -158,10 +158,12 @@ class MossTTSDProcessor(BaseMultimodalProcessor):
 
     async def _run(self, is_short: bool, work: Callable[..., _T], *operands: Any) -> _T:
         """Do what takes long for a long text where it stops no stream."""
+        preparation = current_record().preparation
         if is_short:
-            await asyncio.sleep(0)  # between those of a batch
+            if not preparation.has_place:
+                await asyncio.sleep(0)  # between those of a batch
             return work(*operands)
-        current_record().preparation.end()
+        preparation.end()
         return await asyncio.get_running_loop().run_in_executor(self._writers, work, *operands)
 
     def _script(self, text: str, options: RequestOptions) -> Script:

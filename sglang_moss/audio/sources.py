@@ -86,7 +86,9 @@ async def read_source(source: object, policy: SourcePolicy, position: int) -> So
 
 async def file_version(source: object, policy: SourcePolicy) -> FileVersion | None:
     """The version of the file that a reference names; None: it names none that can be read, or one just written."""
-    if not isinstance(source, str) or not _may_be_path(text := source.strip()):
+    if policy.path_root is None or not isinstance(source, str) or len(source) > _PATH_CHARS:
+        return None
+    if not _may_be_path(text := source.strip()):
         return None
 
     def find() -> FileVersion | None:

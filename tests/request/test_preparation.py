@@ -12,8 +12,8 @@ N_STAGES = 3
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a test that waits for nothing fails."""
-    monkeypatch.setattr(preparation, "_PATIENCE_S", 60.0)
+    """So that a place that nobody gives back is missed."""
+    monkeypatch.setattr(preparation, "_LONGEST_S", 60.0)
 
 
 def in_time(awaitable) -> None:
@@ -92,18 +92,52 @@ def test_one_that_leaves_while_it_waits_takes_no_place_with_it():
     in_time(run())
 
 
-def test_one_that_never_ends_keeps_nobody_for_ever(monkeypatch):
-    monkeypatch.setattr(preparation, "_PATIENCE_S", 0.01)
+def test_one_that_takes_long_keeps_nobody_waiting_and_its_place_is_given_back_once(monkeypatch):
+    monkeypatch.setattr(preparation, "_LONGEST_S", 0.01)
     passed: list[int] = []
 
     async def run() -> None:
         order = PreparationOrder()
-        for _ in range(preparation._AT_A_TIME):
-            await order.preparation().begin()
+        stuck = [order.preparation() for _ in range(preparation._AT_A_TIME)]
+        for one in stuck:
+            await one.begin()
         await prepare(order.preparation(), 0, passed)
+        assert not any(one.has_place for one in stuck)
+        monkeypatch.setattr(preparation, "_LONGEST_S", 60.0)
+        holders = [order.preparation() for _ in range(preparation._AT_A_TIME)]
+        for holder in holders:
+            await holder.begin()
+        for one in stuck:
+            one.end()
+        waiting = asyncio.create_task(order.preparation().begin())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        holders[0].end()
+        await waiting
 
     in_time(run())
     assert passed == [0] * N_STAGES
+
+
+@pytest.mark.usefixtures("patient")
+def test_one_that_ends_while_it_waits_takes_no_place():
+    async def run() -> None:
+        order = PreparationOrder()
+        holders = [order.preparation() for _ in range(preparation._AT_A_TIME)]
+        for holder in holders:
+            await holder.begin()
+        own = order.preparation()
+        waiting = asyncio.create_task(own.begin())
+        await asyncio.sleep(0)
+        own.end()
+        for holder in holders:
+            holder.end()
+        await waiting
+        assert not own.has_place
+        for _ in holders:
+            await order.preparation().begin()
+
+    in_time(run())
 
 
 def test_outside_of_a_server_there_is_no_order():

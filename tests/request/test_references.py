@@ -341,7 +341,7 @@ def test_the_codecs_speed_decides_who_waits_too_long():
 
 def test_others_are_prepared_while_clips_are_encoded_but_not_before_a_request_whose_clips_are_known(monkeypatch):
     monkeypatch.setattr(preparation, "_AT_A_TIME", 1)
-    monkeypatch.setattr(preparation, "_PATIENCE_S", 60.0)
+    monkeypatch.setattr(preparation, "_LONGEST_S", 60.0)
 
     async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
         order = PreparationOrder()

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from sglang_moss.request.preparation import Preparation
 from sglang_moss.request.profile import TTSD
 from sglang_moss.request.record import RequestRecord, current_record, open_record
 from sglang_moss.server.generate import generate_router
+from sglang_moss.server.json_body import read_json
 
 pytestmark = pytest.mark.wide
 
@@ -110,6 +112,34 @@ def test_the_processor_takes_requests_in_order_and_lets_the_next_one_in(
     else:
         assert asyncio.run(ask()) == "packed"
     assert own.n_ended == 1
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+def test_what_takes_long_is_prepared_beside_others(is_short: bool):
+    own = Watched()
+    processor: Any = MossTTSDProcessor.__new__(MossTTSDProcessor)
+
+    async def ask() -> None:
+        open_record(RequestRecord(preparation=own))
+        with ThreadPoolExecutor(1) as processor._writers:
+            assert await processor._run(is_short, lambda: own.n_ended) == (0 if is_short else 1)
+
+    asyncio.run(ask())
+
+
+def test_a_small_body_that_is_read_in_a_thread_lets_others_in():
+    own = Watched()
+    body = b'{"text": [%s]}' % b", ".join([b'"%b"' % (b"a" * 500)] * 1000)  # many strings, half a megabyte
+    seen: list[int] = []
+
+    def when_long() -> None:
+        own.end()
+        seen.append(own.n_ended)
+
+    assert len(asyncio.run(read_json(body, when_long))["text"]) == 1000
+    assert seen == [1]
+    asyncio.run(read_json(b'{"text": ""}', when_long))
+    assert seen == [1]
 
 
 class Held:

@@ -342,41 +342,48 @@ def test_no_websocket_is_opened():
         pass
 
 
-def test_a_request_that_ends_ends_its_preparation(monkeypatch: pytest.MonkeyPatch):
-    """One after the other, each as it likes: refused, failed, or well."""
-    monkeypatch.setattr(preparation, "_PATIENCE_S", 60.0)
+def test_requests_are_prepared_in_one_order_and_end_their_preparation_however_they_end(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(preparation, "_LONGEST_S", 60.0)
+    begun: list[int] = []
+    may_go = [asyncio.Event() for _ in range(6)]
 
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        number = int(scope["query_string"])
         await current_record().preparation.begin()
-        await answers.pop()(send)
-
-    async def well(send: Any) -> None:
+        begun.append(number)
+        await may_go[number].wait()
+        if number % 3 == 1:
+            raise RuntimeError
+        if number % 3 == 2:
+            raise QueueFull("there is no room", 1.0)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    async def failed(_send: Any) -> None:
-        raise RuntimeError
-
-    async def refused(_send: Any) -> None:
-        raise QueueFull("there is no room", 1.0)
-
-    answers = [well, failed, refused] * 3
-    gate = Gate(app, Admission(1), None, Limits(body_bytes=10, voice_bytes=10, body_seconds=60))
-    scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": [], "query_string": b""}
+    gate = Gate(app, Admission(10), None, Limits(body_bytes=10, voice_bytes=10, body_seconds=60))
 
     async def receive() -> Any:
         return {"type": "http.request", "body": b""}
 
     async def send(_message: Any) -> None: ...
 
-    async def one_request() -> None:
+    async def one_request(number: int) -> None:
         open_record(RequestRecord())
+        path = {"type": "http", "method": "GET", "path": "/v1/models", "headers": []}
         with contextlib.suppress(RuntimeError):
-            await gate(scope, receive, send)
+            await gate({**path, "query_string": b"%d" % number}, receive, send)
 
     async def all_of_them() -> None:
-        while answers:
-            await asyncio.wait_for(asyncio.create_task(one_request()), 10.0)
+        requests = [asyncio.create_task(one_request(number)) for number in range(len(may_go))]
+        for number, event in enumerate(may_go):
+            async with asyncio.timeout(10.0):
+                while len(begun) < min(number + preparation._AT_A_TIME, len(may_go)):
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+            assert begun == list(range(min(number + preparation._AT_A_TIME, len(may_go))))
+            event.set()
+            await requests[number]
 
     asyncio.run(all_of_them())
 
