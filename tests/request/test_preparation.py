@@ -20,6 +20,14 @@ def in_time(awaitable) -> None:
     asyncio.run(asyncio.wait_for(awaitable, 10.0))
 
 
+async def fill(order: PreparationOrder) -> list[Preparation]:
+    """Take all places."""
+    holders = [order.preparation() for _ in range(preparation._AT_A_TIME)]
+    for holder in holders:
+        await holder.begin()
+    return holders
+
+
 async def prepare(own: Preparation, name: int, passed: list[int]) -> None:
     await own.begin()
     try:
@@ -75,9 +83,7 @@ def test_to_end_twice_or_before_it_began_makes_no_place():
 def test_one_that_leaves_while_it_waits_takes_no_place_with_it():
     async def run() -> None:
         order = PreparationOrder()
-        holders = [order.preparation() for _ in range(preparation._AT_A_TIME)]
-        for holder in holders:
-            await holder.begin()
+        holders = await fill(order)
         own = order.preparation()
         leaving = asyncio.create_task(own.begin())
         await asyncio.sleep(0)
@@ -98,15 +104,11 @@ def test_one_that_takes_long_keeps_nobody_waiting_and_its_place_is_given_back_on
 
     async def run() -> None:
         order = PreparationOrder()
-        stuck = [order.preparation() for _ in range(preparation._AT_A_TIME)]
-        for one in stuck:
-            await one.begin()
+        stuck = await fill(order)
         await prepare(order.preparation(), 0, passed)
         assert not any(one.has_place for one in stuck)
         monkeypatch.setattr(preparation, "_LONGEST_S", 60.0)
-        holders = [order.preparation() for _ in range(preparation._AT_A_TIME)]
-        for holder in holders:
-            await holder.begin()
+        holders = await fill(order)
         for one in stuck:
             one.end()
         waiting = asyncio.create_task(order.preparation().begin())
@@ -123,9 +125,7 @@ def test_one_that_takes_long_keeps_nobody_waiting_and_its_place_is_given_back_on
 def test_one_that_ends_while_it_waits_takes_no_place():
     async def run() -> None:
         order = PreparationOrder()
-        holders = [order.preparation() for _ in range(preparation._AT_A_TIME)]
-        for holder in holders:
-            await holder.begin()
+        holders = await fill(order)
         own = order.preparation()
         waiting = asyncio.create_task(own.begin())
         await asyncio.sleep(0)
