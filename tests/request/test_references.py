@@ -339,24 +339,34 @@ def test_the_codecs_speed_decides_who_waits_too_long():
     assert backlog.audio_s == 0
 
 
-def test_others_are_prepared_while_clips_are_encoded_but_not_before_a_request_whose_clips_are_known(monkeypatch):
+@pytest.mark.parametrize(
+    ("as_it_came", "codes_known", "others_go_on"),
+    [(True, True, False), (False, True, True), (True, False, True), (False, False, True)],
+    ids=["known", "to be read", "codes forgotten", "new"],
+)
+def test_others_are_prepared_while_clips_are_read_or_encoded_and_after_one_whose_codes_are_known(
+    as_it_came, codes_known, others_go_on, monkeypatch
+):
     monkeypatch.setattr(preparation, "_AT_A_TIME", 1)
     monkeypatch.setattr(preparation, "_LONGEST_S", 60.0)
 
     async def session(encoder: ReferenceEncoder, _codec: FakeCodec) -> None:
+        clips = [clip(1), clip(2)]
+        await encoder.encode(clips, BOTH)
+        if not codes_known:
+            encoder._cache = CodeCache(100_000)
         order = PreparationOrder()
-        for is_known in (False, True):
-            record = RequestRecord(preparation=order.preparation())
-            open_record(record)
-            await record.preparation.begin()
-            await encoder.encode([clip(1), clip(2)], BOTH)
-            other = order.preparation()
-            next_one = asyncio.create_task(other.begin())
-            await asyncio.sleep(0)
-            assert next_one.done() != is_known
-            record.preparation.end()
-            await next_one
-            other.end()
+        record = RequestRecord(preparation=order.preparation())
+        open_record(record)
+        await record.preparation.begin()
+        other = order.preparation()
+        next_one = asyncio.create_task(other.begin())
+        await encoder.encode(clips if as_it_came else [base64.b64encode(data).decode() for data in clips], BOTH)
+        await asyncio.sleep(0)
+        assert next_one.done() == others_go_on
+        record.preparation.end()
+        await next_one
+        other.end()
 
     with_encoder(session)
 
