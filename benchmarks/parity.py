@@ -42,20 +42,25 @@ def main() -> None:
     parser.add_argument("--tp-size", type=int, default=1, help="ranks of the engine (%(default)s)")
     parser.add_argument("--deterministic", action="store_true", help="SGLang's batch-invariant kernels; equality only")
     parser.add_argument("--decoding-layers", choices=[STOCK, FUSED], default=STOCK, help="(%(default)s)")
+    prefill = ["breakable", "full", "disabled"]
+    parser.add_argument("--cuda-graph-backend-prefill", choices=prefill, help="(the server's own choice)")
     parser.add_argument("--out", type=Path, default=Path("parity.jsonl"))
     args = parser.parse_args()
     if args.deterministic and args.decoding_layers != STOCK:
         parser.error(f"--deterministic goes with --decoding-layers {STOCK}")
     cases = GoldenCases(args.golden)
+    engine_args: dict[str, Any] = {"dtype": args.dtype, "tp_size": args.tp_size}
+    if args.cuda_graph_backend_prefill is not None:
+        engine_args["cuda_graph_backend_prefill"] = args.cuda_graph_backend_prefill
     if args.deterministic:
-        engine_args = {"dtype": args.dtype, "tp_size": args.tp_size, "enable_deterministic_inference": True}
+        engine_args |= {"enable_deterministic_inference": True}
         lines = equalities(args.model_path, cases, **engine_args)
     else:
-        engine_args = {"dtype": args.dtype, "tp_size": args.tp_size, "codec_dtype": args.codec_dtype}
-        engine_args |= {"decoding_layers": args.decoding_layers}
+        engine_args |= {"codec_dtype": args.codec_dtype, "decoding_layers": args.decoding_layers}
         of_one_rank = forced(args.model_path, args.golden, args.dtype) if args.tp_size == 1 else ()
         lines = itertools.chain(of_one_rank, parity(args.model_path, cases, **engine_args))
     told = {"dtype": args.dtype, "tp_size": args.tp_size, "decoding_layers": args.decoding_layers}
+    told |= {"cuda_graph_backend_prefill": args.cuda_graph_backend_prefill}
     record(args.out, ({**told, **line} for line in lines))
 
 
@@ -80,6 +85,7 @@ def equalities(model_path: str, cases: GoldenCases, **engine_args: Any) -> Itera
         yield equality("alone again = alone", alone, [engine.ask([request])[0] for request in requests])
     with environment(_RETRACT), RowsEngine(model_path, **engine_args) as engine:
         yield equality("retracted = alone", alone, engine.ask(requests))
+    engine_args.pop("cuda_graph_backend_prefill", None)
     with RowsEngine(model_path, disable_cuda_graph=True, **engine_args) as engine:
         yield equality("no graphs = alone", alone, engine.ask(requests))
 
