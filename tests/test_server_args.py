@@ -161,6 +161,13 @@ def test_fused_layers_are_refused_where_they_cannot_run(given, said, fused_path,
         MossServerArgs(model_path=str(fused_path), decoding_layers="fused", **given)
 
 
+def test_weights_are_brought_ahead_by_fused_layers_alone(fused_path):
+    given: dict[str, Any] = {"model_path": str(fused_path), "device": "cpu", "l2_prefetch_mb": 16}
+    assert MossServerArgs(**given, decoding_layers="fused").l2_prefetch_mb == 16
+    with pytest.raises(SystemExit, match="--l2-prefetch-mb is for --decoding-layers fused; leave it out"):
+        MossServerArgs(**given)
+
+
 def test_only_a_server_of_one_rank_lets_streams_yield(fused_path):
     assert MossServerArgs(model_path=str(fused_path), yield_above=96).yield_above == 96
     with pytest.raises(SystemExit, match=r"--yield-above does not go with --tp-size 2: .*; leave it out"):

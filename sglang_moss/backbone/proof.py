@@ -55,6 +55,8 @@ def _prove_quantized(random: _Random, hidden_size: int, intermediate_size: int) 
     gate_up = random(_N, 2 * intermediate_size)
     x[0] = gate_up[0] = 0
     sums = residual.clone(), residual.clone()
+    _hold_quantized("a row", *(rule.quantize(gate_up) for rule in _RULES))
+    _hold("a norm", *(rule.norm(x, None, weight, _EPS) for rule in _RULES))
     _hold_quantized("a norm", *(rule.norm_quantized(x, None, weight, _EPS) for rule in _RULES))
     added = [rule.norm_quantized(x, total, weight, _EPS) for rule, total in zip(_RULES, sums, strict=True)]
     _hold_quantized("a norm of a sum", *added)

@@ -122,7 +122,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
 
     def _fused_layers(self) -> DecodingLayers:
         device = self.code_embedding.device
-        found = DecodingLayers(self.model, rules_for(device))
+        server_args: Any = get_server_args()
+        found = DecodingLayers(self.model, rules_for(device), server_args.l2_prefetch_mb << 20)
         if device.type == "cuda":
             from sglang_moss.backbone.proof import prove
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sglang_moss.backbone import operations, proof
+from sglang_moss.backbone import ahead, decoding, operations, proof
 from sglang_moss.backbone.decoding import DecodingLayers, takes_quantized
 from sglang_moss.backbone.layers import why_not_fused
 from sglang_moss.backbone.operations import FP8, Quantized
@@ -116,13 +116,21 @@ def backbone(pool: Pool, in_8_bits: bool) -> Any:
     return SimpleNamespace(layers=layers, norm=Norm(D, 5))
 
 
-def step(model: Any, pool: Any, monkeypatch: pytest.MonkeyPatch, takes_cached_rows: bool = True) -> Tensor:
+def step(
+    model: Any,
+    pool: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    takes_cached_rows: bool = True,
+    rules: Any = operations,
+    bytes_ahead: int = 0,
+) -> Tensor:
     from sglang.srt.model_executor import forward_context
 
     found = SimpleNamespace(takes_cached_rows=takes_cached_rows, token_to_kv_pool=pool)
     monkeypatch.setattr(forward_context, "get_attn_backend", lambda: found)
     batch = SimpleNamespace(out_cache_loc=PLACES)
-    return DecodingLayers(model, operations)(made(B, D, seed=1), torch.tensor([3, 31, 0]), batch)
+    layers = DecodingLayers(model, rules, bytes_ahead)
+    return layers(made(B, D, seed=1), torch.tensor([3, 31, 0]), batch)
 
 
 def test_products_in_8_bits_take_rows_that_are_in_8_bits_and_say_nearly_what_others_say(monkeypatch):
@@ -132,9 +140,9 @@ def test_products_in_8_bits_take_rows_that_are_in_8_bits_and_say_nearly_what_oth
     expected = step(backbone(pools[1], in_8_bits=False), pools[1], monkeypatch)
     assert (found - expected).std() < 0.1 * expected.std()
     for layer in model.layers:
-        products = (layer.self_attn.qkv_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj)
+        attention, mlp = layer.self_attn, layer.mlp
+        products = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
         assert all(isinstance(product.given, Quantized) for product in products)
-        assert torch.is_tensor(layer.self_attn.o_proj.given)
 
 
 def test_a_step_caches_its_rows_and_no_others(monkeypatch):
@@ -143,6 +151,38 @@ def test_a_step_caches_its_rows_and_no_others(monkeypatch):
     changed = (pool.caches != before).any(-1).any(-1)
     assert changed[:, :, PLACES].all()
     assert changed.sum() == 2 * 2 * len(PLACES)
+
+
+@pytest.mark.parametrize(
+    ("few", "in_8_bits", "expected"),
+    [
+        (B, True, ["qkv", "o", "o", "gate_up", "down"]),
+        (B - 1, True, ["qkv", None, "o", "gate_up", "down"]),
+        (B, False, ["qkv", "o", "gate_up"]),
+        (B - 1, False, ["qkv", None, "gate_up"]),
+    ],
+)
+def test_weights_are_brought_ahead_of_their_product_and_change_nothing(few, in_8_bits, expected, monkeypatch):
+    pools = Pool(), Pool()
+    model = backbone(pools[0], in_8_bits)
+    before = step(backbone(pools[1], in_8_bits), pools[1], monkeypatch)
+    asked: list[Any] = []
+
+    def spied(rule: Any) -> Any:
+        return lambda *operands: (asked.append(operands[-1]), rule(*operands))[1]
+
+    monkeypatch.setattr(decoding, "_FEW", few)
+    monkeypatch.setattr(ahead, "_LEAST_HEAD", 1)
+    rules = SimpleNamespace(**{name: spied(getattr(operations, name)) for name in RULES})
+    found = step(model, pools[0], monkeypatch, rules=rules, bytes_ahead=1 << 20)
+    assert torch.equal(found, before) or not in_8_bits  # SGLang's norm rounds otherwise in float32
+    torch.testing.assert_close(found, before)
+    names = {}
+    for layer in model.layers:
+        products = {"qkv": layer.self_attn.qkv_proj, "o": layer.self_attn.o_proj}
+        products |= {"gate_up": layer.mlp.gate_up_proj, "down": layer.mlp.down_proj}
+        names |= {product.weight.data_ptr(): name for name, product in products.items()}
+    assert [one and names[one.weights.data_ptr()] for one in asked] == 2 * expected
 
 
 @pytest.mark.parametrize(
@@ -244,7 +284,7 @@ def plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "_RULES", (plain, operations))
 
 
-RULES = ("norm_quantized", "gate_quantized", "rotate_and_cache")
+RULES = ("norm_quantized", "gate_quantized", "quantize", "norm", "rotate_and_cache")
 
 
 @pytest.mark.usefixtures("plain_kernels")
@@ -276,7 +316,7 @@ def scaled(factor: float) -> Any:
     ("wrong", "how"),
     [
         *((rule, rolled) for rule in RULES),
-        *((rule, scaled(factor)) for rule in RULES[:2] for factor in (0.0, 0.5, 1.05, 2.0)),
+        *((rule, scaled(factor)) for rule in RULES[:3] for factor in (0.0, 0.5, 1.05, 2.0)),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

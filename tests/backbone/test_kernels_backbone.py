@@ -6,6 +6,7 @@ from torch import Tensor
 from triton_interpreter import DEVICE, INTERPRETED, in_interpreter_without_gpu
 
 from sglang_moss.backbone import operations
+from sglang_moss.backbone.ahead import Ahead
 from sglang_moss.backbone.kernels import quantized, rotation
 from sglang_moss.backbone.operations import FP8
 
@@ -39,7 +40,7 @@ def test_a_norm_and_its_quantization_are_those_of_plain_torch(dtype, size, adds)
     residual = values(5, size, dtype=dtype, seed=2, scale=3.0) if adds else None
     sums = [None if residual is None else residual.clone() for _ in range(2)]
     found, expected = (
-        rule.norm_quantized(x, total, weight, EPS, IN_8_BITS)
+        rule.norm_quantized(x, total, weight, EPS, dtype=IN_8_BITS)
         for rule, total in zip((quantized, operations), sums, strict=True)
     )
     assert_alike(found, expected)
@@ -53,9 +54,25 @@ def test_a_norm_and_its_quantization_are_those_of_plain_torch(dtype, size, adds)
 def test_a_gated_product_and_its_quantization_are_those_of_plain_torch(dtype, size):
     gate_up = values(4, 2 * size, dtype=dtype, scale=3.0)
     gate_up[1] = 0
-    found, expected = (rule.gate_quantized(gate_up, IN_8_BITS) for rule in (quantized, operations))
+    found, expected = (rule.gate_quantized(gate_up, dtype=IN_8_BITS) for rule in (quantized, operations))
     assert_alike(found, expected)
     assert (expected.scales[1], expected.rows[1].float().abs().max()) == (0, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_and_norms_are_those_of_plain_torch(dtype, size):
+    x, weight, residual = values(4, size, dtype=dtype), values(size, dtype=dtype, seed=1), values(4, size, dtype=dtype)
+    x[1] = 0
+    assert_alike(*(rule.quantize(x, dtype=IN_8_BITS) for rule in (quantized, operations)))
+    sums = residual.clone(), residual.clone()
+    step = torch.finfo(dtype).eps
+    for totals in ((None, None), sums):
+        found, expected = (
+            rule.norm(x, total, weight, EPS) for rule, total in zip((quantized, operations), totals, strict=True)
+        )
+        torch.testing.assert_close(found, expected, rtol=2 * step, atol=0)
+    torch.testing.assert_close(*sums, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -81,6 +98,25 @@ def test_heads_are_normed_rotated_and_cached_as_in_plain_torch(dtype, cached, n_
     others = [place for place in range(10) if place not in places]
     assert caches[0].float()[:, others].abs().max() == 0
     assert caches[0].float()[:, places.long()].abs().amax(dim=(2, 3)).min() > 0
+
+
+def test_weights_brought_ahead_change_no_value():
+    ahead = Ahead(torch.zeros(300, 1024, dtype=torch.int8, device=DEVICE), 512)
+    x, weight, residual = (values(3, 512, dtype=torch.float16, seed=seed) for seed in range(3))
+    qkv, angles = values(3, 4 * 32, dtype=torch.float16), values(8, 32, dtype=torch.float32)
+    places = torch.arange(3, device=DEVICE)
+
+    def all_of(ahead: Ahead | None) -> list[Tensor]:
+        total, cache = residual.clone(), torch.zeros(2, 4, 1, 32, dtype=torch.float16, device=DEVICE)
+        found: list[Tensor] = [quantized.norm(x, total, weight[0], EPS, ahead)]
+        found += quantized.norm_quantized(x, total, weight[0], EPS, ahead, IN_8_BITS)[:2]
+        found += quantized.gate_quantized(x, ahead, IN_8_BITS)[:2]
+        found += quantized.quantize(x, ahead, IN_8_BITS)[:2]
+        of_heads = weight[0, :32], weight[1, :32], EPS, angles, places, *cache, places, ahead
+        return [*found, rotation.rotate_and_cache(qkv, *of_heads), total, cache]
+
+    for found, expected in zip(all_of(ahead), all_of(None), strict=True):
+        assert torch.equal(found.float(), expected.float())
 
 
 in_interpreter_without_gpu(globals())

@@ -1,7 +1,7 @@
 # pyright: reportCallIssue=false, reportArgumentType=false
-"""A norm, and a gated product, whose results are quantized by row, in a launch each; the rules are in `operations`.
+"""Rows that are normed, gated or only read, and quantized, in a launch each; the rules are in `operations`.
 
-One program has one row, all of it in registers.
+One program has one row, all of it in registers. Programs after those of the rows bring weights ahead.
 """
 
 from typing import Any
@@ -10,7 +10,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.interpreter import InterpretedFunction
 
+from sglang_moss.backbone.ahead import Ahead
+from sglang_moss.backbone.kernels.prefetch import prefetch, prefetch_arguments
 from sglang_moss.backbone.operations import FP8, LARGEST, Quantized
 
 _ELEMENTS_OF_A_WARP = 512
@@ -19,32 +22,68 @@ _LARGEST = tl.constexpr(LARGEST)
 
 
 def norm_quantized(
-    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype = FP8
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    ahead: Ahead | None = None,
+    dtype: torch.dtype = FP8,
 ) -> Quantized:
     """As `operations.norm_quantized`; x and residual are contiguous, and of one dtype."""
     out = _output(x, x.shape[1], dtype)
-    kernel: Any = _norm_kernel[(len(x),)]
-    kernel(
-        x,
-        x if residual is None else residual,
-        weight,
-        out.rows,
-        out.scales,
-        eps,
-        SIZE=x.shape[1],
-        ADDS=residual is not None,
-        **_block(x.shape[1]),
-    )
+    _launch_norm(x, residual, weight, eps, out.rows, out.scales, ahead)
     return out
 
 
-def gate_quantized(gate_up: Tensor, dtype: torch.dtype = FP8) -> Quantized:
+def norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, ahead: Ahead | None = None) -> Tensor:
+    """As `operations.norm`; x and residual are contiguous, and of one dtype."""
+    out = torch.empty_like(x)
+    _launch_norm(x, residual, weight, eps, out, None, ahead)
+    return out
+
+
+def gate_quantized(gate_up: Tensor, ahead: Ahead | None = None, dtype: torch.dtype = FP8) -> Quantized:
     """As `operations.gate_quantized`; contiguous."""
     size = gate_up.shape[1] // 2
     out = _output(gate_up, size, dtype)
-    kernel: Any = _gate_kernel[(len(gate_up),)]
-    kernel(gate_up, out.rows, out.scales, SIZE=size, **_block(size))
+    _launch(_gate_kernel, gate_up, (gate_up, out.rows, out.scales), size, ahead, {})
     return out
+
+
+def quantize(x: Tensor, ahead: Ahead | None = None, dtype: torch.dtype = FP8) -> Quantized:
+    """As `operations.quantize`; contiguous."""
+    out = _output(x, x.shape[1], dtype)
+    _launch(_quantize_kernel, x, (x, out.rows, out.scales), x.shape[1], ahead, {})
+    return out
+
+
+def _launch_norm(
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    out: Tensor,
+    scales: Tensor | None,
+    ahead: Ahead | None,
+) -> None:
+    operands = x, x if residual is None else residual, weight, out, out if scales is None else scales, eps
+    _launch(
+        _norm_kernel,
+        x,
+        operands,
+        x.shape[1],
+        ahead,
+        {"ADDS": residual is not None, "QUANTIZES": scales is not None},
+    )
+
+
+def _launch(
+    kernel: Any, x: Tensor, operands: tuple[Any, ...], size: int, ahead: Ahead | None, constants: dict[str, bool]
+) -> None:
+    block = _block(size)
+    interpreted = isinstance(kernel, InterpretedFunction)
+    n_more, prefetched = prefetch_arguments(None if interpreted else ahead, block["num_warps"], x)
+    kernel[(len(x) + n_more,)](*operands, n_rows=len(x), SIZE=size, **constants, **block, **prefetched)
 
 
 def _output(x: Tensor, size: int, dtype: torch.dtype) -> Quantized:
@@ -67,38 +106,92 @@ def _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE: tl.constexpr
     tl.store(scale_ptr + row, scale)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows"])
 def _norm_kernel(
     x_ptr,
     residual_ptr,
-    weight_ptr,
+    weight_of_norm_ptr,
     out_ptr,
     scale_ptr,
     eps,
+    n_rows,
+    weight_ptr,
     SIZE: tl.constexpr,
     ADDS: tl.constexpr,
+    QUANTIZES: tl.constexpr,
     BLOCK: tl.constexpr,
+    N_PIECES: tl.constexpr,
+    ROW_BYTES: tl.constexpr,
+    HEAD_BYTES: tl.constexpr,
+    PIECE: tl.constexpr,
+    THREADS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, BLOCK)
-    inside = column < SIZE
-    x = tl.load(x_ptr + row * SIZE + column, mask=inside, other=0.0).to(tl.float32)
-    weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
-    if ADDS:
-        at = residual_ptr + row * SIZE + column
-        x += tl.load(at, mask=inside, other=0.0).to(tl.float32)
-        tl.store(at, x.to(residual_ptr.dtype.element_ty), mask=inside)
-    scale = tl.rsqrt(tl.sum(x * x, axis=0) / SIZE + eps)
-    normed = (x * scale * weight).to(x_ptr.dtype.element_ty).to(tl.float32)
-    _store_quantized(normed, out_ptr, scale_ptr, row, column, SIZE)
+    if row < n_rows:
+        column = tl.arange(0, BLOCK)
+        inside = column < SIZE
+        x = tl.load(x_ptr + row * SIZE + column, mask=inside, other=0.0).to(tl.float32)
+        weight = tl.load(weight_of_norm_ptr + column, mask=inside, other=0.0).to(tl.float32)
+        if ADDS:
+            at = residual_ptr + row * SIZE + column
+            x += tl.load(at, mask=inside, other=0.0).to(tl.float32)
+            tl.store(at, x.to(residual_ptr.dtype.element_ty), mask=inside)
+        scale = tl.rsqrt(tl.sum(x * x, axis=0) / SIZE + eps)
+        normed = (x * scale * weight).to(x_ptr.dtype.element_ty)
+        if QUANTIZES:
+            _store_quantized(normed.to(tl.float32), out_ptr, scale_ptr, row, column, SIZE)
+        else:
+            tl.store(out_ptr + row * SIZE + column, normed, mask=inside)
+    elif N_PIECES > 0:
+        prefetch(weight_ptr, row - n_rows, N_PIECES, ROW_BYTES, HEAD_BYTES, PIECE, THREADS)
 
 
-@triton.jit
-def _gate_kernel(x_ptr, out_ptr, scale_ptr, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["n_rows"])
+def _gate_kernel(
+    x_ptr,
+    out_ptr,
+    scale_ptr,
+    n_rows,
+    weight_ptr,
+    SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    N_PIECES: tl.constexpr,
+    ROW_BYTES: tl.constexpr,
+    HEAD_BYTES: tl.constexpr,
+    PIECE: tl.constexpr,
+    THREADS: tl.constexpr,
+):
     row = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, BLOCK)
-    at = x_ptr + row * 2 * SIZE + column
-    gate = tl.load(at, mask=column < SIZE, other=0.0).to(tl.float32)
-    up = tl.load(at + SIZE, mask=column < SIZE, other=0.0).to(tl.float32)
-    values = (gate * tl.sigmoid(gate) * up).to(x_ptr.dtype.element_ty).to(tl.float32)
-    _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE)
+    if row < n_rows:
+        column = tl.arange(0, BLOCK)
+        at = x_ptr + row * 2 * SIZE + column
+        gate = tl.load(at, mask=column < SIZE, other=0.0).to(tl.float32)
+        up = tl.load(at + SIZE, mask=column < SIZE, other=0.0).to(tl.float32)
+        values = (gate * tl.sigmoid(gate) * up).to(x_ptr.dtype.element_ty).to(tl.float32)
+        _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE)
+    elif N_PIECES > 0:
+        prefetch(weight_ptr, row - n_rows, N_PIECES, ROW_BYTES, HEAD_BYTES, PIECE, THREADS)
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _quantize_kernel(
+    x_ptr,
+    out_ptr,
+    scale_ptr,
+    n_rows,
+    weight_ptr,
+    SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    N_PIECES: tl.constexpr,
+    ROW_BYTES: tl.constexpr,
+    HEAD_BYTES: tl.constexpr,
+    PIECE: tl.constexpr,
+    THREADS: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    if row < n_rows:
+        column = tl.arange(0, BLOCK)
+        values = tl.load(x_ptr + row * SIZE + column, mask=column < SIZE, other=0.0).to(tl.float32)
+        _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE)
+    elif N_PIECES > 0:
+        prefetch(weight_ptr, row - n_rows, N_PIECES, ROW_BYTES, HEAD_BYTES, PIECE, THREADS)

@@ -11,6 +11,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.interpreter import InterpretedFunction
+
+from sglang_moss.backbone.ahead import Ahead
+from sglang_moss.backbone.kernels.prefetch import prefetch, prefetch_arguments
 
 _MAX_TILE = 8  # heads of a program
 _NUM_WARPS = 2
@@ -26,13 +30,17 @@ def rotate_and_cache(
     key_cache: Tensor,
     value_cache: Tensor,
     places: Tensor,
+    ahead: Ahead | None = None,
 ) -> Tensor:
     """As `operations.rotate_and_cache`; all contiguous, D a power of two."""
     n_kv_heads, size = key_cache.shape[1:]
     n_heads = qkv.shape[1] // size - 2 * n_kv_heads
     tile = _tile(n_heads, n_kv_heads)
     out = torch.empty(len(qkv), n_heads * size, dtype=qkv.dtype, device=qkv.device)
-    kernel: Any = _rotate_kernel[(len(qkv), (n_heads + 2 * n_kv_heads) // tile)]
+    n_tiles = (n_heads + 2 * n_kv_heads) // tile
+    interpreted = isinstance(_rotate_kernel, InterpretedFunction)
+    n_more, prefetched = prefetch_arguments(None if interpreted else ahead, _NUM_WARPS, qkv)
+    kernel: Any = _rotate_kernel[(len(qkv) + triton.cdiv(n_more, n_tiles), n_tiles)]
     kernel(
         qkv,
         query_weight,
@@ -44,11 +52,13 @@ def rotate_and_cache(
         value_cache,
         out,
         eps,
+        n_rows=len(qkv),
         HEADS=n_heads,
         KV_HEADS=n_kv_heads,
         HALF=size // 2,
         TILE=tile,
         num_warps=_NUM_WARPS,
+        **prefetched,
     )
     return out
 
@@ -69,7 +79,9 @@ def _weighed(normed, query_weight_ptr, key_weight_ptr, is_query, out_ptr):
 
 
 @triton.jit
-def _rotate_kernel(
+def _rotate(
+    row,
+    start,
     qkv_ptr,
     query_weight_ptr,
     key_weight_ptr,
@@ -85,8 +97,7 @@ def _rotate_kernel(
     HALF: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
-    start = tl.program_id(1) * TILE
+    """Heads from `start` on of one row."""
     head = tl.arange(0, TILE)[:, None]
     half = tl.arange(0, HALF)[None, :]
     at = qkv_ptr + (row * (HEADS + 2 * KV_HEADS) + start + head) * (2 * HALF) + half
@@ -115,3 +126,52 @@ def _rotate_kernel(
             at_key = key_ptr + cached + (start - HEADS) * (2 * HALF)
             tl.store(at_key, turned_a.to(tl.float32).to(key_ptr.dtype.element_ty))
             tl.store(at_key + HALF, turned_b.to(tl.float32).to(key_ptr.dtype.element_ty))
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _rotate_kernel(
+    qkv_ptr,
+    query_weight_ptr,
+    key_weight_ptr,
+    cos_sin_ptr,
+    position_ptr,
+    place_ptr,
+    key_ptr,
+    value_ptr,
+    out_ptr,
+    eps,
+    n_rows,
+    weight_ptr,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    TILE: tl.constexpr,
+    N_PIECES: tl.constexpr,
+    ROW_BYTES: tl.constexpr,
+    HEAD_BYTES: tl.constexpr,
+    PIECE: tl.constexpr,
+    THREADS: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    if row < n_rows:
+        _rotate(
+            row,
+            tl.program_id(1) * TILE,
+            qkv_ptr,
+            query_weight_ptr,
+            key_weight_ptr,
+            cos_sin_ptr,
+            position_ptr,
+            place_ptr,
+            key_ptr,
+            value_ptr,
+            out_ptr,
+            eps,
+            HEADS,
+            KV_HEADS,
+            HALF,
+            TILE,
+        )
+    elif N_PIECES > 0:
+        program = (row - n_rows) * tl.num_programs(1) + tl.program_id(1)
+        prefetch(weight_ptr, program, N_PIECES, ROW_BYTES, HEAD_BYTES, PIECE, THREADS)
