@@ -90,6 +90,18 @@ def _difference(q: Tensor, cached: Cached) -> float:
     return (found.float() - expected.float()).abs().max().item()
 
 
+def attention_of(q: Tensor, cached: Cached, ours: bool) -> Callable[[int], Tensor]:
+    """Attention of the layer with a number, by our kernel or by FlashAttention 3.
+
+    Raises:
+        RuntimeError: SGLang's kernels are not installed.
+    """
+    found = _ours(q, cached) if ours else _fa3(q, cached)
+    if found is None:
+        raise RuntimeError("FlashAttention 3 comes with SGLang's kernels, which are not installed")
+    return found
+
+
 def _ours(q: Tensor, cached: Cached) -> Callable[[int], Tensor]:
     return lambda i: attend(q, cached.keys[i], cached.values[i], cached.page_table, cached.lengths, _SCALE)
 

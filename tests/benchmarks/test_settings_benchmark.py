@@ -204,11 +204,16 @@ def test_without_time_nothing_is_begun_and_the_status_says_so(tmp_path: Path, pr
     assert Server.started == []
 
 
-def test_every_setting_is_one_that_the_server_takes(fused_path: Path):
+def test_every_setting_is_one_that_the_server_takes(fused_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a Hopper GPU, for which some of them are."""
     from argparse import ArgumentParser
 
+    from sglang_moss import server_args
     from sglang_moss.server_args import MossServerArgs
 
+    for found in ("is_cuda", "is_hopper_with_cuda_12_3"):
+        monkeypatch.setattr(server_args, found, lambda: True)
+    monkeypatch.setattr(server_args, "get_device_memory_capacity", lambda _device: 80_000)
     parser = ArgumentParser()
     MossServerArgs.add_cli_args(parser)
     for arguments in SETTINGS.values():
