@@ -23,32 +23,28 @@ def prefetch_arguments(ahead: Ahead | None, n_warps: int, otherwise: Tensor) -> 
         n_warps: of the kernel.
         otherwise: any tensor on the GPU, given where there is nothing to be asked for.
     """
-    threads = _THREADS_OF_A_WARP * n_warps
     if ahead is None:
-        return 0, {"weight_ptr": otherwise, "N_PIECES": 0, "ROW_BYTES": 0, "HEAD_BYTES": 0, "PIECE": 1, "THREADS": 1}
-    arguments = {"weight_ptr": ahead.weights, "N_PIECES": ahead.n_pieces, "ROW_BYTES": ahead.row_bytes}
-    arguments |= {"HEAD_BYTES": ahead.head_bytes, "PIECE": ahead.piece_bytes, "THREADS": threads}
-    return triton.cdiv(ahead.n_pieces, threads), arguments
+        return 0, {"weight_ptr": otherwise, "AHEAD": None}
+    threads = _THREADS_OF_A_WARP * n_warps
+    sizes = ahead.n_pieces, ahead.row_bytes, ahead.head_bytes, ahead.piece_bytes, threads
+    return triton.cdiv(ahead.n_pieces, threads), {"weight_ptr": ahead.weights, "AHEAD": sizes}
 
 
 @triton.jit
-def prefetch(
-    weight_ptr,
-    program,
-    N_PIECES: tl.constexpr,
-    ROW_BYTES: tl.constexpr,
-    HEAD_BYTES: tl.constexpr,
-    PIECE: tl.constexpr,
-    THREADS: tl.constexpr,
-):
+def prefetch(weight_ptr, program, AHEAD: tl.constexpr):
     """One piece for each thread of a program."""
-    piece = tl.minimum(program * THREADS + tl.arange(0, THREADS), N_PIECES - 1).to(tl.int64)
-    pieces_of_a_row: tl.constexpr = HEAD_BYTES // PIECE
-    at = weight_ptr.to(tl.int64) + piece // pieces_of_a_row * ROW_BYTES + piece % pieces_of_a_row * PIECE
+    n_pieces: tl.constexpr = AHEAD[0]
+    row_bytes: tl.constexpr = AHEAD[1]
+    head_bytes: tl.constexpr = AHEAD[2]
+    piece_bytes: tl.constexpr = AHEAD[3]
+    threads: tl.constexpr = AHEAD[4]
+    piece = tl.minimum(program * threads + tl.arange(0, threads), n_pieces - 1).to(tl.int64)
+    pieces_of_a_row: tl.constexpr = head_bytes // piece_bytes
+    at = weight_ptr.to(tl.int64) + piece // pieces_of_a_row * row_bytes + piece % pieces_of_a_row * piece_bytes
     tl.inline_asm_elementwise(
         "cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0;",
         "=r,l,r",
-        [at, tl.full([THREADS], PIECE, tl.int32)],
+        [at, tl.full([threads], piece_bytes, tl.int32)],
         dtype=tl.int32,
         is_pure=False,
         pack=1,

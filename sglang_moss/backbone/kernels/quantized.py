@@ -120,11 +120,7 @@ def _norm_kernel(
     ADDS: tl.constexpr,
     QUANTIZES: tl.constexpr,
     BLOCK: tl.constexpr,
-    N_PIECES: tl.constexpr,
-    ROW_BYTES: tl.constexpr,
-    HEAD_BYTES: tl.constexpr,
-    PIECE: tl.constexpr,
-    THREADS: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     if row < n_rows:
@@ -142,8 +138,8 @@ def _norm_kernel(
             _store_quantized(normed.to(tl.float32), out_ptr, scale_ptr, row, column, SIZE)
         else:
             tl.store(out_ptr + row * SIZE + column, normed, mask=inside)
-    elif N_PIECES > 0:
-        prefetch(weight_ptr, row - n_rows, N_PIECES, ROW_BYTES, HEAD_BYTES, PIECE, THREADS)
+    elif AHEAD is not None:
+        prefetch(weight_ptr, row - n_rows, AHEAD)
 
 
 @triton.jit(do_not_specialize=["n_rows"])
@@ -155,11 +151,7 @@ def _gate_kernel(
     weight_ptr,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
-    N_PIECES: tl.constexpr,
-    ROW_BYTES: tl.constexpr,
-    HEAD_BYTES: tl.constexpr,
-    PIECE: tl.constexpr,
-    THREADS: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     if row < n_rows:
@@ -169,8 +161,8 @@ def _gate_kernel(
         up = tl.load(at + SIZE, mask=column < SIZE, other=0.0).to(tl.float32)
         values = (gate * tl.sigmoid(gate) * up).to(x_ptr.dtype.element_ty).to(tl.float32)
         _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE)
-    elif N_PIECES > 0:
-        prefetch(weight_ptr, row - n_rows, N_PIECES, ROW_BYTES, HEAD_BYTES, PIECE, THREADS)
+    elif AHEAD is not None:
+        prefetch(weight_ptr, row - n_rows, AHEAD)
 
 
 @triton.jit(do_not_specialize=["n_rows"])
@@ -182,16 +174,12 @@ def _quantize_kernel(
     weight_ptr,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
-    N_PIECES: tl.constexpr,
-    ROW_BYTES: tl.constexpr,
-    HEAD_BYTES: tl.constexpr,
-    PIECE: tl.constexpr,
-    THREADS: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     if row < n_rows:
         column = tl.arange(0, BLOCK)
         values = tl.load(x_ptr + row * SIZE + column, mask=column < SIZE, other=0.0).to(tl.float32)
         _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE)
-    elif N_PIECES > 0:
-        prefetch(weight_ptr, row - n_rows, N_PIECES, ROW_BYTES, HEAD_BYTES, PIECE, THREADS)
+    elif AHEAD is not None:
+        prefetch(weight_ptr, row - n_rows, AHEAD)

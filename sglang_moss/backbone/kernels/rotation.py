@@ -146,11 +146,7 @@ def _rotate_kernel(
     KV_HEADS: tl.constexpr,
     HALF: tl.constexpr,
     TILE: tl.constexpr,
-    N_PIECES: tl.constexpr,
-    ROW_BYTES: tl.constexpr,
-    HEAD_BYTES: tl.constexpr,
-    PIECE: tl.constexpr,
-    THREADS: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     if row < n_rows:
@@ -172,6 +168,6 @@ def _rotate_kernel(
             HALF,
             TILE,
         )
-    elif N_PIECES > 0:
+    elif AHEAD is not None:
         program = (row - n_rows) * tl.num_programs(1) + tl.program_id(1)
-        prefetch(weight_ptr, program, N_PIECES, ROW_BYTES, HEAD_BYTES, PIECE, THREADS)
+        prefetch(weight_ptr, program, AHEAD)
