@@ -18,6 +18,7 @@ from ..clients.local_server import SGLANG_SERVE, LocalServer, ServerFailed
 from .loads.workloads import FAMILY_WORKLOADS
 from .random_checkpoint import write_weights
 from .runs.exiting import exit_on_sigterm
+from .runs.golden import add_golden_argument
 from .runs.gpu_memory import gpu_memory_mib
 from .runs.record import record
 from .serving import ADMIN_KEY_VARIABLE
@@ -37,7 +38,7 @@ def main() -> int:
     parser.add_argument("--concurrency", nargs="+", default=["1", "16", "64", "128"])
     parser.add_argument("--rounds", default="2", help="requests of each client (%(default)s)")
     parser.add_argument("--streams-only", action="store_true", help="no whole answers")
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     args = parser.parse_args()
     all_well = True
     for profile in args.profiles:

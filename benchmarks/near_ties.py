@@ -21,13 +21,14 @@ from sglang_moss.delay.state import DelayState, allowed_text, open_codebooks, re
 
 from .forced_logits import ForcedModel
 from .reference.golden_cases import GoldenCases, GreedyCase
+from .runs.golden import add_golden_argument
 from .runs.record import record
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model_path")
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--write", type=Path, help="keep the margins of this run")
     parser.add_argument("--margins", type=Path, help="margins of a float32 run, to compare with")

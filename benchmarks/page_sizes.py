@@ -16,13 +16,14 @@ from .parity import equality, greedy, sampled, served
 from .reference.golden_cases import GoldenCases
 from .reference.rows_engine import RowsAnswer, RowsEngine
 from .runs.exiting import exit_on_sigterm
+from .runs.golden import add_golden_argument
 from .runs.record import record
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model_path")
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--page-sizes", type=int, nargs="+", default=[1, 16, 64], help="in rows")
     parser.add_argument("--dtype", default="float16")
     parser.add_argument("--out", type=Path, default=Path("page_sizes.jsonl"))

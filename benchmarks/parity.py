@@ -27,6 +27,7 @@ from .reference.golden_cases import GoldenCases
 from .reference.rows_engine import RowsAnswer, RowsEngine
 from .reference.waveforms import pcm_of_wav
 from .runs.exiting import exit_on_sigterm
+from .runs.golden import add_golden_argument
 from .runs.record import record
 
 _RETRACT = {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "3"}
@@ -36,7 +37,7 @@ _N_SEEDS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model_path")
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--codec-dtype", default="auto", help="of the codec's decoder (%(default)s)")
     parser.add_argument("--tp-size", type=int, default=1, help="ranks of the engine (%(default)s)")

@@ -31,6 +31,7 @@ from ..training.data.checkpoint import Checkpoint
 from ..training.data.encoders import SLOTS, SteadyRunner
 from .loads.synthetic_voice import RATE, synthetic_speech
 from .random_checkpoint import write_codec
+from .runs.golden import add_golden_argument
 from .runs.record import record
 
 _FORMATS = {  # suffix, rate, channels
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", default=list(_FORMATS), choices=list(_FORMATS))
     parser.add_argument("--decoders", type=int, nargs="+", default=[0], help="processes that read; 0: by the machine")
     parser.add_argument("--devices", nargs="+", default=None)
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"), help="for the tokenizer")
+    add_golden_argument(parser)
     parser.add_argument("--codec-path", type=Path, help="a codec to take as it is, such as tests/golden/codec")
     parser.add_argument("--parts", nargs="+", default=["read", "steady", "codec", "prepare"])
     parser.add_argument("--folder", type=Path, help="for the codec, 7 GB, and the recordings")

@@ -19,6 +19,7 @@ from sglang_moss.codec.codec import Codec
 from sglang_moss.codec.config import CodecConfig
 from sglang_moss.codec.weights import checkpoint_shapes
 
+from .runs.golden import add_golden_argument
 from .shapes.random_weights import draw_weight
 from .shapes.real_shapes import SHAPES, write_checkpoint
 
@@ -31,7 +32,7 @@ _LOUDNESS = 0.1  # of the codec's last projection: full scale is 1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save-path", type=Path, required=True)
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--profile", choices=SHAPES, default="ttsd", help="model of the family (%(default)s)")
     parser.add_argument("--n-vq", type=int, help="codebooks of its language model, other than the known ones")
     args = parser.parse_args()

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ..clients.local_server import SGLANG_SERVE, LocalServer, ServerFailed
 from .runs.exiting import exit_on_sigterm
+from .runs.golden import add_golden_argument
 from .runs.gpu_memory import gpu_memory_mib
 from .runs.part_process import Program, module_command, run_together
 from .runs.record import read_lines, record
@@ -125,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=Path("release"), help="for lines and logs (%(default)s)")
     parser.add_argument("--tiny-path", type=Path, default=Path("tiny"), help="the golden checkpoints, fused")
     parser.add_argument("--model-path", type=Path, default=Path("made"), help="a fused checkpoint of the real shapes")
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--margins", type=Path, default=Path("benchmarks/results/margins_fp32.npz"))
     parser.add_argument("--limit", nargs="+", default=[], metavar="PART=SECONDS", help="other limits of parts")
     parser.add_argument("--total-seconds", type=float, default=570.0, help="for everything (%(default)s)")

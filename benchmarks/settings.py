@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SystemExit(f"error: --package: {PLAIN} has nothing of it; measure it by itself")
     if _LOADS in args.measures and not args.loads:
         raise SystemExit(f"error: --measures {_LOADS}: how many listeners? say --loads N [N ...]")
+    if not (args.model_path / "config.json").is_file():
+        raise SystemExit(f"error: --model-path {args.model_path}: no checkpoint; `random_checkpoint` makes one")
     clips_of(args.folder).mkdir(parents=True, exist_ok=True)
     os.environ.setdefault(ADMIN_KEY_VARIABLE, secrets.token_hex())  # the programs flush the prefix cache
     if args.package_commit is not None:

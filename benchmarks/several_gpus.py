@@ -31,6 +31,7 @@ import httpx
 from ..clients.local_server import SGLANG_SERVE, LocalServer, ServerFailed
 from ..clients.request import FRAME_SECONDS
 from .runs.exiting import exit_on_sigterm
+from .runs.golden import add_golden_argument
 from .runs.part_process import Program, module_command, run_together
 from .runs.record import read_lines, record
 from .runs.release_tables import table, tables
@@ -253,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=Path("several"), help="for lines and logs (%(default)s)")
     parser.add_argument("--tiny-path", type=Path, default=Path("tiny"), help="the golden checkpoints, fused")
     parser.add_argument("--model-path", type=Path, default=Path("made"), help="a fused checkpoint of the real shapes")
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16, 64, 128, 256])
     parser.add_argument("--audio-seconds", type=float, default=20.0, help="of a request (%(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="requests of each client (%(default)s)")

@@ -46,6 +46,7 @@ from ..training.rows import prompt_rows
 from ..training.run_plan import RunPlan, plan_run
 from .dataset_memory import memory_mib, write
 from .runs.exiting import exit_on_sigterm
+from .runs.golden import add_golden_argument
 from .runs.record import record
 
 _N_STEPS = 4  # half of them in the second epoch
@@ -55,7 +56,7 @@ _LOOK_S = 0.02
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, nargs="+", default=[10.0, 100.0, 1000.0])
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--folder", type=Path, help="for the datasets: 1.4 GB for 1,000 hours")
     parser.add_argument("--out", type=Path, default=Path("trainer_memory.jsonl"))
     parser.add_argument("--train", type=Path, nargs=2, help=argparse.SUPPRESS)

@@ -51,6 +51,7 @@ from ..training.loop import Loop
 from ..training.memory import device_memory, is_sharded, settle_exchange
 from ..training.model import ModelShape
 from ..training.run_plan import RunPlan, plan_run
+from .runs.golden import add_golden_argument
 from .runs.record import record
 from .steps.device_work import draw, empty_cache, matmul_tflops
 from .steps.dialogues import LENGTHS, Dialogues, Lengths
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--out", type=Path, default=Path("training.jsonl"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, processes("auto") as world:

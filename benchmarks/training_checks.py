@@ -27,6 +27,7 @@ from ..training.loss import channel_weights, loss_scales
 from ..training.model import SpeechModel
 from ..training.pack import Pack, make_pack
 from ..training.rows import IGNORED, labels_of
+from .runs.golden import add_golden_argument
 from .runs.record import record
 from .steps.training_shapes import TrainingCase, write_shape
 
@@ -57,7 +58,7 @@ class Way:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--out", type=Path, default=Path("training_checks.jsonl"))
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -24,6 +24,7 @@ from ..training.config import TrainConfig
 from ..training.config_file import config_of
 from ..training.distributed import World, processes
 from ..training.model import ModelShape, SpeechModel
+from .runs.golden import add_golden_argument
 from .runs.record import record
 from .steps.training_shapes import TrainingCase, write_shape
 from .training_checks import SMALL, distance_of, small_pack
@@ -40,7 +41,7 @@ _WAYS = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--out", type=Path, default=Path("training_checks.jsonl"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, processes("auto") as world:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .runs.exiting import exit_on_sigterm
+from .runs.golden import add_golden_argument
 
 _BENCHMARKS = "sglang_moss.benchmarks"
 _STEPS = ("--steps", "6", "--warmup", "2")
@@ -72,7 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=_PARTS)
     parser.add_argument("--out", type=Path, default=Path("results"))
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
+    add_golden_argument(parser)
     parser.add_argument("--cards", nargs=2, default=["0", "1"], metavar=("A", "B"))
     parser.add_argument("--seconds", type=int, default=520, help="in all")
     parser.add_argument("--steps", nargs="+", help="only these")

@@ -101,7 +101,16 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 
 
 def measure(folder: Path, *arguments: str) -> int:
-    return main(["--folder", str(folder), "--model-path", "made", *arguments])
+    made = folder / "made"
+    made.mkdir(exist_ok=True)
+    (made / "config.json").touch()
+    return main(["--folder", str(folder), "--model-path", str(made), *arguments])
+
+
+def test_nothing_is_begun_without_a_checkpoint(tmp_path: Path):
+    with pytest.raises(SystemExit, match="--model-path made: no checkpoint; `random_checkpoint` makes one"):
+        main(["--folder", str(tmp_path), "--model-path", "made"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_setting_has_a_server_of_its_own_and_every_program_its_label(tmp_path: Path, programs: Programs):
