@@ -10,6 +10,7 @@ Beside it FlashAttention 3 as SGLang calls it, where its kernels are installed. 
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _ROWS = range(800, 1100)
 _TABLE_ROWS = 40_960  # of SGLang's page table: the context of the model
 _CHECKED = 4  # requests that are held to plain torch
 _SCALE = _HEAD_DIM**-0.5
+Attention = Callable[[Tensor, int], Tensor]  # of queries [B, HQ, D] in the layer with a number
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ def measure(cache_dtypes: list[torch.dtype], n_requests: list[int]) -> Iterator[
             q = torch.randn(n, _N_HEADS, _HEAD_DIM, dtype=torch.bfloat16, device=_DEVICE)
             case = {"cache_dtype": str(dtype).removeprefix("torch."), "requests": n}
             yield {**case, "check": "attention", "largest_difference": _difference(q, cached)}
-            for method, layer in (("ours", _ours(q, cached)), ("fa3", _fa3(q, cached))):
+            for method, layer in (("ours", _ours(cached)), ("fa3", _fa3(cached))):
                 if layer is not None:
-                    seconds = _N_LAYERS * graph_seconds(layer, _N_LAYERS)
+                    seconds = _N_LAYERS * graph_seconds(partial(layer, q), _N_LAYERS)
                     yield {**case, "time": method, "us": 1e6 * seconds, "gb_per_s": cached.n_bytes / seconds / 1e9}
 
 
@@ -90,29 +92,29 @@ def _difference(q: Tensor, cached: Cached) -> float:
     return (found.float() - expected.float()).abs().max().item()
 
 
-def attention_of(q: Tensor, cached: Cached, ours: bool) -> Callable[[int], Tensor]:
-    """Attention of the layer with a number, by our kernel or by FlashAttention 3.
+def attention_over(cached: Cached, ours: bool) -> Attention:
+    """By our kernel or by FlashAttention 3.
 
     Raises:
         RuntimeError: SGLang's kernels are not installed.
     """
-    found = _ours(q, cached) if ours else _fa3(q, cached)
+    found = _ours(cached) if ours else _fa3(cached)
     if found is None:
         raise RuntimeError("FlashAttention 3 comes with SGLang's kernels, which are not installed")
     return found
 
 
-def _ours(q: Tensor, cached: Cached) -> Callable[[int], Tensor]:
-    return lambda i: attend(q, cached.keys[i], cached.values[i], cached.page_table, cached.lengths, _SCALE)
+def _ours(cached: Cached) -> Attention:
+    return lambda q, i: attend(q, cached.keys[i], cached.values[i], cached.page_table, cached.lengths, _SCALE)
 
 
-def _fa3(q: Tensor, cached: Cached) -> Callable[[int], Tensor] | None:
+def _fa3(cached: Cached) -> Attention | None:
     """As SGLang calls it, with what it computes once a step; None: not installed."""
     try:
         from sgl_kernel.flash_attn import flash_attn_with_kvcache, get_scheduler_metadata
     except ImportError:
         return None
-    n, dtype = len(q), cached.keys[0].dtype
+    n, dtype = len(cached.lengths), cached.keys[0].dtype
     starts = torch.arange(n + 1, dtype=torch.int32, device=_DEVICE)
     same = {"cache_seqlens": cached.lengths, "cu_seqlens_q": starts, "max_seqlen_q": 1, "causal": True, "num_splits": 0}
     plan = get_scheduler_metadata(
@@ -127,7 +129,7 @@ def _fa3(q: Tensor, cached: Cached) -> Callable[[int], Tensor] | None:
         **same,
     )
 
-    def layer(i: int) -> Any:
+    def layer(q: Tensor, i: int) -> Any:
         return flash_attn_with_kvcache(
             q=q.to(dtype),
             k_cache=cached.keys[i],

@@ -16,25 +16,27 @@ from typing import Any
 import torch
 from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
 
+from sglang_moss.attention.backend import LEAST_PROGRAMS
 from sglang_moss.backbone.decoding import DecodingLayers
-from sglang_moss.backbone.kernels import step
+from sglang_moss.backbone.kernels import prefetch, step
 
-from .attention import attention_of, random_cache
+from .attention import attention_over, random_cache
 from .kernels import graph_seconds
 from .runs.record import record
-from .shapes.made_layers import HEAD_DIM, HIDDEN, N_HEADS, MadeAttention, made_backbone, noise
-
-_MANY = 32  # requests, from which on a server's attention is ours
+from .shapes.made_layers import HIDDEN, N_KV_HEADS, MadeAttention, made_backbone, noise
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, nargs="*", default=[1, 8, 16, 64, 128])
-    parser.add_argument("--weights", nargs="*", choices=["fp8", "bfloat16"], default=["fp8", "bfloat16"])
-    parser.add_argument("--prefetch-mb", type=int, nargs="*", default=[0, 4, 8, 16, 24, 32])
+    parser.add_argument("--weights", nargs="*", choices=["fp8", "bfloat16"], default=["fp8"])
+    parser.add_argument("--prefetch-mb", type=int, nargs="*", default=[0, 8, 16, 24, 32])
+    parser.add_argument("--program-kb", type=int, default=prefetch.PROGRAM_BYTES >> 10, help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("layers.jsonl"))
     args = parser.parse_args()
-    record(args.out, measure(args.weights, args.requests, args.prefetch_mb))
+    prefetch.PROGRAM_BYTES = args.program_kb << 10
+    lines = measure(args.weights, args.requests, args.prefetch_mb)
+    record(args.out, ({"program_kb": args.program_kb, **line} for line in lines))
 
 
 @torch.no_grad()
@@ -52,7 +54,7 @@ def _of_requests(
     model: Any, attention: MadeAttention, kind: str, n: int, prefetch_mb: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     cached = random_cache(n, torch.float8_e4m3fn if kind == "fp8" else torch.bfloat16)
-    attention.of_layer = attention_of(noise(n, N_HEADS, HEAD_DIM), cached, ours=n >= _MANY)
+    attention.of_layer = attention_over(cached, ours=n * N_KV_HEADS >= LEAST_PROGRAMS)
     pool = SimpleNamespace(get_kv_buffer=lambda number: (cached.keys[number][:, 0], cached.values[number][:, 0]))
     backend: Any = SimpleNamespace(takes_cached_rows=True, token_to_kv_pool=pool)
     embeds, positions = noise(n, HIDDEN), torch.arange(n, device=cached.lengths.device)

@@ -93,8 +93,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
     l2_prefetch_mb: A[
         int,
         Arg(
-            help="With fused layers: MB of the weights of each product that the kernels before it bring into the GPU's "
-            "L2 cache; 0: none."
+            help="With fused layers and --quantization fp8: up to so many MB of each product's weights are brought "
+            "into the GPU's L2 cache by kernels before it; 0: none."
         ),
     ] = 0
     reference_max_seconds: A[float, Arg(help="Longest reference clip, in seconds.")] = ReferenceLimits.max_seconds
@@ -293,6 +293,8 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             if self.l2_prefetch_mb:
                 raise SystemExit(f"sglang_moss: --l2-prefetch-mb is for --decoding-layers {FUSED}; leave it out")
             return
+        if self.l2_prefetch_mb and self.quantization != "fp8":
+            raise SystemExit("sglang_moss: --l2-prefetch-mb is for --quantization fp8; leave it out")
         on_gpu = self._on_gpu()
         if reason := why_not_fused(self, on_gpu, on_gpu and is_hopper_with_cuda_12_3()):
             raise SystemExit(f"sglang_moss: --decoding-layers {FUSED}: {reason}; leave it out")

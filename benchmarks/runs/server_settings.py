@@ -21,7 +21,6 @@ SETTINGS = {
     "fused": _FUSED,
     "many-fused": f"{_MANY} {_FUSED}",
     "many-full": f"{_MANY} {_FULL}",
-    "many-fused-ahead": f"{_MANY} {_FUSED} {_AHEAD}",
     "many-fused-full": f"{_MANY} {_FUSED} {_FULL}",
     "yield-96-of-256": f"--yield-above 96 {_MANY}",
     "flashinfer": "--attention-backend flashinfer",

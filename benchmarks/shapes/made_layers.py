@@ -39,14 +39,20 @@ class Product:
         else:
             self.weight = weight.clone()
 
-    def __call__(self, x: Tensor | Quantized) -> tuple[Tensor, None]:
-        if isinstance(x, Quantized):
+    def __call__(self, x: Any) -> tuple[Tensor, None]:
+        if isinstance(self.quant_method, Fp8LinearMethod):
+            x = x if isinstance(x, Quantized) else self._quantized(x)
             return self._multiply(x.rows, self.weight, x.scales, self.weight_scale, out_dtype=x.dtype), None
         return functional.linear(x, self.weight), None
 
+    def _quantized(self, x: Tensor) -> Quantized:
+        from sglang.srt.layers.quantization.fp8_utils import sglang_per_token_quant_fp8
+
+        return Quantized(*sglang_per_token_quant_fp8(x), x.dtype)
+
 
 class Norm:
-    """Not SGLang's, which is one launch like this: for layers in bfloat16 that bring nothing ahead."""
+    """As SGLang's."""
 
     variance_epsilon = _EPS
 
@@ -54,10 +60,12 @@ class Norm:
         self.weight = 1 + 0.1 * noise(size)
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Any:
-        from sglang_moss.backbone.kernels.step import norm
+        from sgl_kernel import fused_add_rmsnorm, rmsnorm
 
-        normed = norm(x, residual, self.weight, _EPS)
-        return normed if residual is None else (normed, residual)
+        if residual is None:
+            return rmsnorm(x, self.weight, _EPS)
+        fused_add_rmsnorm(x, residual, self.weight, _EPS)
+        return x, residual
 
 
 class RotaryEmbedding:
@@ -75,13 +83,13 @@ def noise(*shape: int) -> Tensor:
 
 
 class MadeAttention:
-    """Attention of every layer, whatever it is asked for.
+    """Attention of every layer.
 
     Attributes:
-        of_layer: its output [B, N_HEADS, HEAD_DIM] in the layer with a number.
+        of_layer: its output [B, N_HEADS, HEAD_DIM] for queries of that shape in the layer with a number.
     """
 
-    of_layer: Callable[[int], Tensor] | None = None
+    of_layer: Callable[[Tensor, int], Tensor] | None = None
 
 
 def made_backbone(in_8_bits: bool, attention_of_all: MadeAttention) -> Any:
@@ -117,10 +125,10 @@ class _LayerAttention:
     def __init__(self, number: int, of_all: MadeAttention) -> None:
         self.layer_id, self._of_all = number, of_all
 
-    def __call__(self, _q: Tensor, _k: None, _v: None, _batch: Any, save_kv_cache: bool) -> Tensor:
+    def __call__(self, q: Tensor, _k: None, _v: None, _batch: Any, save_kv_cache: bool) -> Tensor:
         assert not save_kv_cache
         assert self._of_all.of_layer is not None
-        return self._of_all.of_layer(self.layer_id).flatten(1)
+        return self._of_all.of_layer(q.view(-1, N_HEADS, HEAD_DIM), self.layer_id).flatten(1)
 
 
 def _gated(gate_up: Tensor) -> Tensor:

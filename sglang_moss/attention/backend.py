@@ -19,7 +19,7 @@ from sglang_moss.server_args import serves_speech
 
 logger = logging.getLogger(__name__)
 
-_LEAST_PROGRAMS = 256  # one for each request and key/value head; with fewer, much of a GPU is idle
+LEAST_PROGRAMS = 256  # one for each request and key/value head; with fewer, much of a GPU is idle
 _HEAD_DIMS = (32, 64, 128)
 _CAPABILITIES = (8, 9)  # of GPUs that FlashAttention 3 runs on
 
@@ -54,7 +54,7 @@ def register() -> None:
         heads = backend.num_attention_heads, backend.num_kv_heads
         if backend.kv_cache_dtype in CACHE_DTYPES and _are_plain(*heads, backend.head_dim):
             prove(*heads, backend.head_dim, backend.page_size, runner.dtype, backend.kv_cache_dtype, backend.device)
-            least = -(-_LEAST_PROGRAMS // backend.num_kv_heads)
+            least = -(-LEAST_PROGRAMS // backend.num_kv_heads)
             logger.info("decoding steps of %d requests and more take our kernel for attention", least)
         return backend
 
@@ -87,7 +87,7 @@ def decoding_with_ours(stock: type) -> type:
                 [B, HQ * D].
             """
             if (
-                len(q) * layer.tp_k_head_num < _LEAST_PROGRAMS
+                len(q) * layer.tp_k_head_num < LEAST_PROGRAMS
                 or not _is_plain(layer, self.kv_cache_dtype, forward_batch, special)
                 or not all(map(_has_whole_rows, caches := self.get_paged_mha_kv_cache(layer)))
             ):

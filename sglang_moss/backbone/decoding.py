@@ -3,8 +3,9 @@
 The products and attention are the layers' own modules, as SGLang has loaded and quantized them. With fp8 weights and an
 fp8 cache SGLang launches twelve kernels a layer between them; five are left here, each of which does in one pass over a
 row what has to be done: a norm with the quantization of what it gives (twice), a gated product with its own, the norm,
-rotation and caching of the heads, and the quantization of attention's output. Each may also bring the weights of the
-product after it into the L2 cache (`ahead`). Prefill, and layers over several GPUs, go through SGLang's own `forward`.
+rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Each may also bring
+weights of the product after it into the L2 cache (`ahead`); then that quantization is ours too. Prefill, and layers
+over several GPUs, go through SGLang's own `forward`.
 """
 
 from types import ModuleType
@@ -30,7 +31,7 @@ def rules_for(device: torch.device) -> ModuleType:
 
 
 _FP8_METHOD = "Fp8LinearMethod"
-_FEW = 8  # requests, whose rows in the cache leave room in the L2 cache while attention reads them
+_FEW = 8  # requests: while attention reads their rows, what is brought ahead of it stays in the L2 cache, we suppose
 
 
 class DecodingLayers:
@@ -38,7 +39,7 @@ class DecodingLayers:
 
     Args:
         rules: see `rules_for`.
-        bytes_ahead: of a product's weights, that kernels before it may bring into the GPU's L2 cache.
+        bytes_ahead: of a product's weights in 8 bits, that kernels before it may bring into the GPU's L2 cache.
     Raises:
         RuntimeError: this SGLang's are otherwise.
         ValueError: they have something that is not done here.
@@ -101,6 +102,7 @@ class _Layer:
         _check_cache(key_cache, value_cache)
         rows, residual = self._normed(first_norm, hidden, residual, attention.qkv_proj)
         qkv, _ = attention.qkv_proj(rows)
+        ahead, few = self._ahead(attention.o_proj), len(qkv) <= _FEW
         queries = self._rules.rotate_and_cache(
             qkv,
             attention.q_norm.weight,
@@ -111,11 +113,11 @@ class _Layer:
             key_cache,
             value_cache,
             forward_batch.out_cache_loc,
-            self._ahead(attention.o_proj) if len(qkv) <= _FEW else None,
+            ahead if few else None,
         )
         attended = attention.attn(queries, None, None, forward_batch, save_kv_cache=False)
-        if takes_quantized(attention.o_proj):
-            attended = self._rules.quantize(attended, self._ahead(attention.o_proj))
+        if ahead is not None and not few:
+            attended = self._rules.quantize(attended, ahead)
         hidden, _ = attention.o_proj(attended)
         rows, residual = self._normed(second_norm, hidden, residual, mlp.gate_up_proj)
         gate_up, _ = mlp.gate_up_proj(rows)
@@ -128,15 +130,14 @@ class _Layer:
 
     def _normed(self, norm: Any, hidden: Tensor, residual: Tensor | None, product: Any) -> tuple[Any, Tensor]:
         """What a product takes, and the residual with `hidden` in it."""
-        ahead = self._ahead(product)
-        if takes_quantized(product) or ahead is not None:
-            rule = self._rules.norm_quantized if takes_quantized(product) else self._rules.norm
-            rows = rule(hidden, residual, norm.weight, norm.variance_epsilon, ahead)
+        if takes_quantized(product):
+            ahead = self._ahead(product)
+            rows = self._rules.norm_quantized(hidden, residual, norm.weight, norm.variance_epsilon, ahead)
             return rows, hidden if residual is None else residual
         return (norm(hidden), hidden) if residual is None else norm(hidden, residual)
 
     def _ahead(self, product: Any) -> Ahead | None:
-        return ahead_of(product, self._bytes_ahead)
+        return ahead_of(product.weight, self._bytes_ahead) if takes_quantized(product) else None
 
 
 def takes_quantized(product: Any) -> bool:

@@ -37,8 +37,15 @@ def quantize(x: Tensor, ahead: Ahead | None = None, dtype: torch.dtype = FP8) ->
     return Quantized((values * inverse).clamp(-LARGEST, LARGEST).to(dtype), scales, x.dtype)
 
 
-def norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, ahead: Ahead | None = None) -> Tensor:  # noqa: ARG001
-    """The root mean square norm of x + residual; the sum takes the place of the residual.
+def norm_quantized(
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    ahead: Ahead | None = None,
+    dtype: torch.dtype = FP8,
+) -> Quantized:
+    """The root mean square norm of x + residual, quantized; the sum takes the place of the residual.
 
     Args:
         x: [B, D].
@@ -51,19 +58,7 @@ def norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, ahead: 
     if residual is not None:
         total = total + residual.float()
         residual.copy_(total)
-    return _normed(total, weight, eps, x.dtype)
-
-
-def norm_quantized(
-    x: Tensor,
-    residual: Tensor | None,
-    weight: Tensor,
-    eps: float,
-    ahead: Ahead | None = None,
-    dtype: torch.dtype = FP8,
-) -> Quantized:
-    """As `norm`, quantized."""
-    return quantize(norm(x, residual, weight, eps), ahead, dtype)
+    return quantize(_normed(total, weight, eps, x.dtype), ahead, dtype)
 
 
 def gate_quantized(gate_up: Tensor, ahead: Ahead | None = None, dtype: torch.dtype = FP8) -> Quantized:

@@ -130,7 +130,8 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
             layers: Any = self.model.layers
             first = layers[0].self_attn
             sizes = self.config.hidden_size, self.config.intermediate_size
-            prove(*sizes, first.num_heads, first.num_kv_heads, first.head_dim, self.code_embedding.dtype, device)
+            heads = first.num_heads, first.num_kv_heads, first.head_dim
+            prove(*sizes, *heads, self.code_embedding.dtype, device, brings_ahead=server_args.l2_prefetch_mb > 0)
         logger.info("decoding steps have fused layers")
         return found
 

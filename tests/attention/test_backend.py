@@ -62,7 +62,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's rule in its place, which a CPU runs."""
     monkeypatch.setattr(backend, "attend", decode.attend)
     monkeypatch.setattr(backend, "CACHE_DTYPES", (torch.float32,))
-    monkeypatch.setattr(backend, "_LEAST_PROGRAMS", B * HK)
+    monkeypatch.setattr(backend, "LEAST_PROGRAMS", B * HK)
     monkeypatch.setattr(proof, "attend", decode.attend)
 
 

@@ -10,7 +10,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.runtime.interpreter import InterpretedFunction
 
 from sglang_moss.backbone.ahead import Ahead
 from sglang_moss.backbone.kernels.prefetch import prefetch, prefetch_arguments
@@ -31,14 +30,8 @@ def norm_quantized(
 ) -> Quantized:
     """As `operations.norm_quantized`; x and residual are contiguous, and of one dtype."""
     out = _output(x, x.shape[1], dtype)
-    _launch_norm(x, residual, weight, eps, out.rows, out.scales, ahead)
-    return out
-
-
-def norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, ahead: Ahead | None = None) -> Tensor:
-    """As `operations.norm`; x and residual are contiguous, and of one dtype."""
-    out = torch.empty_like(x)
-    _launch_norm(x, residual, weight, eps, out, None, ahead)
+    operands = x, x if residual is None else residual, weight, out.rows, out.scales, eps
+    _launch(_norm_kernel, x, operands, x.shape[1], ahead, ADDS=residual is not None)
     return out
 
 
@@ -46,43 +39,22 @@ def gate_quantized(gate_up: Tensor, ahead: Ahead | None = None, dtype: torch.dty
     """As `operations.gate_quantized`; contiguous."""
     size = gate_up.shape[1] // 2
     out = _output(gate_up, size, dtype)
-    _launch(_gate_kernel, gate_up, (gate_up, out.rows, out.scales), size, ahead, {})
+    _launch(_gate_kernel, gate_up, (gate_up, out.rows, out.scales), size, ahead)
     return out
 
 
 def quantize(x: Tensor, ahead: Ahead | None = None, dtype: torch.dtype = FP8) -> Quantized:
     """As `operations.quantize`; contiguous."""
     out = _output(x, x.shape[1], dtype)
-    _launch(_quantize_kernel, x, (x, out.rows, out.scales), x.shape[1], ahead, {})
+    _launch(_quantize_kernel, x, (x, out.rows, out.scales), x.shape[1], ahead)
     return out
 
 
-def _launch_norm(
-    x: Tensor,
-    residual: Tensor | None,
-    weight: Tensor,
-    eps: float,
-    out: Tensor,
-    scales: Tensor | None,
-    ahead: Ahead | None,
-) -> None:
-    operands = x, x if residual is None else residual, weight, out, out if scales is None else scales, eps
-    _launch(
-        _norm_kernel,
-        x,
-        operands,
-        x.shape[1],
-        ahead,
-        {"ADDS": residual is not None, "QUANTIZES": scales is not None},
-    )
-
-
 def _launch(
-    kernel: Any, x: Tensor, operands: tuple[Any, ...], size: int, ahead: Ahead | None, constants: dict[str, bool]
+    kernel: Any, x: Tensor, operands: tuple[Any, ...], size: int, ahead: Ahead | None, **constants: bool
 ) -> None:
     block = _block(size)
-    interpreted = isinstance(kernel, InterpretedFunction)
-    n_more, prefetched = prefetch_arguments(None if interpreted else ahead, block["num_warps"], x)
+    n_more, prefetched = prefetch_arguments(kernel, ahead, block["num_warps"], x)
     kernel[(len(x) + n_more,)](*operands, n_rows=len(x), SIZE=size, **constants, **block, **prefetched)
 
 
@@ -118,7 +90,6 @@ def _norm_kernel(
     weight_ptr,
     SIZE: tl.constexpr,
     ADDS: tl.constexpr,
-    QUANTIZES: tl.constexpr,
     BLOCK: tl.constexpr,
     AHEAD: tl.constexpr,
 ):
@@ -133,11 +104,8 @@ def _norm_kernel(
             x += tl.load(at, mask=inside, other=0.0).to(tl.float32)
             tl.store(at, x.to(residual_ptr.dtype.element_ty), mask=inside)
         scale = tl.rsqrt(tl.sum(x * x, axis=0) / SIZE + eps)
-        normed = (x * scale * weight).to(x_ptr.dtype.element_ty)
-        if QUANTIZES:
-            _store_quantized(normed.to(tl.float32), out_ptr, scale_ptr, row, column, SIZE)
-        else:
-            tl.store(out_ptr + row * SIZE + column, normed, mask=inside)
+        normed = (x * scale * weight).to(x_ptr.dtype.element_ty).to(tl.float32)
+        _store_quantized(normed, out_ptr, scale_ptr, row, column, SIZE)
     elif AHEAD is not None:
         prefetch(weight_ptr, row - n_rows, AHEAD)
 

@@ -11,7 +11,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.runtime.interpreter import InterpretedFunction
 
 from sglang_moss.backbone.ahead import Ahead
 from sglang_moss.backbone.kernels.prefetch import prefetch, prefetch_arguments
@@ -38,9 +37,8 @@ def rotate_and_cache(
     tile = _tile(n_heads, n_kv_heads)
     out = torch.empty(len(qkv), n_heads * size, dtype=qkv.dtype, device=qkv.device)
     n_tiles = (n_heads + 2 * n_kv_heads) // tile
-    interpreted = isinstance(_rotate_kernel, InterpretedFunction)
-    n_more, prefetched = prefetch_arguments(None if interpreted else ahead, _NUM_WARPS, qkv)
-    kernel: Any = _rotate_kernel[(len(qkv) + triton.cdiv(n_more, n_tiles), n_tiles)]
+    n_more, prefetched = prefetch_arguments(_rotate_kernel, ahead, _NUM_WARPS, qkv)
+    kernel: Any = _rotate_kernel[(n_tiles, len(qkv) + triton.cdiv(n_more, n_tiles))]
     kernel(
         qkv,
         query_weight,
@@ -148,11 +146,11 @@ def _rotate_kernel(
     TILE: tl.constexpr,
     AHEAD: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
+    row = tl.program_id(1).to(tl.int64)
     if row < n_rows:
         _rotate(
             row,
-            tl.program_id(1) * TILE,
+            tl.program_id(0) * TILE,
             qkv_ptr,
             query_weight_ptr,
             key_weight_ptr,
@@ -169,5 +167,5 @@ def _rotate_kernel(
             TILE,
         )
     elif AHEAD is not None:
-        program = (row - n_rows) * tl.num_programs(1) + tl.program_id(1)
+        program = (row - n_rows) * tl.num_programs(0) + tl.program_id(0)
         prefetch(weight_ptr, program, AHEAD)
