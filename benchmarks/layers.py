@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, nargs="*", default=[1, 8, 16, 64, 128])
     parser.add_argument("--weights", nargs="*", choices=["fp8", "bfloat16"], default=["fp8"])
     parser.add_argument("--prefetch-mb", type=int, nargs="*", default=[0, 8, 16, 24, 32])
-    parser.add_argument("--program-kb", type=int, default=prefetch.PROGRAM_BYTES >> 10, help="(%(default)s)")
+    parser.add_argument(
+        "--program-kb", type=int, default=prefetch.PROGRAM_BYTES >> 10, help="that a program asks for (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("layers.jsonl"))
     args = parser.parse_args()
     prefetch.PROGRAM_BYTES = args.program_kb << 10

@@ -1,8 +1,8 @@
 """What a product will read of its weights, for kernels that bring it into the GPU's L2 cache ahead of it.
 
 Between two products a GPU's memory has little to do: rows are few, and kernels wait for one another. A kernel there can
-have the cache read the beginning of what comes next meanwhile, of each row of weights as much: a product by weights in
-8 bits begins with all of its rows side by side. It changes no value.
+have the cache read the beginning of what comes next meanwhile, of each row of weights as much, since products by
+weights in 8 bits read many rows side by side from their beginning on. It changes no value.
 """
 
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 UNIT = 512  # bytes, of which the beginning of a row has some
+_LARGEST_PIECE = 2048  # bytes that are asked for at once
 _ALIGNMENT = 16  # bytes, of what is asked for
 
 
@@ -22,6 +23,11 @@ class Ahead(NamedTuple):
     @property
     def row_bytes(self) -> int:
         return self.weights.shape[1] * self.weights.element_size()
+
+    @property
+    def piece_bytes(self) -> int:
+        """Of what is asked for at once: the largest power of two in the beginning of a row, up to a limit."""
+        return min(_LARGEST_PIECE, self.head_bytes & -self.head_bytes)
 
     @property
     def n_bytes(self) -> int:

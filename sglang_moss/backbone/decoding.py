@@ -3,9 +3,9 @@
 The products and attention are the layers' own modules, as SGLang has loaded and quantized them. With fp8 weights and an
 fp8 cache SGLang launches twelve kernels a layer between them; five are left here, each of which does in one pass over a
 row what has to be done: a norm with the quantization of what it gives (twice), a gated product with its own, the norm,
-rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Each may also bring
-weights of the product after it into the L2 cache (`ahead`); then that quantization is ours too. Prefill, and layers
-over several GPUs, go through SGLang's own `forward`.
+rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Ours may
+also bring weights of the product after them into the L2 cache (`ahead`). Prefill, and layers over several GPUs, go
+through SGLang's own `forward`.
 """
 
 from types import ModuleType
@@ -102,7 +102,6 @@ class _Layer:
         _check_cache(key_cache, value_cache)
         rows, residual = self._normed(first_norm, hidden, residual, attention.qkv_proj)
         qkv, _ = attention.qkv_proj(rows)
-        ahead, few = self._ahead(attention.o_proj), len(qkv) <= _FEW
         queries = self._rules.rotate_and_cache(
             qkv,
             attention.q_norm.weight,
@@ -113,11 +112,9 @@ class _Layer:
             key_cache,
             value_cache,
             forward_batch.out_cache_loc,
-            ahead if few else None,
+            self._ahead(attention.o_proj) if len(qkv) <= _FEW else None,
         )
         attended = attention.attn(queries, None, None, forward_batch, save_kv_cache=False)
-        if ahead is not None and not few:
-            attended = self._rules.quantize(attended, ahead)
         hidden, _ = attention.o_proj(attended)
         rows, residual = self._normed(second_norm, hidden, residual, mlp.gate_up_proj)
         gate_up, _ = mlp.gate_up_proj(rows)
@@ -137,7 +134,9 @@ class _Layer:
         return (norm(hidden), hidden) if residual is None else norm(hidden, residual)
 
     def _ahead(self, product: Any) -> Ahead | None:
-        return ahead_of(product.weight, self._bytes_ahead) if takes_quantized(product) else None
+        if not self._bytes_ahead or not takes_quantized(product):
+            return None
+        return ahead_of(product.weight, self._bytes_ahead)
 
 
 def takes_quantized(product: Any) -> bool:

@@ -29,7 +29,7 @@ class Quantized(NamedTuple):
     dtype: torch.dtype  # of the product
 
 
-def quantize(x: Tensor, ahead: Ahead | None = None, dtype: torch.dtype = FP8) -> Quantized:  # noqa: ARG001
+def quantize(x: Tensor, dtype: torch.dtype = FP8) -> Quantized:
     """[B, K] rows, each divided by a 448th of its largest magnitude."""
     values = x.float()
     scales = values.abs().amax(dim=1, keepdim=True) / LARGEST
@@ -42,7 +42,7 @@ def norm_quantized(
     residual: Tensor | None,
     weight: Tensor,
     eps: float,
-    ahead: Ahead | None = None,
+    ahead: Ahead | None = None,  # noqa: ARG001
     dtype: torch.dtype = FP8,
 ) -> Quantized:
     """The root mean square norm of x + residual, quantized; the sum takes the place of the residual.
@@ -58,13 +58,17 @@ def norm_quantized(
     if residual is not None:
         total = total + residual.float()
         residual.copy_(total)
-    return quantize(_normed(total, weight, eps, x.dtype), ahead, dtype)
+    return quantize(_normed(total, weight, eps, x.dtype), dtype)
 
 
-def gate_quantized(gate_up: Tensor, ahead: Ahead | None = None, dtype: torch.dtype = FP8) -> Quantized:
+def gate_quantized(
+    gate_up: Tensor,
+    ahead: Ahead | None = None,  # noqa: ARG001
+    dtype: torch.dtype = FP8,
+) -> Quantized:
     """silu(gate) * up of [B, 2 * K], gates first, quantized."""
     gate, up = gate_up.float().chunk(2, dim=1)
-    return quantize((functional.silu(gate) * up).to(gate_up.dtype), ahead, dtype)
+    return quantize((functional.silu(gate) * up).to(gate_up.dtype), dtype)
 
 
 def rotate_and_cache(

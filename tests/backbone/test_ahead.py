@@ -16,21 +16,23 @@ def weight(n_out: int, n_in: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("n_out", "n_in", "n_bytes", "head"),
+    ("n_out", "n_in", "n_bytes", "head", "piece"),
     [
-        (4096, 4096, 16 * MB, 4096),  # all of it
-        (4096, 12288, 16 * MB, 4096),
-        (4096, 12288, 1000 * MB, 12288),
-        (6144, 4096, 16 * MB, 2560),
-        (24576, 4096, 16 * MB, 512),
+        (4096, 4096, 16 * MB, 4096, 2048),  # all of it
+        (4096, 12288, 16 * MB, 4096, 2048),
+        (4096, 12288, 1000 * MB, 12288, 2048),
+        (6144, 4096, 16 * MB, 2560, 512),
+        (24576, 4096, 16 * MB, 512, 512),
+        (8192, 4096, 24 * MB, 3072, 1024),
     ],
 )
-def test_each_row_gives_as_much(n_out, n_in, n_bytes, head):
+def test_each_row_gives_as_much(n_out, n_in, n_bytes, head, piece):
     found = ahead_of(weight(n_out, n_in), n_bytes)
     assert found is not None
     assert (found.weights.shape, found.weights.is_contiguous()) == ((n_out, n_in), True)
     assert (found.head_bytes, found.row_bytes, found.n_bytes) == (head, n_in, n_out * head)
     assert found.n_bytes <= n_bytes
+    assert found.piece_bytes == piece
 
 
 @pytest.mark.parametrize(

@@ -39,13 +39,12 @@ def test_a_norm(dtype, adds, ahead):
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-@pytest.mark.parametrize(
-    ("kernel", "size"), [(quantized._gate_kernel, INNER), (quantized._quantize_kernel, HIDDEN)], ids=["gate", "rows"]
-)
-def test_a_gated_product_and_rows(kernel, size, dtype, ahead):
-    block = quantized._block(size)
-    constants = {"SIZE": size, "BLOCK": block["BLOCK"]}
-    assert_it_fits(kernel, {"x_ptr": f"*{dtype}", **ROWS_IN_8_BITS}, constants, block["num_warps"], ahead)
+def test_a_gated_product(dtype, ahead):
+    block = quantized._block(INNER)
+    constants = {"SIZE": INNER, "BLOCK": block["BLOCK"]}
+    assert_it_fits(
+        quantized._gate_kernel, {"x_ptr": f"*{dtype}", **ROWS_IN_8_BITS}, constants, block["num_warps"], ahead
+    )
 
 
 @pytest.mark.parametrize(("dtype", "cached"), [("bf16", "bf16"), ("fp16", "fp16"), ("bf16", "fp8e4nv")])

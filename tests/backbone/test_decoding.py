@@ -157,7 +157,7 @@ def test_a_step_caches_its_rows_and_no_others(monkeypatch):
     ("few", "in_8_bits", "expected"),
     [
         (B, True, ["qkv", "o", "gate_up", "down"]),
-        (B - 1, True, ["qkv", None, "o", "gate_up", "down"]),
+        (B - 1, True, ["qkv", None, "gate_up", "down"]),
         (B, False, [None]),
     ],
 )
@@ -281,7 +281,7 @@ def plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "_RULES", (plain, operations))
 
 
-RULES = ("norm_quantized", "gate_quantized", "quantize", "rotate_and_cache")
+RULES = ("norm_quantized", "gate_quantized", "rotate_and_cache")
 
 
 @pytest.mark.usefixtures("plain_kernels")
@@ -291,7 +291,7 @@ def test_kernels_that_are_right_are_taken(brings_ahead):
 
 
 @pytest.mark.usefixtures("plain_kernels")
-@pytest.mark.parametrize("wrong", ["norm_quantized", "gate_quantized", "quantize", "rotate_and_cache"])
+@pytest.mark.parametrize("wrong", RULES)
 def test_they_are_held_to_it_as_they_bring_weights_ahead(monkeypatch, wrong):
     right = getattr(operations, wrong)
 
@@ -328,7 +328,7 @@ def scaled(factor: float) -> Any:
     ("wrong", "how"),
     [
         *((rule, rolled) for rule in RULES),
-        *((rule, scaled(factor)) for rule in RULES[:3] for factor in (0.0, 0.5, 1.05, 2.0)),
+        *((rule, scaled(factor)) for rule in RULES[:2] for factor in (0.0, 0.5, 1.05, 2.0)),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

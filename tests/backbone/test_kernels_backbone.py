@@ -9,8 +9,8 @@ from triton_interpreter import DEVICE, INTERPRETED, in_interpreter_without_gpu
 
 from sglang_moss.backbone import operations
 from sglang_moss.backbone.ahead import Ahead
-from sglang_moss.backbone.kernels import quantized, rotation
-from sglang_moss.backbone.kernels.prefetch import places_of_pieces, prefetch_arguments
+from sglang_moss.backbone.kernels import prefetch, quantized, rotation
+from sglang_moss.backbone.kernels.prefetch import pieces_of
 from sglang_moss.backbone.operations import FP8
 
 # The interpreter cuts what it makes bfloat16 or FP8 of, where a GPU rounds.
@@ -63,14 +63,6 @@ def test_a_gated_product_and_its_quantization_are_those_of_plain_torch(dtype, si
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", SIZES)
-def test_quantized_rows_are_those_of_plain_torch(dtype, size):
-    x = values(4, size, dtype=dtype)
-    x[1] = 0
-    assert_alike(*(rule.quantize(x, dtype=IN_8_BITS) for rule in (quantized, operations)))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cached", [None, FP8], ids=str)  # None: as what is rotated
 @pytest.mark.parametrize(("n_heads", "n_kv_heads", "size"), [(32, 8, 128), (6, 2, 64), (3, 1, 32)])
 def test_heads_are_normed_rotated_and_cached_as_in_plain_torch(dtype, cached, n_heads, n_kv_heads, size):
@@ -106,7 +98,6 @@ def test_weights_brought_ahead_change_no_value():
         total, cache = residual.clone(), torch.zeros(2, 4, 1, 32, dtype=torch.float16, device=DEVICE)
         found: list[Tensor] = [*quantized.norm_quantized(x, total, weight[0], EPS, ahead)[:2]]
         found += quantized.gate_quantized(x, ahead)[:2]
-        found += quantized.quantize(x, ahead)[:2]
         of_heads = weight[0, :32], weight[1, :32], EPS, angles, places, *cache, places, ahead
         return [*found, rotation.rotate_and_cache(qkv, *of_heads), total, cache]
 
@@ -115,23 +106,32 @@ def test_weights_brought_ahead_change_no_value():
 
 
 @triton.jit
-def _store_places(out_ptr, AHEAD: tl.constexpr):
+def _store_pieces(place_ptr, asks_ptr, AHEAD: tl.constexpr):
     program = tl.program_id(0)
-    tl.store(out_ptr + program * AHEAD[4] + tl.arange(0, AHEAD[4]), places_of_pieces(program, AHEAD))
+    at = program * AHEAD[4] + tl.arange(0, AHEAD[4])
+    place, asks = pieces_of(program, AHEAD)
+    tl.store(place_ptr + at, place)
+    tl.store(asks_ptr + at, asks)
 
 
-@pytest.mark.parametrize(("n_rows", "row_bytes", "head_bytes"), [(96, 4096, 1536), (50, 1536, 1536), (3, 512, 512)])
+@pytest.mark.parametrize(
+    ("n_rows", "row_bytes", "head_bytes"), [(96, 4096, 1536), (50, 1536, 1536), (3, 512, 512), (70, 8192, 4096)]
+)
 @pytest.mark.parametrize("n_warps", [2, 8, 16])
-def test_the_beginning_of_each_row_is_asked_for_and_nothing_else(n_rows, row_bytes, head_bytes, n_warps):
+@pytest.mark.parametrize("program_bytes", [1 << 10, 1 << 16, 50_000])
+def test_the_beginning_of_each_row_is_asked_for_once(
+    n_rows, row_bytes, head_bytes, n_warps, program_bytes, monkeypatch
+):
+    monkeypatch.setattr(prefetch, "PROGRAM_BYTES", program_bytes)
     ahead = Ahead(torch.zeros(n_rows, row_bytes, dtype=torch.int8), head_bytes)
-    n_programs, given = prefetch_arguments(None, ahead, n_warps, ahead.weights)
-    n_pieces, _, _, piece, threads = given["AHEAD"]
+    n_programs, given = prefetch.prefetch_arguments(None, ahead, n_warps, ahead.weights)
+    n_pieces, _, _, piece, threads, _ = given["AHEAD"]
     assert (threads, piece * n_pieces) == (32 * n_warps, ahead.n_bytes)
-    out = torch.full((n_programs * threads,), -1, dtype=torch.int64, device=DEVICE)
-    _store_places[(n_programs,)](out, AHEAD=given["AHEAD"], num_warps=n_warps)
-    rows, places = torch.arange(n_rows)[:, None], torch.arange(0, head_bytes, piece)[None]
-    assert out.unique().tolist() == (rows * row_bytes + places).flatten().tolist()
-    assert len(out) < n_pieces + threads
+    places, asks = torch.full((2, n_programs * threads), -1, dtype=torch.int64, device=DEVICE)
+    _store_pieces[(n_programs,)](places, asks, AHEAD=given["AHEAD"], num_warps=n_warps)
+    rows, in_row = torch.arange(n_rows)[:, None], torch.arange(0, head_bytes, piece)[None]
+    assert places[asks == 1].tolist() == (rows * row_bytes + in_row).flatten().tolist()
+    assert asks.view(n_programs, threads).sum(1).max() * piece <= max(program_bytes, piece)
 
 
 in_interpreter_without_gpu(globals())

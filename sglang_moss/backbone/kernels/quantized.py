@@ -1,5 +1,5 @@
 # pyright: reportCallIssue=false, reportArgumentType=false
-"""Rows that are normed, gated or only read, and quantized, in a launch each; the rules are in `operations`.
+"""A norm, and a gated product, whose results are quantized by row, in a launch each; the rules are in `operations`.
 
 One program has one row, all of it in registers. Programs after those of the rows bring weights ahead.
 """
@@ -40,13 +40,6 @@ def gate_quantized(gate_up: Tensor, ahead: Ahead | None = None, dtype: torch.dty
     size = gate_up.shape[1] // 2
     out = _output(gate_up, size, dtype)
     _launch(_gate_kernel, gate_up, (gate_up, out.rows, out.scales), size, ahead)
-    return out
-
-
-def quantize(x: Tensor, ahead: Ahead | None = None, dtype: torch.dtype = FP8) -> Quantized:
-    """As `operations.quantize`; contiguous."""
-    out = _output(x, x.shape[1], dtype)
-    _launch(_quantize_kernel, x, (x, out.rows, out.scales), x.shape[1], ahead)
     return out
 
 
@@ -128,26 +121,6 @@ def _gate_kernel(
         gate = tl.load(at, mask=column < SIZE, other=0.0).to(tl.float32)
         up = tl.load(at + SIZE, mask=column < SIZE, other=0.0).to(tl.float32)
         values = (gate * tl.sigmoid(gate) * up).to(x_ptr.dtype.element_ty).to(tl.float32)
-        _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE)
-    elif AHEAD is not None:
-        prefetch(weight_ptr, row - n_rows, AHEAD)
-
-
-@triton.jit(do_not_specialize=["n_rows"])
-def _quantize_kernel(
-    x_ptr,
-    out_ptr,
-    scale_ptr,
-    n_rows,
-    weight_ptr,
-    SIZE: tl.constexpr,
-    BLOCK: tl.constexpr,
-    AHEAD: tl.constexpr,
-):
-    row = tl.program_id(0).to(tl.int64)
-    if row < n_rows:
-        column = tl.arange(0, BLOCK)
-        values = tl.load(x_ptr + row * SIZE + column, mask=column < SIZE, other=0.0).to(tl.float32)
         _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE)
     elif AHEAD is not None:
         prefetch(weight_ptr, row - n_rows, AHEAD)
