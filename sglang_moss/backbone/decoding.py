@@ -3,9 +3,9 @@
 The products and attention are the layers' own modules, as SGLang has loaded and quantized them. With fp8 weights and an
 fp8 cache SGLang launches twelve kernels a layer between them; five are left here, each of which does in one pass over a
 row what has to be done: a norm with the quantization of what it gives (twice), a gated product with its own, the norm,
-rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Ours may
-also bring weights of the product after them into the L2 cache (`ahead`). Prefill, and layers over several GPUs, go
-through SGLang's own `forward`.
+rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Ours may also
+bring weights of the product after them into the L2 cache (`ahead`). Prefill, and layers over several GPUs, go through
+SGLang's own `forward`.
 """
 
 from types import ModuleType
@@ -22,7 +22,7 @@ from sglang_moss.hooking import check_fields
 
 
 def rules_for(device: torch.device) -> ModuleType:
-    """The functions of `operations` for tensors on `device`."""
+    """`norm_quantized`, `gate_quantized` and `rotate_and_cache` for tensors on `device`."""
     if device.type != "cuda":
         return operations
     from sglang_moss.backbone.kernels import step
