@@ -34,7 +34,6 @@ _LEAST = {
     "codec_slots": 2,
     "codec_voices": 0,
     "reference_cache_mb": 0,
-    "l2_prefetch_mb": 0,
     "max_voices": 0,
     "max_queued_speech": 0,
     "yield_above": 1,
@@ -90,13 +89,6 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
             "a Hopper GPU and without --tp-size.",
         ),
     ] = STOCK
-    l2_prefetch_mb: A[
-        int,
-        Arg(
-            help="With fused layers and --quantization fp8: up to so many MB of each product's weights are brought "
-            "into the GPU's L2 cache by kernels before it; 0: none."
-        ),
-    ] = 0
     reference_max_seconds: A[float, Arg(help="Longest reference clip, in seconds.")] = ReferenceLimits.max_seconds
     reference_max_bytes: A[int, Arg(help="Largest file of a reference clip, in bytes.")] = ReferenceLimits.max_bytes
     reference_cache_mb: A[int, Arg(help="Host memory for codes of known references, in MB.")] = 256
@@ -290,11 +282,7 @@ class MossServerArgs(_Stock, kw_only=True):  # pyright: ignore[reportGeneralType
 
     def _check_decoding_layers(self) -> None:
         if self.decoding_layers != FUSED:
-            if self.l2_prefetch_mb:
-                raise SystemExit(f"sglang_moss: --l2-prefetch-mb is for --decoding-layers {FUSED}; leave it out")
             return
-        if self.l2_prefetch_mb and self.quantization != "fp8":
-            raise SystemExit("sglang_moss: --l2-prefetch-mb is for --quantization fp8; leave it out")
         on_gpu = self._on_gpu()
         if reason := why_not_fused(self, on_gpu, on_gpu and is_hopper_with_cuda_12_3()):
             raise SystemExit(f"sglang_moss: --decoding-layers {FUSED}: {reason}; leave it out")

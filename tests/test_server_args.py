@@ -161,15 +161,6 @@ def test_fused_layers_are_refused_where_they_cannot_run(given, said, fused_path,
         MossServerArgs(model_path=str(fused_path), decoding_layers="fused", **given)
 
 
-def test_weights_are_brought_ahead_by_fused_layers_alone(fused_path):
-    given: dict[str, Any] = {"model_path": str(fused_path), "device": "cpu", "l2_prefetch_mb": 16}
-    fp8 = {"quantization": "fp8"}
-    assert MossServerArgs(**given, **fp8, decoding_layers="fused").l2_prefetch_mb == 16
-    for others, wanted in ((fp8, "--decoding-layers fused"), ({"decoding_layers": "fused"}, "--quantization fp8")):
-        with pytest.raises(SystemExit, match=f"--l2-prefetch-mb is for {wanted}; leave it out"):
-            MossServerArgs(**given, **others)
-
-
 def test_only_a_server_of_one_rank_lets_streams_yield(fused_path):
     assert MossServerArgs(model_path=str(fused_path), yield_above=96).yield_above == 96
     with pytest.raises(SystemExit, match=r"--yield-above does not go with --tp-size 2: .*; leave it out"):

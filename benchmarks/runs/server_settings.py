@@ -4,7 +4,6 @@ PLAIN = "plain"  # the text model underneath on stock SGLang, which has none
 _FP8 = "--quantization fp8 --kv-cache-dtype fp8_e4m3"
 _MANY = "--max-running-requests 256 --codec-slots 293 --cuda-graph-max-bs-decode 256"
 _FUSED = "--decoding-layers fused"
-_AHEAD = "--l2-prefetch-mb 16"
 _FULL = "--cuda-graph-backend-prefill full"
 SETTINGS = {
     "default": "",
@@ -32,7 +31,6 @@ SETTINGS = {
     "fp8-kv8-many-fused": f"{_FP8} {_MANY} {_FUSED}",
     "fp8-kv8-many-full": f"{_FP8} {_MANY} {_FULL}",
     "fp8-kv8-many-fused-full": f"{_FP8} {_MANY} {_FUSED} {_FULL}",
-    "fp8-kv8-many-fused-full-ahead": f"{_FP8} {_MANY} {_FUSED} {_FULL} {_AHEAD}",
     "fp8-kv8-flashinfer": f"{_FP8} --attention-backend flashinfer",
     "fp8-kv8-triton": f"{_FP8} --attention-backend triton",
     "fp8-kv8-yield-96-of-256": f"{_FP8} --yield-above 96 {_MANY}",

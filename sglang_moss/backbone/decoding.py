@@ -3,9 +3,8 @@
 The products and attention are the layers' own modules, as SGLang has loaded and quantized them. With fp8 weights and an
 fp8 cache SGLang launches twelve kernels a layer between them; five are left here, each of which does in one pass over a
 row what has to be done: a norm with the quantization of what it gives (twice), a gated product with its own, the norm,
-rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Ours may also
-bring weights of the product after them into the L2 cache (`ahead`). Prefill, and layers over several GPUs, go through
-SGLang's own `forward`.
+rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Prefill, and layers
+over several GPUs, go through SGLang's own `forward`.
 """
 
 from types import ModuleType
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor
 
 from sglang_moss.backbone import operations
-from sglang_moss.backbone.ahead import Ahead, ahead_of
 from sglang_moss.backbone.layers import FUSED, STOCK
 from sglang_moss.backbone.operations import FP8
 from sglang_moss.hooking import check_fields
@@ -31,21 +29,17 @@ def rules_for(device: torch.device) -> ModuleType:
 
 
 _FP8_METHOD = "Fp8LinearMethod"
-_FEW = 8  # requests: while attention reads their rows, what is brought ahead of it stays in the L2 cache, we suppose
 
 
 class DecodingLayers:
     """The layers of one backbone.
 
-    Args:
-        rules: see `rules_for`.
-        bytes_ahead: of a product's weights in 8 bits, that kernels before it may bring into the GPU's L2 cache.
     Raises:
         RuntimeError: this SGLang's are otherwise.
         ValueError: they have something that is not done here.
     """
 
-    def __init__(self, backbone: Any, rules: ModuleType, bytes_ahead: int = 0) -> None:
+    def __init__(self, backbone: Any, rules: ModuleType) -> None:
         from sglang_moss.hooks import PRIVATE_FIELDS
 
         first = backbone.layers[0]
@@ -54,7 +48,7 @@ class DecodingLayers:
         if type(method).__name__ == _FP8_METHOD:
             check_fields(PRIVATE_FIELDS, {_FP8_METHOD: method})
         self._norm = backbone.norm
-        self._layers = [_Layer(layer, rules, bytes_ahead) for layer in backbone.layers]
+        self._layers = [_Layer(layer, rules) for layer in backbone.layers]
 
     def __call__(self, embeds: Tensor, positions: Tensor, forward_batch: Any) -> Tensor:
         """[B, D] embedded rows, one of each request, to the hidden states that heads take.
@@ -80,11 +74,11 @@ class DecodingLayers:
 class _Layer:
     """One of them."""
 
-    def __init__(self, layer: Any, rules: ModuleType, bytes_ahead: int) -> None:
+    def __init__(self, layer: Any, rules: ModuleType) -> None:
         _check_layer(layer)
         self._attention, self._mlp = layer.self_attn, layer.mlp
         self._norms = layer.input_layernorm, layer.post_attention_layernorm
-        self._rules, self._bytes_ahead = rules, bytes_ahead
+        self._rules = rules
         self.number = layer.self_attn.attn.layer_id
 
     def __call__(
@@ -112,31 +106,21 @@ class _Layer:
             key_cache,
             value_cache,
             forward_batch.out_cache_loc,
-            self._ahead(attention.o_proj) if len(qkv) <= _FEW else None,
         )
         attended = attention.attn(queries, None, None, forward_batch, save_kv_cache=False)
         hidden, _ = attention.o_proj(attended)
         rows, residual = self._normed(second_norm, hidden, residual, mlp.gate_up_proj)
         gate_up, _ = mlp.gate_up_proj(rows)
-        if takes_quantized(mlp.down_proj):
-            gated = self._rules.gate_quantized(gate_up, self._ahead(mlp.down_proj))
-        else:
-            gated = mlp.act_fn(gate_up)
-        hidden, _ = mlp.down_proj(gated)
+        quantizes = takes_quantized(mlp.down_proj)
+        hidden, _ = mlp.down_proj(self._rules.gate_quantized(gate_up) if quantizes else mlp.act_fn(gate_up))
         return hidden, residual
 
     def _normed(self, norm: Any, hidden: Tensor, residual: Tensor | None, product: Any) -> tuple[Any, Tensor]:
         """What a product takes, and the residual with `hidden` in it."""
         if takes_quantized(product):
-            ahead = self._ahead(product)
-            rows = self._rules.norm_quantized(hidden, residual, norm.weight, norm.variance_epsilon, ahead)
+            rows = self._rules.norm_quantized(hidden, residual, norm.weight, norm.variance_epsilon)
             return rows, hidden if residual is None else residual
         return (norm(hidden), hidden) if residual is None else norm(hidden, residual)
-
-    def _ahead(self, product: Any) -> Ahead | None:
-        if not self._bytes_ahead or not takes_quantized(product):
-            return None
-        return ahead_of(product.weight, self._bytes_ahead)
 
 
 def takes_quantized(product: Any) -> bool:

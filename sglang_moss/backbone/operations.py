@@ -1,9 +1,8 @@
 """What lies between the products of a layer, in plain torch: what the kernels are held to.
 
-Each function does what one or several of SGLang's kernels do one after the other, rounding where these hand a result
-on: a norm or a gated product is rounded to the dtype of its input before it is quantized, and a normed head before it
-is rotated. Sums are float32. What is too large for a cache in 8 bits is NaN here, as SGLang's is, and 448 from kernels.
-`ahead`, weights of the product that comes next, is for kernels: it changes no value.
+Each function does what several of SGLang's kernels do one after the other, rounding where these hand a result on: a
+norm or a gated product is rounded to the dtype of its input before it is quantized, and a normed head before it is
+rotated. Sums are float32. What is too large for a cache in 8 bits is NaN here, as SGLang's is, and 448 from kernels.
 
 Sources, of SGLang 0.5.23: `RMSNorm`, `RotaryEmbedding`, `SiluAndMul`, `MHATokenToKVPool.set_kv_buffer` and the
 quantization of activations by row, `sglang_per_token_quant_fp8`.
@@ -14,8 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from sglang_moss.backbone.ahead import Ahead
 
 FP8 = torch.float8_e4m3fn
 LARGEST = 448.0  # of FP8
@@ -38,12 +35,7 @@ def quantize(x: Tensor, dtype: torch.dtype = FP8) -> Quantized:
 
 
 def norm_quantized(
-    x: Tensor,
-    residual: Tensor | None,
-    weight: Tensor,
-    eps: float,
-    ahead: Ahead | None = None,  # noqa: ARG001
-    dtype: torch.dtype = FP8,
+    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype = FP8
 ) -> Quantized:
     """The root mean square norm of x + residual, quantized; the sum takes the place of the residual.
 
@@ -52,7 +44,6 @@ def norm_quantized(
         residual: likewise, changed in place; None: there is none yet.
         weight: [D].
         eps: of the norm.
-        ahead: weights of the product that takes what is returned.
     """
     total = x.float()
     if residual is not None:
@@ -61,11 +52,7 @@ def norm_quantized(
     return quantize(_normed(total, weight, eps, x.dtype), dtype)
 
 
-def gate_quantized(
-    gate_up: Tensor,
-    ahead: Ahead | None = None,  # noqa: ARG001
-    dtype: torch.dtype = FP8,
-) -> Quantized:
+def gate_quantized(gate_up: Tensor, dtype: torch.dtype = FP8) -> Quantized:
     """silu(gate) * up of [B, 2 * K], gates first, quantized."""
     gate, up = gate_up.float().chunk(2, dim=1)
     return quantize((functional.silu(gate) * up).to(gate_up.dtype), dtype)
@@ -81,7 +68,6 @@ def rotate_and_cache(
     key_cache: Tensor,
     value_cache: Tensor,
     places: Tensor,
-    ahead: Ahead | None = None,  # noqa: ARG001
 ) -> Tensor:
     """Queries and keys normed by head and rotated by position, keys and values put into the cache.
 
@@ -95,7 +81,6 @@ def rotate_and_cache(
         key_cache: [N, HK, D], in any floating dtype.
         value_cache: likewise.
         places: [B] integers below N, where keys and values go.
-        ahead: weights of the product that takes what attention makes of the queries.
     Returns:
         [B, HQ * D] queries, in the dtype of `qkv`.
     """

@@ -6,14 +6,12 @@ import torch
 from torch import Tensor
 
 from sglang_moss.backbone import operations
-from sglang_moss.backbone.ahead import UNIT, Ahead
 from sglang_moss.backbone.kernels import step
 from sglang_moss.backbone.operations import FP8, Quantized
 
 _TOLERANCE = 2e-2  # of values around 1: roundings to bfloat16
 _STEP_OF_8_BITS = 0.125  # of a value: a rounding that falls the other way
 _N = 5  # rows
-_ROWS_AHEAD = 1024  # of weights that are brought ahead, by several programs
 _EPS = 1e-6
 _RULES: tuple[Any, Any] = (step, operations)
 
@@ -26,23 +24,16 @@ def prove(
     head_dim: int,
     dtype: torch.dtype,
     device: torch.device,
-    brings_ahead: bool = False,
 ) -> None:
     """Hold the kernels to plain torch on random rows of a model's sizes.
 
-    Args:
-        brings_ahead: whether they will be asked to bring weights ahead.
     Raises:
         RuntimeError: one differs by more than rounding explains.
     """
     random = _Random(dtype, device)
-    aheads: list[Ahead | None] = [None]
-    if brings_ahead:
-        aheads.append(Ahead(torch.zeros(_ROWS_AHEAD, 3 * UNIT, device=device).to(FP8), UNIT))
-    for ahead in aheads:
-        _prove_quantized(random, hidden_size, intermediate_size, ahead)
-        for cache_dtype, coarse in ((dtype, 0.0), (FP8, _STEP_OF_8_BITS)):
-            _prove_rotation(random, n_heads, n_kv_heads, head_dim, cache_dtype, coarse, ahead)
+    _prove_quantized(random, hidden_size, intermediate_size)
+    for cache_dtype, coarse in ((dtype, 0.0), (FP8, _STEP_OF_8_BITS)):
+        _prove_rotation(random, n_heads, n_kv_heads, head_dim, cache_dtype, coarse)
 
 
 class _Random:
@@ -59,26 +50,20 @@ class _Random:
         )
 
 
-def _prove_quantized(random: _Random, hidden_size: int, intermediate_size: int, ahead: Ahead | None) -> None:
+def _prove_quantized(random: _Random, hidden_size: int, intermediate_size: int) -> None:
     x, weight, residual = random(_N, hidden_size), random(hidden_size), random(_N, hidden_size)
     gate_up = random(_N, 2 * intermediate_size)
     x[0] = gate_up[0] = 0
     sums = residual.clone(), residual.clone()
-    _hold_quantized("a norm", *(rule.norm_quantized(x, None, weight, _EPS, ahead) for rule in _RULES))
-    added = [rule.norm_quantized(x, total, weight, _EPS, ahead) for rule, total in zip(_RULES, sums, strict=True)]
+    _hold_quantized("a norm", *(rule.norm_quantized(x, None, weight, _EPS) for rule in _RULES))
+    added = [rule.norm_quantized(x, total, weight, _EPS) for rule, total in zip(_RULES, sums, strict=True)]
     _hold_quantized("a norm of a sum", *added)
     _hold("a residual", *sums)
-    _hold_quantized("a gated product", *(rule.gate_quantized(gate_up, ahead) for rule in _RULES))
+    _hold_quantized("a gated product", *(rule.gate_quantized(gate_up) for rule in _RULES))
 
 
 def _prove_rotation(
-    random: _Random,
-    n_heads: int,
-    n_kv_heads: int,
-    head_dim: int,
-    cache_dtype: torch.dtype,
-    coarse: float,
-    ahead: Ahead | None,
+    random: _Random, n_heads: int, n_kv_heads: int, head_dim: int, cache_dtype: torch.dtype, coarse: float
 ) -> None:
     qkv = random(_N, (n_heads + 2 * n_kv_heads) * head_dim)
     weights = random(head_dim), random(head_dim)
@@ -90,7 +75,7 @@ def _prove_rotation(
         shape = (2, 2 * _N, n_kv_heads, head_dim)
         both = [torch.zeros(shape, device=random.device, dtype=random.dtype).to(cache_dtype) for _rule in _RULES]
         found, expected = (
-            rule.rotate_and_cache(qkv, *weights, _EPS, cos_sin, positions, *caches, places, ahead)
+            rule.rotate_and_cache(qkv, *weights, _EPS, cos_sin, positions, caches[0], caches[1], places)
             for rule, caches in zip(_RULES, both, strict=True)
         )
         _hold("rotated queries", found, expected)

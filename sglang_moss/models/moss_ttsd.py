@@ -122,16 +122,14 @@ class MossTTSDdelayWithCodec(Qwen3ForCausalLM):
 
     def _fused_layers(self) -> DecodingLayers:
         device = self.code_embedding.device
-        server_args: Any = get_server_args()
-        found = DecodingLayers(self.model, rules_for(device), server_args.l2_prefetch_mb << 20)
+        found = DecodingLayers(self.model, rules_for(device))
         if device.type == "cuda":
             from sglang_moss.backbone.proof import prove
 
             layers: Any = self.model.layers
             first = layers[0].self_attn
             sizes = self.config.hidden_size, self.config.intermediate_size
-            heads = first.num_heads, first.num_kv_heads, first.head_dim
-            prove(*sizes, *heads, self.code_embedding.dtype, device, brings_ahead=server_args.l2_prefetch_mb > 0)
+            prove(*sizes, first.num_heads, first.num_kv_heads, first.head_dim, self.code_embedding.dtype, device)
         logger.info("decoding steps have fused layers")
         return found
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sglang_moss.backbone import ahead, decoding, operations, proof
+from sglang_moss.backbone import operations, proof
 from sglang_moss.backbone.decoding import DecodingLayers, takes_quantized
 from sglang_moss.backbone.layers import why_not_fused
 from sglang_moss.backbone.operations import FP8, Quantized
@@ -116,21 +116,13 @@ def backbone(pool: Pool, in_8_bits: bool) -> Any:
     return SimpleNamespace(layers=layers, norm=Norm(D, 5))
 
 
-def step(
-    model: Any,
-    pool: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    takes_cached_rows: bool = True,
-    rules: Any = operations,
-    bytes_ahead: int = 0,
-) -> Tensor:
+def step(model: Any, pool: Any, monkeypatch: pytest.MonkeyPatch, takes_cached_rows: bool = True) -> Tensor:
     from sglang.srt.model_executor import forward_context
 
     found = SimpleNamespace(takes_cached_rows=takes_cached_rows, token_to_kv_pool=pool)
     monkeypatch.setattr(forward_context, "get_attn_backend", lambda: found)
     batch = SimpleNamespace(out_cache_loc=PLACES)
-    layers = DecodingLayers(model, rules, bytes_ahead)
-    return layers(made(B, D, seed=1), torch.tensor([3, 31, 0]), batch)
+    return DecodingLayers(model, operations)(made(B, D, seed=1), torch.tensor([3, 31, 0]), batch)
 
 
 def test_products_in_8_bits_take_rows_that_are_in_8_bits_and_say_nearly_what_others_say(monkeypatch):
@@ -151,35 +143,6 @@ def test_a_step_caches_its_rows_and_no_others(monkeypatch):
     changed = (pool.caches != before).any(-1).any(-1)
     assert changed[:, :, PLACES].all()
     assert changed.sum() == 2 * 2 * len(PLACES)
-
-
-@pytest.mark.parametrize(
-    ("few", "in_8_bits", "expected"),
-    [
-        (B, True, ["qkv", "o", "gate_up", "down"]),
-        (B - 1, True, ["qkv", None, "gate_up", "down"]),
-        (B, False, [None]),
-    ],
-)
-def test_weights_are_brought_ahead_of_their_product_and_change_nothing(few, in_8_bits, expected, monkeypatch):
-    pools = Pool(), Pool()
-    model = backbone(pools[0], in_8_bits)
-    before = step(backbone(pools[1], in_8_bits), pools[1], monkeypatch)
-    asked: list[Any] = []
-
-    def spied(rule: Any) -> Any:
-        return lambda *operands: (asked.append(operands[-1]), rule(*operands))[1]
-
-    monkeypatch.setattr(decoding, "_FEW", few)
-    monkeypatch.setattr(ahead, "UNIT", 16)
-    rules = SimpleNamespace(**{name: spied(getattr(operations, name)) for name in RULES})
-    assert torch.equal(step(model, pools[0], monkeypatch, rules=rules, bytes_ahead=1 << 20), before)
-    names = {}
-    for layer in model.layers:
-        products = {"qkv": layer.self_attn.qkv_proj, "o": layer.self_attn.o_proj}
-        products |= {"gate_up": layer.mlp.gate_up_proj, "down": layer.mlp.down_proj}
-        names |= {product.weight.data_ptr(): name for name, product in products.items()}
-    assert [one and names[one.weights.data_ptr()] for one in asked] == 2 * expected
 
 
 @pytest.mark.parametrize(
@@ -285,23 +248,8 @@ RULES = ("norm_quantized", "gate_quantized", "rotate_and_cache")
 
 
 @pytest.mark.usefixtures("plain_kernels")
-@pytest.mark.parametrize("brings_ahead", [False, True])
-def test_kernels_that_are_right_are_taken(brings_ahead):
-    proof.prove(*SIZES, torch.bfloat16, torch.device("cpu"), brings_ahead)
-
-
-@pytest.mark.usefixtures("plain_kernels")
-@pytest.mark.parametrize("wrong", RULES)
-def test_they_are_held_to_it_as_they_bring_weights_ahead(monkeypatch, wrong):
-    right = getattr(operations, wrong)
-
-    def changed(*operands: Any) -> Any:
-        return right(*operands) if operands[-1] is None else rolled(right, *operands)
-
-    monkeypatch.setattr(proof._RULES[0], wrong, changed)
+def test_kernels_that_are_right_are_taken():
     proof.prove(*SIZES, torch.bfloat16, torch.device("cpu"))
-    with pytest.raises(RuntimeError, match="take --decoding-layers stock, and report it"):
-        proof.prove(*SIZES, torch.bfloat16, torch.device("cpu"), brings_ahead=True)
 
 
 @pytest.mark.usefixtures("plain_kernels")

@@ -2,15 +2,11 @@
 
 import pytest
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 from triton_interpreter import DEVICE, INTERPRETED, in_interpreter_without_gpu
 
 from sglang_moss.backbone import operations
-from sglang_moss.backbone.ahead import Ahead
-from sglang_moss.backbone.kernels import prefetch, quantized, rotation
-from sglang_moss.backbone.kernels.prefetch import pieces_of
+from sglang_moss.backbone.kernels import quantized, rotation
 from sglang_moss.backbone.operations import FP8
 
 # The interpreter cuts what it makes bfloat16 or FP8 of, where a GPU rounds.
@@ -43,7 +39,7 @@ def test_a_norm_and_its_quantization_are_those_of_plain_torch(dtype, size, adds)
     residual = values(5, size, dtype=dtype, seed=2, scale=3.0) if adds else None
     sums = [None if residual is None else residual.clone() for _ in range(2)]
     found, expected = (
-        rule.norm_quantized(x, total, weight, EPS, dtype=IN_8_BITS)
+        rule.norm_quantized(x, total, weight, EPS, IN_8_BITS)
         for rule, total in zip((quantized, operations), sums, strict=True)
     )
     assert_alike(found, expected)
@@ -57,7 +53,7 @@ def test_a_norm_and_its_quantization_are_those_of_plain_torch(dtype, size, adds)
 def test_a_gated_product_and_its_quantization_are_those_of_plain_torch(dtype, size):
     gate_up = values(4, 2 * size, dtype=dtype, scale=3.0)
     gate_up[1] = 0
-    found, expected = (rule.gate_quantized(gate_up, dtype=IN_8_BITS) for rule in (quantized, operations))
+    found, expected = (rule.gate_quantized(gate_up, IN_8_BITS) for rule in (quantized, operations))
     assert_alike(found, expected)
     assert (expected.scales[1], expected.rows[1].float().abs().max()) == (0, 0)
 
@@ -85,53 +81,6 @@ def test_heads_are_normed_rotated_and_cached_as_in_plain_torch(dtype, cached, n_
     others = [place for place in range(10) if place not in places]
     assert caches[0].float()[:, others].abs().max() == 0
     assert caches[0].float()[:, places.long()].abs().amax(dim=(2, 3)).min() > 0
-
-
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter has no cache to bring them to")
-def test_weights_brought_ahead_change_no_value():
-    ahead = Ahead(torch.zeros(300, 1024, dtype=torch.int8, device=DEVICE), 512)
-    x, weight, residual = (values(3, 512, dtype=torch.float16, seed=seed) for seed in range(3))
-    qkv, angles = values(3, 4 * 32, dtype=torch.float16), values(8, 32, dtype=torch.float32)
-    places = torch.arange(3, device=DEVICE)
-
-    def all_of(ahead: Ahead | None) -> list[Tensor]:
-        total, cache = residual.clone(), torch.zeros(2, 4, 1, 32, dtype=torch.float16, device=DEVICE)
-        found: list[Tensor] = [*quantized.norm_quantized(x, total, weight[0], EPS, ahead)[:2]]
-        found += quantized.gate_quantized(x, ahead)[:2]
-        of_heads = weight[0, :32], weight[1, :32], EPS, angles, places, *cache, places, ahead
-        return [*found, rotation.rotate_and_cache(qkv, *of_heads), total, cache]
-
-    for found, expected in zip(all_of(ahead), all_of(None), strict=True):
-        assert torch.equal(found.float(), expected.float())
-
-
-@triton.jit
-def _store_pieces(place_ptr, asks_ptr, AHEAD: tl.constexpr):
-    program = tl.program_id(0)
-    at = program * AHEAD[4] + tl.arange(0, AHEAD[4])
-    place, asks = pieces_of(program, AHEAD)
-    tl.store(place_ptr + at, place)
-    tl.store(asks_ptr + at, asks)
-
-
-@pytest.mark.parametrize(
-    ("n_rows", "row_bytes", "head_bytes"), [(96, 4096, 1536), (50, 1536, 1536), (3, 512, 512), (70, 8192, 4096)]
-)
-@pytest.mark.parametrize("n_warps", [2, 8, 16])
-@pytest.mark.parametrize("program_bytes", [1 << 10, 1 << 16, 50_000])
-def test_the_beginning_of_each_row_is_asked_for_once(
-    n_rows, row_bytes, head_bytes, n_warps, program_bytes, monkeypatch
-):
-    monkeypatch.setattr(prefetch, "PROGRAM_BYTES", program_bytes)
-    ahead = Ahead(torch.zeros(n_rows, row_bytes, dtype=torch.int8), head_bytes)
-    n_programs, given = prefetch.prefetch_arguments(None, ahead, n_warps, ahead.weights)
-    n_pieces, _, _, piece, threads, _ = given["AHEAD"]
-    assert (threads, piece * n_pieces) == (32 * n_warps, ahead.n_bytes)
-    places, asks = torch.full((2, n_programs * threads), -1, dtype=torch.int64, device=DEVICE)
-    _store_pieces[(n_programs,)](places, asks, AHEAD=given["AHEAD"], num_warps=n_warps)
-    rows, in_row = torch.arange(n_rows)[:, None], torch.arange(0, head_bytes, piece)[None]
-    assert places[asks == 1].tolist() == (rows * row_bytes + in_row).flatten().tolist()
-    assert asks.view(n_programs, threads).sum(1).max() * piece <= max(program_bytes, piece)
 
 
 in_interpreter_without_gpu(globals())

@@ -12,8 +12,8 @@ from triton.compiler import ASTSource
 _HOPPER = GPUTarget("cuda", 90, 32)
 
 
-def compiled_for_hopper(kernel: Any, arguments: dict[str, str], constants: dict[str, Any], n_warps: int) -> Any:
-    """What Triton makes of a kernel.
+def spilled_bytes(kernel: Any, arguments: dict[str, str], constants: dict[str, Any], n_warps: int) -> int:
+    """Bytes a thread of a kernel keeps in local memory since they fit no register.
 
     Args:
         arguments: types of what it is called with, such as "*bf16", by name; pointers are aligned as torch's tensors.
@@ -24,14 +24,14 @@ def compiled_for_hopper(kernel: Any, arguments: dict[str, str], constants: dict[
     signature = {**arguments, **dict.fromkeys(constants, "constexpr")}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(arguments.values()) if kind.startswith("*")}
     source = ASTSource(kernel, signature, constants, aligned)
-    return triton.compile(source, target=_HOPPER, options={"num_warps": n_warps})
+    compiled = triton.compile(source, target=_HOPPER, options={"num_warps": n_warps})
+    return _local_bytes(compiled.asm["cubin"])
 
 
-def local_bytes(compiled: Any) -> int:
-    """Bytes a thread of a kernel keeps in local memory since they fit no register."""
+def _local_bytes(cubin: bytes) -> int:
     program = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
+        file.write(cubin)
         file.flush()
         told = subprocess.run([program, "-res-usage", file.name], check=True, capture_output=True, text=True).stdout
     *_, usage = (line for line in told.splitlines() if "REG:" in line)

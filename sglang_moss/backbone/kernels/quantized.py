@@ -1,7 +1,7 @@
 # pyright: reportCallIssue=false, reportArgumentType=false
 """A norm, and a gated product, whose results are quantized by row, in a launch each; the rules are in `operations`.
 
-One program has one row, all of it in registers. Programs after those of the rows bring weights ahead.
+One program has one row, all of it in registers.
 """
 
 from typing import Any
@@ -11,8 +11,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sglang_moss.backbone.ahead import Ahead
-from sglang_moss.backbone.kernels.prefetch import prefetch, prefetch_arguments
 from sglang_moss.backbone.operations import FP8, LARGEST, Quantized
 
 _ELEMENTS_OF_A_WARP = 512
@@ -21,34 +19,32 @@ _LARGEST = tl.constexpr(LARGEST)
 
 
 def norm_quantized(
-    x: Tensor,
-    residual: Tensor | None,
-    weight: Tensor,
-    eps: float,
-    ahead: Ahead | None = None,
-    dtype: torch.dtype = FP8,
+    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype = FP8
 ) -> Quantized:
     """As `operations.norm_quantized`; x and residual are contiguous, and of one dtype."""
     out = _output(x, x.shape[1], dtype)
-    operands = x, x if residual is None else residual, weight, out.rows, out.scales, eps
-    _launch(_norm_kernel, x, operands, x.shape[1], ahead, ADDS=residual is not None)
+    kernel: Any = _norm_kernel[(len(x),)]
+    kernel(
+        x,
+        x if residual is None else residual,
+        weight,
+        out.rows,
+        out.scales,
+        eps,
+        SIZE=x.shape[1],
+        ADDS=residual is not None,
+        **_block(x.shape[1]),
+    )
     return out
 
 
-def gate_quantized(gate_up: Tensor, ahead: Ahead | None = None, dtype: torch.dtype = FP8) -> Quantized:
+def gate_quantized(gate_up: Tensor, dtype: torch.dtype = FP8) -> Quantized:
     """As `operations.gate_quantized`; contiguous."""
     size = gate_up.shape[1] // 2
     out = _output(gate_up, size, dtype)
-    _launch(_gate_kernel, gate_up, (gate_up, out.rows, out.scales), size, ahead)
+    kernel: Any = _gate_kernel[(len(gate_up),)]
+    kernel(gate_up, out.rows, out.scales, SIZE=size, **_block(size))
     return out
-
-
-def _launch(
-    kernel: Any, x: Tensor, operands: tuple[Any, ...], size: int, ahead: Ahead | None, **constants: bool
-) -> None:
-    block = _block(size)
-    n_more, prefetched = prefetch_arguments(kernel, ahead, block["num_warps"], x)
-    kernel[(len(x) + n_more,)](*operands, n_rows=len(x), SIZE=size, **constants, **block, **prefetched)
 
 
 def _output(x: Tensor, size: int, dtype: torch.dtype) -> Quantized:
@@ -71,56 +67,38 @@ def _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE: tl.constexpr
     tl.store(scale_ptr + row, scale)
 
 
-@triton.jit(do_not_specialize=["n_rows"])
+@triton.jit
 def _norm_kernel(
     x_ptr,
     residual_ptr,
-    weight_of_norm_ptr,
+    weight_ptr,
     out_ptr,
     scale_ptr,
     eps,
-    n_rows,
-    weight_ptr,
     SIZE: tl.constexpr,
     ADDS: tl.constexpr,
     BLOCK: tl.constexpr,
-    AHEAD: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    if row < n_rows:
-        column = tl.arange(0, BLOCK)
-        inside = column < SIZE
-        x = tl.load(x_ptr + row * SIZE + column, mask=inside, other=0.0).to(tl.float32)
-        weight = tl.load(weight_of_norm_ptr + column, mask=inside, other=0.0).to(tl.float32)
-        if ADDS:
-            at = residual_ptr + row * SIZE + column
-            x += tl.load(at, mask=inside, other=0.0).to(tl.float32)
-            tl.store(at, x.to(residual_ptr.dtype.element_ty), mask=inside)
-        scale = tl.rsqrt(tl.sum(x * x, axis=0) / SIZE + eps)
-        normed = (x * scale * weight).to(x_ptr.dtype.element_ty).to(tl.float32)
-        _store_quantized(normed, out_ptr, scale_ptr, row, column, SIZE)
-    elif AHEAD is not None:
-        prefetch(weight_ptr, row - n_rows, AHEAD)
+    column = tl.arange(0, BLOCK)
+    inside = column < SIZE
+    x = tl.load(x_ptr + row * SIZE + column, mask=inside, other=0.0).to(tl.float32)
+    weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    if ADDS:
+        at = residual_ptr + row * SIZE + column
+        x += tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(at, x.to(residual_ptr.dtype.element_ty), mask=inside)
+    scale = tl.rsqrt(tl.sum(x * x, axis=0) / SIZE + eps)
+    normed = (x * scale * weight).to(x_ptr.dtype.element_ty).to(tl.float32)
+    _store_quantized(normed, out_ptr, scale_ptr, row, column, SIZE)
 
 
-@triton.jit(do_not_specialize=["n_rows"])
-def _gate_kernel(
-    x_ptr,
-    out_ptr,
-    scale_ptr,
-    n_rows,
-    weight_ptr,
-    SIZE: tl.constexpr,
-    BLOCK: tl.constexpr,
-    AHEAD: tl.constexpr,
-):
+@triton.jit
+def _gate_kernel(x_ptr, out_ptr, scale_ptr, SIZE: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
-    if row < n_rows:
-        column = tl.arange(0, BLOCK)
-        at = x_ptr + row * 2 * SIZE + column
-        gate = tl.load(at, mask=column < SIZE, other=0.0).to(tl.float32)
-        up = tl.load(at + SIZE, mask=column < SIZE, other=0.0).to(tl.float32)
-        values = (gate * tl.sigmoid(gate) * up).to(x_ptr.dtype.element_ty).to(tl.float32)
-        _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE)
-    elif AHEAD is not None:
-        prefetch(weight_ptr, row - n_rows, AHEAD)
+    column = tl.arange(0, BLOCK)
+    at = x_ptr + row * 2 * SIZE + column
+    gate = tl.load(at, mask=column < SIZE, other=0.0).to(tl.float32)
+    up = tl.load(at + SIZE, mask=column < SIZE, other=0.0).to(tl.float32)
+    values = (gate * tl.sigmoid(gate) * up).to(x_ptr.dtype.element_ty).to(tl.float32)
+    _store_quantized(values, out_ptr, scale_ptr, row, column, SIZE)

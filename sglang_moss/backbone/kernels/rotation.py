@@ -12,9 +12,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sglang_moss.backbone.ahead import Ahead
-from sglang_moss.backbone.kernels.prefetch import prefetch, prefetch_arguments
-
 _MAX_TILE = 8  # heads of a program
 _NUM_WARPS = 2
 
@@ -29,16 +26,13 @@ def rotate_and_cache(
     key_cache: Tensor,
     value_cache: Tensor,
     places: Tensor,
-    ahead: Ahead | None = None,
 ) -> Tensor:
     """As `operations.rotate_and_cache`; all contiguous, D a power of two."""
     n_kv_heads, size = key_cache.shape[1:]
     n_heads = qkv.shape[1] // size - 2 * n_kv_heads
     tile = _tile(n_heads, n_kv_heads)
     out = torch.empty(len(qkv), n_heads * size, dtype=qkv.dtype, device=qkv.device)
-    n_tiles = (n_heads + 2 * n_kv_heads) // tile
-    n_more, prefetched = prefetch_arguments(_rotate_kernel, ahead, _NUM_WARPS, qkv)
-    kernel: Any = _rotate_kernel[(n_tiles, len(qkv) + triton.cdiv(n_more, n_tiles))]
+    kernel: Any = _rotate_kernel[(len(qkv), (n_heads + 2 * n_kv_heads) // tile)]
     kernel(
         qkv,
         query_weight,
@@ -50,13 +44,11 @@ def rotate_and_cache(
         value_cache,
         out,
         eps,
-        n_rows=len(qkv),
         HEADS=n_heads,
         KV_HEADS=n_kv_heads,
         HALF=size // 2,
         TILE=tile,
         num_warps=_NUM_WARPS,
-        **prefetched,
     )
     return out
 
@@ -77,9 +69,7 @@ def _weighed(normed, query_weight_ptr, key_weight_ptr, is_query, out_ptr):
 
 
 @triton.jit
-def _rotate(
-    row,
-    start,
+def _rotate_kernel(
     qkv_ptr,
     query_weight_ptr,
     key_weight_ptr,
@@ -95,7 +85,8 @@ def _rotate(
     HALF: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Heads from `start` on of one row."""
+    row = tl.program_id(0).to(tl.int64)
+    start = tl.program_id(1) * TILE
     head = tl.arange(0, TILE)[:, None]
     half = tl.arange(0, HALF)[None, :]
     at = qkv_ptr + (row * (HEADS + 2 * KV_HEADS) + start + head) * (2 * HALF) + half
@@ -124,48 +115,3 @@ def _rotate(
             at_key = key_ptr + cached + (start - HEADS) * (2 * HALF)
             tl.store(at_key, turned_a.to(tl.float32).to(key_ptr.dtype.element_ty))
             tl.store(at_key + HALF, turned_b.to(tl.float32).to(key_ptr.dtype.element_ty))
-
-
-@triton.jit(do_not_specialize=["n_rows"])
-def _rotate_kernel(
-    qkv_ptr,
-    query_weight_ptr,
-    key_weight_ptr,
-    cos_sin_ptr,
-    position_ptr,
-    place_ptr,
-    key_ptr,
-    value_ptr,
-    out_ptr,
-    eps,
-    n_rows,
-    weight_ptr,
-    HEADS: tl.constexpr,
-    KV_HEADS: tl.constexpr,
-    HALF: tl.constexpr,
-    TILE: tl.constexpr,
-    AHEAD: tl.constexpr,
-):
-    row = tl.program_id(1).to(tl.int64)
-    if row < n_rows:
-        _rotate(
-            row,
-            tl.program_id(0) * TILE,
-            qkv_ptr,
-            query_weight_ptr,
-            key_weight_ptr,
-            cos_sin_ptr,
-            position_ptr,
-            place_ptr,
-            key_ptr,
-            value_ptr,
-            out_ptr,
-            eps,
-            HEADS,
-            KV_HEADS,
-            HALF,
-            TILE,
-        )
-    elif AHEAD is not None:
-        program = (row - n_rows) * tl.num_programs(0) + tl.program_id(0)
-        prefetch(weight_ptr, program, AHEAD)
