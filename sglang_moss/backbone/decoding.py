@@ -1,7 +1,8 @@
 """A decoding step through SGLang's layers, with few launches between their products.
 
-The products and attention are the layers' own modules, as SGLang has loaded and quantized them. With fp8 weights and an
-fp8 cache SGLang launches twelve kernels a layer between them; five are left here, each of which does in one pass over a
+The products and attention are the layers' own modules, as SGLang has loaded and quantized them, but for products by fp8
+weights that have few rows and columns (`cut`): these are ours, in parts that the norm after them adds up. With fp8 weights
+and an fp8 cache SGLang launches twelve kernels a layer between them; five are left here, each of which does in one pass over a
 row what has to be done: a norm with the quantization of what it gives (twice), a gated product with its own, the norm,
 rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Prefill, and layers
 over several GPUs, go through SGLang's own `forward`.
@@ -14,13 +15,14 @@ import torch
 from torch import Tensor
 
 from sglang_moss.backbone import operations
+from sglang_moss.backbone.cut import cut_for
 from sglang_moss.backbone.layers import FUSED, STOCK
-from sglang_moss.backbone.operations import FP8
+from sglang_moss.backbone.operations import FP8, Quantized
 from sglang_moss.hooking import check_fields
 
 
 def rules_for(device: torch.device) -> ModuleType:
-    """`norm_quantized`, `gate_quantized` and `rotate_and_cache` for tensors on `device`."""
+    """The functions of `operations` for tensors on `device`."""
     if device.type != "cuda":
         return operations
     from sglang_moss.backbone.kernels import step
@@ -47,7 +49,7 @@ class DecodingLayers:
         method = first.mlp.down_proj.quant_method
         if type(method).__name__ == _FP8_METHOD:
             check_fields(PRIVATE_FIELDS, {_FP8_METHOD: method})
-        self._norm = backbone.norm
+        self._norm, self._rules = backbone.norm, rules
         self._layers = [_Layer(layer, rules) for layer in backbone.layers]
 
     def __call__(self, embeds: Tensor, positions: Tensor, forward_batch: Any) -> Tensor:
@@ -67,7 +69,8 @@ class DecodingLayers:
         for layer in self._layers:
             caches = backend.token_to_kv_pool.get_kv_buffer(layer.number)
             hidden, residual = layer(hidden, residual, positions, forward_batch, *caches)
-        hidden, _ = self._norm(hidden, residual)
+        assert residual is not None, "a backbone has layers"
+        hidden, _ = self._norm(self._rules.added_up(hidden, residual.dtype), residual)
         return hidden
 
 
@@ -90,7 +93,11 @@ class _Layer:
         key_cache: Tensor,
         value_cache: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """What the layer adds to the residual, [B, D], and the residual up to then."""
+        """What the layer adds to the residual, [B, D] or in parts, and the residual up to then.
+
+        Args:
+            hidden: as it is returned.
+        """
         attention, mlp = self._attention, self._mlp
         first_norm, second_norm = self._norms
         _check_cache(key_cache, value_cache)
@@ -108,19 +115,33 @@ class _Layer:
             forward_batch.out_cache_loc,
         )
         attended = attention.attn(queries, None, None, forward_batch, save_kv_cache=False)
-        hidden, _ = attention.o_proj(attended)
+        hidden = self._product(attention.o_proj, attended)
         rows, residual = self._normed(second_norm, hidden, residual, mlp.gate_up_proj)
         gate_up, _ = mlp.gate_up_proj(rows)
         quantizes = takes_quantized(mlp.down_proj)
-        hidden, _ = mlp.down_proj(self._rules.gate_quantized(gate_up) if quantizes else mlp.act_fn(gate_up))
-        return hidden, residual
+        gated = self._rules.gate_quantized(gate_up) if quantizes else mlp.act_fn(gate_up)
+        return self._product(mlp.down_proj, gated), residual
 
     def _normed(self, norm: Any, hidden: Tensor, residual: Tensor | None, product: Any) -> tuple[Any, Tensor]:
         """What a product takes, and the residual with `hidden` in it."""
         if takes_quantized(product):
             rows = self._rules.norm_quantized(hidden, residual, norm.weight, norm.variance_epsilon)
             return rows, hidden if residual is None else residual
-        return (norm(hidden), hidden) if residual is None else norm(hidden, residual)
+        if residual is None:
+            return norm(hidden), hidden
+        return norm(self._rules.added_up(hidden, residual.dtype), residual)
+
+    def _product(self, product: Any, rows: Any) -> Tensor:
+        """Of what a norm takes next, [B, N], or [parts, B, N] that it adds up."""
+        cut = cut_for(_n_rows(rows), *reversed(product.weight.shape)) if takes_quantized(product) else None
+        if cut is None:
+            return product(rows)[0]
+        rows = rows if isinstance(rows, Quantized) else self._rules.quantize(rows)
+        return self._rules.multiply(rows, product.weight, product.weight_scale, cut)
+
+
+def _n_rows(rows: Any) -> int:
+    return len(rows.rows if isinstance(rows, Quantized) else rows)
 
 
 def takes_quantized(product: Any) -> bool:

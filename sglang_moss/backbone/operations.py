@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sglang_moss.backbone.cut import Cut
+
 FP8 = torch.float8_e4m3fn
 LARGEST = 448.0  # of FP8
 
@@ -34,17 +36,41 @@ def quantize(x: Tensor, dtype: torch.dtype = FP8) -> Quantized:
     return Quantized((values * inverse).clamp(-LARGEST, LARGEST).to(dtype), scales, x.dtype)
 
 
+def multiply(rows: Quantized, weight: Tensor, weight_scales: Tensor, cut: Cut) -> Tensor:
+    """The product of quantized rows by fp8 weights, in parts that are still to be added up.
+
+    Args:
+        rows: [B, K].
+        weight: [K, N] FP8.
+        weight_scales: [N, 1] float32: by what each column is multiplied.
+        cut: how many parts there are.
+    Returns:
+        [parts, B, N] float32; [B, N] in the dtype of the product if there is one part.
+    """
+    parts = [
+        x.float() @ w.float() * rows.scales * weight_scales.t()
+        for x, w in zip(rows.rows.chunk(cut.parts, dim=1), weight.chunk(cut.parts, dim=0), strict=True)
+    ]
+    return torch.stack(parts) if cut.parts > 1 else parts[0].to(rows.dtype)
+
+
+def added_up(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, N] of what `multiply` gives, rounded once; what has no parts is left as it is."""
+    return x.sum(dim=0).to(dtype) if x.dim() == 3 else x
+
+
 def norm_quantized(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype = FP8
 ) -> Quantized:
     """The root mean square norm of x + residual, quantized; the sum takes the place of the residual.
 
     Args:
-        x: [B, D].
-        residual: likewise, changed in place; None: there is none yet.
+        x: [B, D]; or, where there is a residual, [parts, B, D] float32, which `added_up` makes that of.
+        residual: [B, D], changed in place; None: there is none yet.
         weight: [D].
         eps: of the norm.
     """
+    x = x if residual is None else added_up(x, residual.dtype)
     total = x.float()
     if residual is not None:
         total = total + residual.float()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sglang_moss.backbone import operations
+from sglang_moss.backbone.cut import cut_for
 from sglang_moss.backbone.kernels import step
 from sglang_moss.backbone.operations import FP8, Quantized
 
@@ -32,6 +33,8 @@ def prove(
     """
     random = _Random(dtype, device)
     _prove_quantized(random, hidden_size, intermediate_size)
+    for size in (n_heads * head_dim, intermediate_size):
+        _prove_product(random, size, hidden_size)
     for cache_dtype, coarse in ((dtype, 0.0), (FP8, _STEP_OF_8_BITS)):
         _prove_rotation(random, n_heads, n_kv_heads, head_dim, cache_dtype, coarse)
 
@@ -60,6 +63,21 @@ def _prove_quantized(random: _Random, hidden_size: int, intermediate_size: int) 
     _hold_quantized("a norm of a sum", *added)
     _hold("a residual", *sums)
     _hold_quantized("a gated product", *(rule.gate_quantized(gate_up) for rule in _RULES))
+
+
+def _prove_product(random: _Random, size: int, n_columns: int) -> None:
+    rows, columns = (operations.quantize(random(n, size)) for n in (_N, n_columns))
+    if (cut := cut_for(_N, n_columns, size)) is None:
+        return
+    products = [rule.multiply(rows, columns.rows.t(), columns.scales, cut) / size**0.5 for rule in _RULES]
+    _hold("parts of a product", *products)
+    residuals = [random(_N, n_columns)] * 2
+    weight = random(n_columns)
+    added = [
+        rule.norm_quantized(parts, residual.clone(), weight, _EPS)
+        for rule, parts, residual in zip(_RULES, products, residuals, strict=True)
+    ]
+    _hold_quantized("a norm of parts", *added)
 
 
 def _prove_rotation(

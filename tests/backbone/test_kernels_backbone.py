@@ -6,7 +6,8 @@ from torch import Tensor
 from triton_interpreter import DEVICE, INTERPRETED, in_interpreter_without_gpu
 
 from sglang_moss.backbone import operations
-from sglang_moss.backbone.kernels import quantized, rotation
+from sglang_moss.backbone.cut import Cut
+from sglang_moss.backbone.kernels import product, quantized, rotation
 from sglang_moss.backbone.operations import FP8
 
 # The interpreter cuts what it makes bfloat16 or FP8 of, where a GPU rounds.
@@ -56,6 +57,31 @@ def test_a_gated_product_and_its_quantization_are_those_of_plain_torch(dtype, si
     found, expected = (rule.gate_quantized(gate_up, IN_8_BITS) for rule in (quantized, operations))
     assert_alike(found, expected)
     assert (expected.scales[1], expected.rows[1].float().abs().max()) == (0, 0)
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 16, 33])
+@pytest.mark.parametrize("cut", [Cut(64, 32, 1), Cut(32, 64, 2), Cut(32, 32, 4)], ids=str)
+def test_a_product_in_parts_is_that_of_plain_torch(n_rows, cut):
+    rows, columns = (operations.quantize(values(n, 256, dtype=torch.float16, seed=n)) for n in (n_rows, 128))
+    found, expected = (rule.multiply(rows, columns.rows.t(), columns.scales, cut) for rule in (product, operations))
+    assert found.shape == expected.shape == ((cut.parts, n_rows, 128) if cut.parts > 1 else (n_rows, 128))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-2 if cut.parts == 1 else 1e-3)
+    whole = columns.rows.float() * columns.scales @ (rows.rows.float() * rows.scales).t()
+    torch.testing.assert_close(operations.added_up(found, torch.float32).float(), whole.t(), rtol=1e-3, atol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_parts", [2, 4])
+def test_a_norm_adds_up_what_is_in_parts(dtype, n_parts):
+    parts, weight = values(n_parts, 5, 96, dtype=torch.float32), values(96, dtype=dtype, seed=1)
+    residuals = [values(5, 96, dtype=dtype, seed=2) for _ in range(3)]
+    found = quantized.norm_quantized(parts, residuals[0], weight, EPS, IN_8_BITS)
+    whole = operations.added_up(parts, dtype)
+    assert_alike(found, operations.norm_quantized(parts, residuals[1], weight, EPS, IN_8_BITS))
+    assert_alike(found, quantized.norm_quantized(whole, residuals[2], weight, EPS, IN_8_BITS))
+    step = torch.finfo(dtype).eps
+    for others in residuals[1:]:
+        torch.testing.assert_close(residuals[0], others, rtol=step, atol=step)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -21,19 +21,23 @@ _LARGEST = tl.constexpr(LARGEST)
 def norm_quantized(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype = FP8
 ) -> Quantized:
-    """As `operations.norm_quantized`; x and residual are contiguous, and of one dtype."""
-    out = _output(x, x.shape[1], dtype)
-    kernel: Any = _norm_kernel[(len(x),)]
+    """As `operations.norm_quantized`; x and residual are contiguous, and of one dtype but for parts."""
+    whole = x if residual is None else residual
+    n_rows, size = whole.shape
+    out = _output(whole, size, dtype)
+    kernel: Any = _norm_kernel[(n_rows,)]
     kernel(
         x,
-        x if residual is None else residual,
+        whole,
         weight,
         out.rows,
         out.scales,
         eps,
-        SIZE=x.shape[1],
+        n_rows * size,
+        SIZE=size,
+        PARTS=len(x) if x.dim() == 3 else 1,
         ADDS=residual is not None,
-        **_block(x.shape[1]),
+        **_block(size),
     )
     return out
 
@@ -75,7 +79,9 @@ def _norm_kernel(
     out_ptr,
     scale_ptr,
     eps,
+    part_stride,
     SIZE: tl.constexpr,
+    PARTS: tl.constexpr,
     ADDS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -83,13 +89,17 @@ def _norm_kernel(
     column = tl.arange(0, BLOCK)
     inside = column < SIZE
     x = tl.load(x_ptr + row * SIZE + column, mask=inside, other=0.0).to(tl.float32)
+    for part in tl.static_range(1, PARTS):
+        x += tl.load(x_ptr + part * part_stride + row * SIZE + column, mask=inside, other=0.0)
+    if PARTS > 1:
+        x = x.to(residual_ptr.dtype.element_ty).to(tl.float32)
     weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
     if ADDS:
         at = residual_ptr + row * SIZE + column
         x += tl.load(at, mask=inside, other=0.0).to(tl.float32)
         tl.store(at, x.to(residual_ptr.dtype.element_ty), mask=inside)
     scale = tl.rsqrt(tl.sum(x * x, axis=0) / SIZE + eps)
-    normed = (x * scale * weight).to(x_ptr.dtype.element_ty).to(tl.float32)
+    normed = (x * scale * weight).to(residual_ptr.dtype.element_ty).to(tl.float32)
     _store_quantized(normed, out_ptr, scale_ptr, row, column, SIZE)
 
 
