@@ -12,6 +12,13 @@ from sglang_moss.backbone import operations
 from sglang_moss.backbone.operations import Quantized
 
 N_LAYERS, HIDDEN, INNER, N_HEADS, N_KV_HEADS, HEAD_DIM = 36, 4096, 12_288, 32, 8, 128
+# Of products: [N, K].
+SIZES = {
+    "qkv": ((N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM, HIDDEN),
+    "o": (HIDDEN, N_HEADS * HEAD_DIM),
+    "gate_up": (2 * INNER, HIDDEN),
+    "down": (HIDDEN, INNER),
+}
 _EPS = 1e-6
 _POSITIONS = 2048
 _DEVICE = torch.device("cuda")
@@ -31,7 +38,7 @@ class Product:
     def __init__(self, weight: Tensor, in_8_bits: bool) -> None:
         self.quant_method: Any = object()
         if in_8_bits:
-            from sgl_kernel import fp8_scaled_mm
+            from sglang.kernels.ops.gemm import fp8_scaled_mm
 
             self.quant_method, self._multiply = Fp8LinearMethod(), fp8_scaled_mm
             rows, scales, _ = operations.quantize(weight)
@@ -95,9 +102,7 @@ class MadeAttention:
 def made_backbone(in_8_bits: bool, attention_of_all: MadeAttention) -> Any:
     """What `DecodingLayers` takes; weights and cache are in 8 bits or in bfloat16."""
     rotation = RotaryEmbedding()
-    sizes = {"qkv": ((N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM, HIDDEN), "o": (HIDDEN, N_HEADS * HEAD_DIM)}
-    sizes |= {"gate_up": (2 * INNER, HIDDEN), "down": (HIDDEN, INNER)}
-    weights = {name: noise(*size) / size[1] ** 0.5 for name, size in sizes.items()}
+    weights = {name: noise(*size) / size[1] ** 0.5 for name, size in SIZES.items()}
 
     def layer(number: int) -> Any:
         products = {name: Product(weight, in_8_bits) for name, weight in weights.items()}

@@ -1,11 +1,11 @@
 """A decoding step through SGLang's layers, with few launches between their products.
 
 The products and attention are the layers' own modules, as SGLang has loaded and quantized them, but for products by fp8
-weights that have few rows and columns (`cut`): these are ours, in parts that the norm after them adds up. With fp8 weights
-and an fp8 cache SGLang launches twelve kernels a layer between them; five are left here, each of which does in one pass over a
-row what has to be done: a norm with the quantization of what it gives (twice), a gated product with its own, the norm,
-rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's. Prefill, and layers
-over several GPUs, go through SGLang's own `forward`.
+weights that have few rows and columns (`cut`): these are ours, in parts that the norm after them adds up. With fp8
+weights and an fp8 cache SGLang launches twelve kernels a layer between products; five are left here, each of which does
+in one pass over a row what has to be done: a norm with the quantization of what it gives (twice), a gated product with
+its own, the norm, rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's.
+Prefill, and layers over several GPUs, go through SGLang's own `forward`.
 """
 
 from types import ModuleType

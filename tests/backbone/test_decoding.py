@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sglang_moss.backbone import operations, proof
+from sglang_moss.backbone import decoding, operations, proof
+from sglang_moss.backbone.cut import Cut, cut_for
 from sglang_moss.backbone.decoding import DecodingLayers, takes_quantized
 from sglang_moss.backbone.layers import why_not_fused
 from sglang_moss.backbone.operations import FP8, Quantized
@@ -137,6 +138,39 @@ def test_products_in_8_bits_take_rows_that_are_in_8_bits_and_say_nearly_what_oth
         assert torch.is_tensor(layer.self_attn.o_proj.given)
 
 
+@pytest.mark.parametrize("n_parts", [1, 2, 4])
+def test_products_in_parts_change_nothing_but_roundings(monkeypatch, n_parts):
+    pools = Pool(), Pool()
+    whole = step(backbone(pools[0], in_8_bits=True), pools[0], monkeypatch)
+    model = backbone(pools[1], in_8_bits=True)
+    asked: list[tuple[int, ...]] = []
+
+    def cut(*sizes: int) -> Cut:
+        asked.append(sizes)
+        return Cut(columns=D, depth=8, parts=n_parts)
+
+    monkeypatch.setattr(decoding, "cut_for", cut)
+    torch.testing.assert_close(step(model, pools[1], monkeypatch), whole, rtol=1e-4, atol=1e-4)
+    assert asked == 2 * [(B, D, HQ * SIZE), (B, D, INNER)]
+    assert all(layer.self_attn.o_proj.given is layer.mlp.down_proj.given is None for layer in model.layers)
+
+
+def test_no_product_in_full_is_cut(monkeypatch):
+    pool = Pool()
+    monkeypatch.setattr(decoding, "cut_for", lambda *_sizes: pytest.fail("it was to be cut"))
+    step(backbone(pool, in_8_bits=False), pool, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "is_ours"),
+    [((64, 4096, 12_288), True), ((65, 4096, 4096), False), ((1, 24_576, 4096), False), ((1, 4000, 4096), False)],
+)
+def test_products_of_few_rows_and_columns_are_cut(sizes, is_ours):
+    cut = cut_for(*sizes)
+    assert (cut is not None) == is_ours
+    assert cut is None or cut.fits(*sizes[1:])
+
+
 def test_a_step_caches_its_rows_and_no_others(monkeypatch):
     pool, before = Pool(), Pool().caches
     step(backbone(pool, in_8_bits=False), pool, monkeypatch)
@@ -242,9 +276,10 @@ def plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rules in the kernels' place, which a CPU runs."""
     plain = SimpleNamespace(**{name: getattr(operations, name) for name in RULES})
     monkeypatch.setattr(proof, "_RULES", (plain, operations))
+    monkeypatch.setattr(proof, "cut_for", lambda *_sizes: Cut(columns=32, depth=32, parts=2))
 
 
-RULES = ("norm_quantized", "gate_quantized", "rotate_and_cache")
+RULES = ("norm_quantized", "gate_quantized", "rotate_and_cache", "multiply")
 
 
 @pytest.mark.usefixtures("plain_kernels")
@@ -259,8 +294,21 @@ def test_they_are_held_to_it_also_where_tensors_lie_elsewhere_by_default():
         proof.prove(*SIZES, torch.bfloat16, torch.device("cpu"))
 
 
-def rolled(right: Any, x: Tensor, *others: Any) -> Any:
+def rolled(right: Any, x: Tensor | Quantized, *others: Any) -> Any:
+    """Of other rows."""
+    if isinstance(x, Quantized):
+        return right(x._replace(rows=x.rows.view(torch.uint8).roll(1, dims=0).view(FP8)), *others)
     return right(x.roll(1, dims=0), *others)
+
+
+def forgets_a_part(right: Any, *operands: Any) -> Tensor:
+    found = right(*operands)
+    found[-1] = 0
+    return found
+
+
+def takes_one_part(right: Any, x: Tensor, *others: Any) -> Quantized:
+    return right(x[0] if x.dim() == 3 else x, *others)
 
 
 def scaled(factor: float) -> Any:
@@ -276,6 +324,8 @@ def scaled(factor: float) -> Any:
     ("wrong", "how"),
     [
         *((rule, rolled) for rule in RULES),
+        ("multiply", forgets_a_part),
+        ("norm_quantized", takes_one_part),
         *((rule, scaled(factor)) for rule in RULES[:2] for factor in (0.0, 0.5, 1.05, 2.0)),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
