@@ -18,8 +18,10 @@ class Cut(NamedTuple):
 
 # Where products have few columns, SGLang's cover half of a GPU's multiprocessors.
 _MOST_ROWS = 64
-_MOST_COLUMNS = 4096
-_CUT = Cut(columns=128, depth=128, parts=4)
+_NARROW = 4096  # columns
+_CUT: Cut | None = Cut(columns=128, depth=128, parts=4)
+# Wider ones cover it; what takes their sums expects them whole.
+_CUT_OF_WIDE: Cut | None = None
 
 
 def cut_for(n_rows: int, n_columns: int, size: int) -> Cut | None:
@@ -30,5 +32,5 @@ def cut_for(n_rows: int, n_columns: int, size: int) -> Cut | None:
         n_columns: N.
         size: K.
     """
-    is_ours = n_rows <= _MOST_ROWS and n_columns <= _MOST_COLUMNS and _CUT.fits(n_columns, size)
-    return _CUT if is_ours else None
+    cut = _CUT if n_columns <= _NARROW else _CUT_OF_WIDE
+    return cut if cut is not None and n_rows <= _MOST_ROWS and cut.fits(n_columns, size) else None

@@ -102,7 +102,7 @@ class _Layer:
         first_norm, second_norm = self._norms
         _check_cache(key_cache, value_cache)
         rows, residual = self._normed(first_norm, hidden, residual, attention.qkv_proj)
-        qkv, _ = attention.qkv_proj(rows)
+        qkv = self._product(attention.qkv_proj, rows)
         queries = self._rules.rotate_and_cache(
             qkv,
             attention.q_norm.weight,
@@ -117,7 +117,7 @@ class _Layer:
         attended = attention.attn(queries, None, None, forward_batch, save_kv_cache=False)
         hidden = self._product(attention.o_proj, attended)
         rows, residual = self._normed(second_norm, hidden, residual, mlp.gate_up_proj)
-        gate_up, _ = mlp.gate_up_proj(rows)
+        gate_up = self._product(mlp.gate_up_proj, rows)
         quantizes = takes_quantized(mlp.down_proj)
         gated = self._rules.gate_quantized(gate_up) if quantizes else mlp.act_fn(gate_up)
         return self._product(mlp.down_proj, gated), residual
@@ -132,7 +132,7 @@ class _Layer:
         return norm(self._rules.added_up(hidden, residual.dtype), residual)
 
     def _product(self, product: Any, rows: Any) -> Tensor:
-        """Of what a norm takes next, [B, N], or [parts, B, N] that it adds up."""
+        """[B, N], or [parts, B, N] that the norm after it adds up."""
         cut = cut_for(_n_rows(rows), *reversed(product.weight.shape)) if takes_quantized(product) else None
         if cut is None:
             return product(rows)[0]

@@ -33,8 +33,10 @@ def prove(
     """
     random = _Random(dtype, device)
     _prove_quantized(random, hidden_size, intermediate_size)
-    for size in (n_heads * head_dim, intermediate_size):
-        _prove_product(random, size, hidden_size)
+    n_columns = (n_heads + 2 * n_kv_heads) * head_dim, 2 * intermediate_size
+    sizes = [(hidden_size, n) for n in n_columns] + [(n, hidden_size) for n in (n_heads * head_dim, intermediate_size)]
+    for size, n in sizes:
+        _prove_product(random, size, n)
     for cache_dtype, coarse in ((dtype, 0.0), (FP8, _STEP_OF_8_BITS)):
         _prove_rotation(random, n_heads, n_kv_heads, head_dim, cache_dtype, coarse)
 
@@ -70,7 +72,9 @@ def _prove_product(random: _Random, size: int, n_columns: int) -> None:
     if (cut := cut_for(_N, n_columns, size)) is None:
         return
     products = [rule.multiply(rows, columns.rows.t(), columns.scales, cut) / size**0.5 for rule in _RULES]
-    _hold("parts of a product", *products)
+    _hold("a product", *products)
+    if cut.parts == 1:
+        return
     residuals = [random(_N, n_columns)] * 2
     weight = random(n_columns)
     added = [

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sglang_moss.backbone import cut as cut_module
 from sglang_moss.backbone import decoding, operations, proof
 from sglang_moss.backbone.cut import Cut, cut_for
 from sglang_moss.backbone.decoding import DecodingLayers, takes_quantized
@@ -147,12 +148,14 @@ def test_products_in_parts_change_nothing_but_roundings(monkeypatch, n_parts):
 
     def cut(*sizes: int) -> Cut:
         asked.append(sizes)
-        return Cut(columns=D, depth=8, parts=n_parts)
+        return Cut(columns=8, depth=8, parts=n_parts if sizes[1] == D else 1)
 
     monkeypatch.setattr(decoding, "cut_for", cut)
     torch.testing.assert_close(step(model, pools[1], monkeypatch), whole, rtol=1e-4, atol=1e-4)
-    assert asked == 2 * [(B, D, HQ * SIZE), (B, D, INNER)]
-    assert all(layer.self_attn.o_proj.given is layer.mlp.down_proj.given is None for layer in model.layers)
+    assert asked == 2 * [(B, (HQ + 2 * HK) * SIZE, D), (B, D, HQ * SIZE), (B, 2 * INNER, D), (B, D, INNER)]
+    for layer in model.layers:
+        products = layer.self_attn.qkv_proj, layer.self_attn.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj
+        assert [product.given for product in products] == 4 * [None]
 
 
 def test_no_product_in_full_is_cut(monkeypatch):
@@ -169,6 +172,10 @@ def test_products_of_few_rows_and_columns_are_cut(sizes, is_ours):
     cut = cut_for(*sizes)
     assert (cut is not None) == is_ours
     assert cut is None or cut.fits(*sizes[1:])
+
+
+def test_wide_products_are_whole():
+    assert cut_module._CUT_OF_WIDE is None or cut_module._CUT_OF_WIDE.parts == 1
 
 
 def test_a_step_caches_its_rows_and_no_others(monkeypatch):

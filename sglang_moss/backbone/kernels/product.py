@@ -67,7 +67,8 @@ def _product_kernel(
     row = tl.arange(0, ROWS)[None, :]
     inside = row < n_rows
     sums = tl.zeros([COLUMNS, ROWS], tl.float32)
-    for start in tl.range(part * PART, part * PART + PART, DEPTH, num_stages=STAGES):
+    first = part * PART
+    for start in tl.range(first, first + PART, DEPTH, num_stages=STAGES):  # pyright: ignore[reportGeneralTypeIssues]
         at = start + tl.arange(0, DEPTH)
         weights = tl.load(weight_ptr + column[:, None] * SIZE + at[None, :])
         rows = tl.load(row_ptr + row * SIZE + at[:, None], mask=inside, other=0.0)

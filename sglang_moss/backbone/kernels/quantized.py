@@ -89,7 +89,7 @@ def _norm_kernel(
     column = tl.arange(0, BLOCK)
     inside = column < SIZE
     x = tl.load(x_ptr + row * SIZE + column, mask=inside, other=0.0).to(tl.float32)
-    for part in tl.static_range(1, PARTS):
+    for part in tl.static_range(1, PARTS):  # pyright: ignore[reportGeneralTypeIssues]
         x += tl.load(x_ptr + part * part_stride + row * SIZE + column, mask=inside, other=0.0)
     if PARTS > 1:
         x = x.to(residual_ptr.dtype.element_ty).to(tl.float32)
