@@ -16,21 +16,22 @@ class Cut(NamedTuple):
         return n_columns % self.columns == 0 and size % (self.parts * self.depth) == 0
 
 
-# Where products have few columns, SGLang's cover half of a GPU's multiprocessors.
 _MOST_ROWS = 64
-_NARROW = 4096  # columns
+# Of products that a norm follows, which adds parts up, and of others.
 _CUT: Cut | None = Cut(columns=128, depth=128, parts=4)
-# Wider ones cover it; what takes their sums expects them whole.
-_CUT_OF_WIDE: Cut | None = None
+_WHOLE_CUT: Cut | None = None
 
 
-def cut_for(n_rows: int, n_columns: int, size: int) -> Cut | None:
+def cut_for(n_rows: int, n_columns: int, size: int, may_have_parts: bool) -> Cut | None:
     """None: SGLang's own is taken.
 
     Args:
         n_rows: B.
         n_columns: N.
         size: K.
+        may_have_parts: whether what takes the product adds parts up.
     """
-    cut = _CUT if n_columns <= _NARROW else _CUT_OF_WIDE
-    return cut if cut is not None and n_rows <= _MOST_ROWS and cut.fits(n_columns, size) else None
+    cut = _CUT if may_have_parts else _WHOLE_CUT
+    if cut is None or n_rows > _MOST_ROWS or not cut.fits(n_columns, size):
+        return None
+    return cut if may_have_parts or cut.parts == 1 else None

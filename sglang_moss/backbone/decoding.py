@@ -1,7 +1,7 @@
 """A decoding step through SGLang's layers, with few launches between their products.
 
 The products and attention are the layers' own modules, as SGLang has loaded and quantized them, but for products by fp8
-weights that have few rows and columns (`cut`): these are ours, in parts that the norm after them adds up. With fp8
+weights that have few rows (`cut`): these may be ours, in parts that the norm after them adds up. With fp8
 weights and an fp8 cache SGLang launches twelve kernels a layer between products; five are left here, each of which does
 in one pass over a row what has to be done: a norm with the quantization of what it gives (twice), a gated product with
 its own, the norm, rotation and caching of the heads, and the quantization of attention's output, which stays SGLang's.
@@ -102,7 +102,7 @@ class _Layer:
         first_norm, second_norm = self._norms
         _check_cache(key_cache, value_cache)
         rows, residual = self._normed(first_norm, hidden, residual, attention.qkv_proj)
-        qkv = self._product(attention.qkv_proj, rows)
+        qkv = self._product(attention.qkv_proj, rows, may_have_parts=False)
         queries = self._rules.rotate_and_cache(
             qkv,
             attention.q_norm.weight,
@@ -115,12 +115,12 @@ class _Layer:
             forward_batch.out_cache_loc,
         )
         attended = attention.attn(queries, None, None, forward_batch, save_kv_cache=False)
-        hidden = self._product(attention.o_proj, attended)
+        hidden = self._product(attention.o_proj, attended, may_have_parts=True)
         rows, residual = self._normed(second_norm, hidden, residual, mlp.gate_up_proj)
-        gate_up = self._product(mlp.gate_up_proj, rows)
+        gate_up = self._product(mlp.gate_up_proj, rows, may_have_parts=False)
         quantizes = takes_quantized(mlp.down_proj)
         gated = self._rules.gate_quantized(gate_up) if quantizes else mlp.act_fn(gate_up)
-        return self._product(mlp.down_proj, gated), residual
+        return self._product(mlp.down_proj, gated, may_have_parts=True), residual
 
     def _normed(self, norm: Any, hidden: Tensor, residual: Tensor | None, product: Any) -> tuple[Any, Tensor]:
         """What a product takes, and the residual with `hidden` in it."""
@@ -131,9 +131,12 @@ class _Layer:
             return norm(hidden), hidden
         return norm(self._rules.added_up(hidden, residual.dtype), residual)
 
-    def _product(self, product: Any, rows: Any) -> Tensor:
-        """[B, N], or [parts, B, N] that the norm after it adds up."""
-        cut = cut_for(_n_rows(rows), *reversed(product.weight.shape)) if takes_quantized(product) else None
+    def _product(self, product: Any, rows: Any, may_have_parts: bool) -> Tensor:
+        """[B, N]; or, where that may be, [parts, B, N], for the norm after it to add up."""
+        cut = None
+        if takes_quantized(product) and lies_by_columns(product):
+            size, n_columns = product.weight.shape
+            cut = cut_for(_n_rows(rows), n_columns, size, may_have_parts)
         if cut is None:
             return product(rows)[0]
         rows = rows if isinstance(rows, Quantized) else self._rules.quantize(rows)
@@ -157,6 +160,12 @@ def takes_quantized(product: Any) -> bool:
         and product.weight.dtype == FP8
         and product.weight_scale.numel() == product.weight.shape[1]
     )
+
+
+def lies_by_columns(product: Any) -> bool:
+    """Whether the weights of a column lie side by side, and scales in float32 likewise, which is what ours can read."""
+    scales = product.weight_scale
+    return product.weight.t().is_contiguous() and scales.is_contiguous() and scales.dtype == torch.float32
 
 
 def _check_layer(layer: Any) -> None:

@@ -42,13 +42,13 @@ def multiply(rows: Quantized, weight: Tensor, weight_scales: Tensor, cut: Cut) -
     Args:
         rows: [B, K].
         weight: [K, N] FP8.
-        weight_scales: [N, 1] float32: by what each column is multiplied.
+        weight_scales: N of them, float32, in whatever shape: by what each column is multiplied.
         cut: how many parts there are.
     Returns:
         [parts, B, N] float32; [B, N] in the dtype of the product if there is one part.
     """
     parts = [
-        x.float() @ w.float() * rows.scales * weight_scales.t()
+        x.float() @ w.float() * rows.scales * weight_scales.view(1, -1)
         for x, w in zip(rows.rows.chunk(cut.parts, dim=1), weight.chunk(cut.parts, dim=0), strict=True)
     ]
     return torch.stack(parts) if cut.parts > 1 else parts[0].to(rows.dtype)

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from sglang_moss.backbone import operations
-from sglang_moss.backbone.cut import cut_for
+from sglang_moss.backbone.cut import Cut, cut_for
 from sglang_moss.backbone.kernels import step
 from sglang_moss.backbone.operations import FP8, Quantized
 
 _TOLERANCE = 2e-2  # of values around 1: roundings to bfloat16
 _STEP_OF_8_BITS = 0.125  # of a value: a rounding that falls the other way
 _N = 5  # rows
+_ROWS_OF_PRODUCTS = (5, 17, 64)  # each in a tile of its own
 _EPS = 1e-6
 _RULES: tuple[Any, Any] = (step, operations)
 
@@ -33,10 +34,7 @@ def prove(
     """
     random = _Random(dtype, device)
     _prove_quantized(random, hidden_size, intermediate_size)
-    n_columns = (n_heads + 2 * n_kv_heads) * head_dim, 2 * intermediate_size
-    sizes = [(hidden_size, n) for n in n_columns] + [(n, hidden_size) for n in (n_heads * head_dim, intermediate_size)]
-    for size, n in sizes:
-        _prove_product(random, size, n)
+    _prove_products(random, hidden_size, intermediate_size, n_heads * head_dim, (n_heads + 2 * n_kv_heads) * head_dim)
     for cache_dtype, coarse in ((dtype, 0.0), (FP8, _STEP_OF_8_BITS)):
         _prove_rotation(random, n_heads, n_kv_heads, head_dim, cache_dtype, coarse)
 
@@ -67,20 +65,32 @@ def _prove_quantized(random: _Random, hidden_size: int, intermediate_size: int) 
     _hold_quantized("a gated product", *(rule.gate_quantized(gate_up) for rule in _RULES))
 
 
-def _prove_product(random: _Random, size: int, n_columns: int) -> None:
-    rows, columns = (operations.quantize(random(n, size)) for n in (_N, n_columns))
-    if (cut := cut_for(_N, n_columns, size)) is None:
-        return
-    products = [rule.multiply(rows, columns.rows.t(), columns.scales, cut) / size**0.5 for rule in _RULES]
-    _hold("a product", *products)
+def _prove_products(random: _Random, hidden: int, intermediate: int, attended: int, qkv: int) -> None:
+    for size, n_columns, may_have_parts in (
+        (hidden, qkv, False),
+        (attended, hidden, True),
+        (hidden, 2 * intermediate, False),
+        (intermediate, hidden, True),
+    ):
+        cuts = [(n, cut_for(n, n_columns, size, may_have_parts)) for n in _ROWS_OF_PRODUCTS]
+        if all(cut is None for _, cut in cuts):
+            continue
+        columns = operations.quantize(random(n_columns, size))
+        for n, cut in cuts:
+            if cut is not None:
+                _prove_product(random, operations.quantize(random(n, size)), columns, cut)
+
+
+def _prove_product(random: _Random, rows: Quantized, columns: Quantized, cut: Cut) -> None:
+    size, n_columns = rows.rows.shape[1], len(columns.rows)
+    given = rows, columns.rows.t(), columns.scales / size**0.5, cut
+    found, expected = (rule.multiply(*given) for rule in _RULES)
+    _hold("a product", found, expected)
     if cut.parts == 1:
         return
-    residuals = [random(_N, n_columns)] * 2
-    weight = random(n_columns)
-    added = [
-        rule.norm_quantized(parts, residual.clone(), weight, _EPS)
-        for rule, parts, residual in zip(_RULES, products, residuals, strict=True)
-    ]
+    weight, residual = random(n_columns), random(len(rows.rows), n_columns)
+    # Of the same parts: what little these are apart a norm makes larger where they and the residual cancel.
+    added = [rule.norm_quantized(expected, residual.clone(), weight, _EPS) for rule in _RULES]
     _hold_quantized("a norm of parts", *added)
 
 

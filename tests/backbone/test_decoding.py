@@ -148,11 +148,12 @@ def test_products_in_parts_change_nothing_but_roundings(monkeypatch, n_parts):
 
     def cut(*sizes: int) -> Cut:
         asked.append(sizes)
-        return Cut(columns=8, depth=8, parts=n_parts if sizes[1] == D else 1)
+        return Cut(columns=8, depth=8, parts=n_parts if sizes[-1] else 1)
 
     monkeypatch.setattr(decoding, "cut_for", cut)
     torch.testing.assert_close(step(model, pools[1], monkeypatch), whole, rtol=1e-4, atol=1e-4)
-    assert asked == 2 * [(B, (HQ + 2 * HK) * SIZE, D), (B, D, HQ * SIZE), (B, 2 * INNER, D), (B, D, INNER)]
+    qkv, gate_up = (HQ + 2 * HK) * SIZE, 2 * INNER
+    assert asked == 2 * [(B, qkv, D, False), (B, D, HQ * SIZE, True), (B, gate_up, D, False), (B, D, INNER, True)]
     for layer in model.layers:
         products = layer.self_attn.qkv_proj, layer.self_attn.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj
         assert [product.given for product in products] == 4 * [None]
@@ -165,17 +166,30 @@ def test_no_product_in_full_is_cut(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "is_ours"),
-    [((64, 4096, 12_288), True), ((65, 4096, 4096), False), ((1, 24_576, 4096), False), ((1, 4000, 4096), False)],
+    ("sizes", "is_ours"), [((64, 4096, 12_288), True), ((65, 4096, 4096), False), ((1, 4000, 4096), False)]
 )
-def test_products_of_few_rows_and_columns_are_cut(sizes, is_ours):
-    cut = cut_for(*sizes)
+def test_products_of_few_rows_are_cut_where_they_can_be(sizes, is_ours):
+    cut = cut_for(*sizes, may_have_parts=True)
     assert (cut is not None) == is_ours
     assert cut is None or cut.fits(*sizes[1:])
 
 
-def test_wide_products_are_whole():
-    assert cut_module._CUT_OF_WIDE is None or cut_module._CUT_OF_WIDE.parts == 1
+@pytest.mark.parametrize(("n_parts", "is_ours"), [(1, True), (2, False)])
+def test_what_no_norm_follows_has_no_parts(monkeypatch, n_parts, is_ours):
+    monkeypatch.setattr(cut_module, "_WHOLE_CUT", Cut(128, 128, n_parts))
+    assert (cut_for(5, 4096, 2048, may_have_parts=False) is not None) == is_ours
+
+
+@pytest.mark.parametrize("lies", [True, False])
+def test_weights_that_lie_otherwise_are_sglangs_to_multiply_by(monkeypatch, lies):
+    pool = Pool()
+    model = backbone(pool, in_8_bits=True)
+    for layer in model.layers:
+        product = layer.mlp.down_proj
+        product.weight = product.weight if lies else product.weight.contiguous()
+    monkeypatch.setattr(decoding, "cut_for", lambda *_sizes: Cut(columns=8, depth=8, parts=1))
+    step(model, pool, monkeypatch)
+    assert all((layer.mlp.down_proj.given is None) == lies for layer in model.layers)
 
 
 def test_a_step_caches_its_rows_and_no_others(monkeypatch):

@@ -61,9 +61,11 @@ def test_a_gated_product_and_its_quantization_are_those_of_plain_torch(dtype, si
 
 @pytest.mark.parametrize("n_rows", [1, 5, 16, 33])
 @pytest.mark.parametrize("cut", [Cut(64, 32, 1), Cut(32, 64, 2), Cut(32, 32, 4)], ids=str)
-def test_a_product_in_parts_is_that_of_plain_torch(n_rows, cut):
+@pytest.mark.parametrize("scales_shape", [(128, 1), (1, 128)])
+def test_a_product_in_parts_is_that_of_plain_torch(n_rows, cut, scales_shape):
     rows, columns = (operations.quantize(values(n, 256, dtype=torch.float16, seed=n)) for n in (n_rows, 128))
-    found, expected = (rule.multiply(rows, columns.rows.t(), columns.scales, cut) for rule in (product, operations))
+    scales = columns.scales.view(scales_shape)  # SGLang has both
+    found, expected = (rule.multiply(rows, columns.rows.t(), scales, cut) for rule in (product, operations))
     assert found.shape == expected.shape == ((cut.parts, n_rows, 128) if cut.parts > 1 else (n_rows, 128))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-2 if cut.parts == 1 else 1e-3)
     whole = columns.rows.float() * columns.scales @ (rows.rows.float() * rows.scales).t()
