@@ -1,4 +1,4 @@
-"""Whose kernels lie between the products of a decoding step's layers."""
+"""Whose kernels a decoding step's layers take besides attention: SGLang's, or ours between their products."""
 
 from typing import Any
 

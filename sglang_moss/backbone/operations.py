@@ -1,8 +1,8 @@
-"""What lies between the products of a layer, in plain torch: what the kernels are held to.
+"""What lies between the products of a layer, and a product in parts, in plain torch: what the kernels are held to.
 
-Each function does what several of SGLang's kernels do one after the other, rounding where these hand a result on: a
-norm or a gated product is rounded to the dtype of its input before it is quantized, and a normed head before it is
-rotated. Sums are float32. What is too large for a cache in 8 bits is NaN here, as SGLang's is, and 448 from kernels.
+Each function does what one or several of SGLang's kernels do one after the other, rounding where these hand a result
+on: a norm or a gated product is rounded to the dtype of its input before it is quantized, and a normed head before it
+is rotated. Sums are float32. What is too large for a cache in 8 bits is what torch makes of it, and 448 from kernels.
 
 Sources, of SGLang 0.5.23: `RMSNorm`, `RotaryEmbedding`, `SiluAndMul`, `MHATokenToKVPool.set_kv_buffer` and the
 quantization of activations by row, `sglang_per_token_quant_fp8`.

@@ -1,4 +1,4 @@
-"""What lies between a layer's products, on a GPU: the same functions as `operations`, in a launch each."""
+"""The functions of `operations` on a GPU, each in a launch but for `added_up`, which a step asks for once."""
 
 from torch import Tensor
 
