@@ -22,10 +22,10 @@ _LOG2_E = 1.4426950408889634
 MAX_GROUP = 8  # query heads of one key/value head
 # Rows of a tile, warps, and stages, of which two are for page numbers: they have to be there before their rows can be
 # asked for. What is in 8 bits has little to wait for in a small tile, so where three programs for each of an H200's 132
-# multiprocessors are all there are, they take larger ones, as was measured before their rows came two tiles ahead.
+# multiprocessors are all there are, they take larger ones.
 _TILE = (64, 2, 3)
-_TILE_OF_PAIRS = (64, 2, 5)
-_LARGE_TILE = (128, 4, 3)
+_TILE_OF_PAIRS = (32, 2, 5)
+_LARGE_TILE = (64, 2, 5)
 FEW_PROGRAMS = 384
 _EIGHT_BITS = torch.float8_e4m3fn  # SGLang takes another backend for the other format
 CACHE_DTYPES = (torch.bfloat16, torch.float16, _EIGHT_BITS)
