@@ -59,11 +59,14 @@ def test_attention_is_that_of_plain_torch(dtype, cached, lengths, n_heads, n_kv_
 def test_large_tiles_are_for_few_programs_over_8_bits(monkeypatch):
     many, few = kernel._tile(kernel.FEW_PROGRAMS + 1, in_pairs=True), kernel._tile(kernel.FEW_PROGRAMS, in_pairs=True)
     assert few[0] > many[0]
-    assert many != kernel._tile(1, in_pairs=False) == kernel._tile(kernel.FEW_PROGRAMS + 1, in_pairs=False)
-    operands = inputs([63, 130], 8, 2, 64, 1, DTYPES[0], torch.float8_e4m3fn)
-    monkeypatch.setattr(kernel, "FEW_PROGRAMS", 3)
+    assert kernel._tile(1, in_pairs=False) == kernel._tile(kernel.FEW_PROGRAMS + 1, in_pairs=False)
+    operands = inputs([31, 32, 33, 63, 96, 130], 8, 2, 64, 1, DTYPES[0], torch.float8_e4m3fn)
+    asked, tile = [], kernel._tile
+    monkeypatch.setattr(kernel, "_tile", lambda *args: asked.append(args) or tile(*args))
+    monkeypatch.setattr(kernel, "FEW_PROGRAMS", 11)
     expected = decode.attend(*operands, 0.125)
     torch.testing.assert_close(attend(*operands, 0.125), expected, atol=ATOL[DTYPES[0]], rtol=0)
+    assert asked == [(12, True)]  # heads of all requests
 
 
 def test_every_value_of_8_bits_counts_as_itself():
