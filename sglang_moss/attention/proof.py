@@ -1,6 +1,6 @@
 """Whether the kernel does on this GPU what plain torch does: asked once, before a server takes it.
 
-It has run on one kind of GPU, and other releases of Triton compile it otherwise; a wrong row would be heard as noise,
+It has run on two kinds of GPU, and other releases of Triton compile it otherwise; a wrong row would be heard as noise,
 and nothing else would tell.
 """
 

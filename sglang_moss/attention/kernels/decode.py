@@ -22,7 +22,7 @@ _LOG2_E = 1.4426950408889634
 MAX_GROUP = 8  # query heads of one key/value head
 # Rows of a tile, warps, and stages, of which two are for page numbers: they have to be there before their rows can be
 # asked for. Where programs are few, three for each of an H200's 132 multiprocessors at most, each has to have more on
-# its way: over 8 bits, 64 rows are fastest on an H100 with 32 requests of 8 heads, 32 rows with 128, either with 64.
+# its way: over 8 bits, on an H100, 64 rows are faster than 32 with 32 requests of 8 heads, and slower with 128.
 _TILE = (64, 2, 3)
 _TILE_OF_PAIRS = (32, 2, 5)
 _LARGE_TILE = (64, 2, 5)
